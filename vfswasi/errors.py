@@ -1,0 +1,189 @@
+"""Every error of the package: what the guest sees, and what the host's user sees.
+
+Below the boundary of a system call there is one exception, `FsError`, which carries one `Errno`; the
+engine turns it into the number that the guest reads. Above it there is one tree:
+
+    SandboxError
+    ├── ModuleError            the program cannot be run here
+    │   ├── InvalidModuleError     not a core WebAssembly module, or one that does not validate
+    │   ├── MissingImportError     it imports what nobody provides
+    │   └── MissingExportError     no memory, no entry point, an unsuitable memory
+    ├── MountError             a preopen's source is missing, corrupt, or asked for twice
+    ├── WasiStateError         calls of the `WASI` class in the wrong order
+    ├── GuestError             the program ran and did not end well; carries its output
+    │   ├── GuestExitError         non-zero exit status, with `check=True`
+    │   ├── GuestTrapError         trap or signal, with `check=True`
+    │   └── GuestTimeoutError      the deadline passed
+    └── HostCallError          the engine failed in a way the guest cannot explain
+
+Argument mistakes of the caller are `TypeError` and `ValueError`, as everywhere in Python.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+
+class Errno(IntEnum):
+    """preview1 `errno`: the member's value is the number that the guest reads (both snapshots)."""
+
+    SUCCESS = 0
+    TOOBIG = 1
+    ACCES = 2
+    ADDRINUSE = 3
+    ADDRNOTAVAIL = 4
+    AFNOSUPPORT = 5
+    AGAIN = 6
+    ALREADY = 7
+    BADF = 8
+    BADMSG = 9
+    BUSY = 10
+    CANCELED = 11
+    CHILD = 12
+    CONNABORTED = 13
+    CONNREFUSED = 14
+    CONNRESET = 15
+    DEADLK = 16
+    DESTADDRREQ = 17
+    DOM = 18
+    DQUOT = 19
+    EXIST = 20
+    FAULT = 21
+    FBIG = 22
+    HOSTUNREACH = 23
+    IDRM = 24
+    ILSEQ = 25
+    INPROGRESS = 26
+    INTR = 27
+    INVAL = 28
+    IO = 29
+    ISCONN = 30
+    ISDIR = 31
+    LOOP = 32
+    MFILE = 33
+    MLINK = 34
+    MSGSIZE = 35
+    MULTIHOP = 36
+    NAMETOOLONG = 37
+    NETDOWN = 38
+    NETRESET = 39
+    NETUNREACH = 40
+    NFILE = 41
+    NOBUFS = 42
+    NODEV = 43
+    NOENT = 44
+    NOEXEC = 45
+    NOLCK = 46
+    NOLINK = 47
+    NOMEM = 48
+    NOMSG = 49
+    NOPROTOOPT = 50
+    NOSPC = 51
+    NOSYS = 52
+    NOTCONN = 53
+    NOTDIR = 54
+    NOTEMPTY = 55
+    NOTRECOVERABLE = 56
+    NOTSOCK = 57
+    NOTSUP = 58
+    NOTTY = 59
+    NXIO = 60
+    OVERFLOW = 61
+    OWNERDEAD = 62
+    PERM = 63
+    PIPE = 64
+    PROTO = 65
+    PROTONOSUPPORT = 66
+    PROTOTYPE = 67
+    RANGE = 68
+    ROFS = 69
+    SPIPE = 70
+    SRCH = 71
+    STALE = 72
+    TIMEDOUT = 73
+    TXTBSY = 74
+    XDEV = 75
+    NOTCAPABLE = 76
+
+
+class FsError(Exception):
+    """The one exception that the kernel and the backends raise: a system call failed with `errno`.
+
+    `detail` is for the host's log only; a guest never sees more than the number.
+    """
+
+    def __init__(self, errno: Errno, detail: str = "") -> None:
+        super().__init__(errno, detail)
+        self.errno = errno
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.errno.name}: {self.detail}" if self.detail else self.errno.name
+
+
+class SandboxError(Exception):
+    """Base class of what `vfswasi` raises for the host's user."""
+
+
+class ModuleError(SandboxError):
+    """The program cannot be run here."""
+
+
+class InvalidModuleError(ModuleError):
+    """The bytes are not a core WebAssembly module that this engine accepts."""
+
+
+class MissingImportError(ModuleError):
+    """The module imports something that is neither WASI nor given by the caller."""
+
+
+class MissingExportError(ModuleError):
+    """The module lacks a memory or an entry point, or its memory is of a kind WASI cannot use."""
+
+
+class MountError(SandboxError):
+    """A preopen cannot be made of its source."""
+
+
+class WasiStateError(SandboxError):
+    """A method of `WASI` was called in the wrong order or on the wrong kind of instance."""
+
+
+class HostCallError(SandboxError):
+    """The engine failed in a way that no behaviour of the guest explains."""
+
+
+class GuestError(SandboxError):
+    """The program ran and did not end well.
+
+    `argv`: the guest's argv. `returncode`: the guest's exit status, `-N` for signal N, or None.
+    `stdout`, `stderr`: what was captured (bytes or str as asked for), or None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        argv: list[str] | None = None,
+        returncode: int | None = None,
+        stdout: Any = None,
+        stderr: Any = None,
+    ) -> None:
+        super().__init__(message)
+        self.argv = argv or []
+        self.returncode = returncode
+        self.stdout = stdout
+        self.stderr = stderr
+
+
+class GuestExitError(GuestError):
+    """`check=True`, and the guest's exit status was not zero."""
+
+
+class GuestTrapError(GuestError):
+    """`check=True`, and the guest ended in a trap or a signal."""
+
+
+class GuestTimeoutError(GuestError, TimeoutError):
+    """The guest was still running at its deadline (raised with or without `check`)."""

@@ -1,0 +1,1 @@
+"""Places where files live, each behind the protocol of `base`."""
