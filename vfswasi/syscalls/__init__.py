@@ -1,0 +1,32 @@
+"""The system calls of preview1 and of `wasi_unstable`: decode, one kernel call, encode. No policy here.
+
+One file per group of the witx documents; `fd_*` has two, because it is large. Each function takes the
+process, the guest's memory and the call's arguments as unsigned integers, returns nothing on success and
+raises `FsError` otherwise. `table` gives all of them for one snapshot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from ..abi.layouts import Abi
+from . import clock, environment, fd_data, fd_state, path, poll, proc, sock
+
+Syscall = Callable[..., None]
+
+_GROUPS: tuple[Any, ...] = (clock, environment, fd_data, fd_state, path, poll, proc, sock)
+# The functions whose numbers or layouts differ between the snapshots take the snapshot as an argument.
+_ABI_DEPENDENT = frozenset({"fd_seek", "fd_filestat_get", "path_filestat_get", "poll_oneoff"})
+_SPELLED = {"path_open": "path_open_"}  # the kernel module of that name is imported there
+
+
+def table(abi: Abi) -> dict[str, Syscall]:
+    """Name -> function for every function of the snapshot."""
+    functions: dict[str, Syscall] = {}
+    for name in abi.functions:
+        spelled = _SPELLED.get(name, name)
+        function = next(getattr(group, spelled) for group in _GROUPS if hasattr(group, spelled))
+        functions[name] = partial(function, abi=abi) if name in _ABI_DEPENDENT else function
+    return functions

@@ -1,0 +1,1 @@
+"""Run any WASI program on files that live anywhere Python can reach."""

@@ -1,0 +1,141 @@
+"""Time: the four clocks, and the deadline that bounds every wait.
+
+Epoch interruption stops wasm code, not host code, so whatever may wait in the host (sleep, poll, a pipe that
+is empty or full) waits here, in a form that ends at the deadline or at an interruption from another thread.
+"""
+
+from __future__ import annotations
+
+import select
+import threading
+import time
+
+from ..abi import constants as c
+from ..errors import Errno, FsError
+
+# A wait on a host descriptor cannot be woken by an Event, so it looks up this often.
+_SLICE_NS = 20_000_000
+_EVENT_WAIT_MAX_S = 3600.0
+
+
+class GuestEnd(BaseException):
+    """The guest ends inside a host call. Not an `Exception`: nothing on the way may swallow it."""
+
+
+class ProcessExit(GuestEnd):
+    """`proc_exit(code)`; `code` is the guest's u32."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class ProcessSignal(GuestEnd):
+    """`proc_raise(number)` of a signal whose action is to terminate."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class DeadlinePassed(GuestEnd):
+    """The run's time is over."""
+
+
+class Interrupted(GuestEnd):
+    """The run was stopped from outside."""
+
+
+class Deadline:
+    """When a run must end, and whether it was asked to end now. `at_ns` is monotonic time or None (never)."""
+
+    __slots__ = ("_interrupted", "at_ns")
+
+    def __init__(self, timeout_s: float | None = None) -> None:
+        self.at_ns = None if timeout_s is None else time.monotonic_ns() + int(timeout_s * 1e9)
+        self._interrupted = threading.Event()
+
+    def interrupt(self) -> None:
+        """Ask the run to end; any thread may call this."""
+        self._interrupted.set()
+
+    def over(self) -> GuestEnd | None:
+        """Why the run must end now, or None."""
+        if self._interrupted.is_set():
+            return Interrupted()
+        if self.at_ns is not None and time.monotonic_ns() >= self.at_ns:
+            return DeadlinePassed()
+        return None
+
+    def check(self) -> None:
+        """Raises Interrupted or DeadlinePassed if the run must end now."""
+        end = self.over()
+        if end is not None:
+            raise end
+
+    def sleep_until(self, wake_ns: int) -> None:
+        """Sleep until the monotonic time `wake_ns`. Raises Interrupted, DeadlinePassed as they come."""
+        while True:
+            self.check()
+            now = time.monotonic_ns()
+            if now >= wake_ns:
+                return
+            end = wake_ns if self.at_ns is None else min(wake_ns, self.at_ns)
+            self._interrupted.wait(min(max(end - now, 0) / 1e9, _EVENT_WAIT_MAX_S))
+
+    def wait_ready(self, interest: dict[int, int], wake_ns: int | None) -> dict[int, int]:
+        """Wait until one of some host descriptors is ready, or the monotonic time `wake_ns` (None: no limit).
+
+        `interest`: descriptor -> POLLIN / POLLOUT mask. Returns descriptor -> events (poll(2)); empty on time-out.
+        """
+        poll = select.poll()
+        for fd, events in interest.items():
+            poll.register(fd, events)
+        while True:
+            self.check()
+            now = time.monotonic_ns()
+            limits = [now + _SLICE_NS]
+            if wake_ns is not None:
+                limits.append(wake_ns)
+            if self.at_ns is not None:
+                limits.append(self.at_ns)
+            # Rounded up: a poll that ends a fraction early would spin.
+            ready = poll.poll(max(0, -(-(min(limits) - now) // 1_000_000)))
+            if ready or (wake_ns is not None and time.monotonic_ns() >= wake_ns):
+                return dict(ready)
+
+
+class Clocks:
+    """The guest's clocks, in nanoseconds. The CPU clocks count the running thread from the guest's start, so
+    a guest learns nothing about the host's other work."""
+
+    __slots__ = ("_cpu_start",)
+
+    def __init__(self) -> None:
+        self._cpu_start = time.thread_time_ns()
+
+    def start(self) -> None:
+        """Called on the thread that will run the guest."""
+        self._cpu_start = time.thread_time_ns()
+
+    def now(self, clock: int) -> int:
+        """Raises INVAL for an unknown clock."""
+        if clock == c.CLOCK_MONOTONIC:
+            return time.monotonic_ns()
+        if clock == c.CLOCK_REALTIME:
+            return max(time.time_ns(), 0)
+        if clock in (c.CLOCK_PROCESS_CPUTIME, c.CLOCK_THREAD_CPUTIME):
+            return max(time.thread_time_ns() - self._cpu_start, 0)
+        raise FsError(Errno.INVAL)
+
+    def resolution(self, clock: int) -> int:
+        """Raises INVAL for an unknown clock."""
+        if clock == c.CLOCK_REALTIME:
+            info = time.get_clock_info("time")
+        elif clock == c.CLOCK_MONOTONIC:
+            info = time.get_clock_info("monotonic")
+        elif clock in (c.CLOCK_PROCESS_CPUTIME, c.CLOCK_THREAD_CPUTIME):
+            info = time.get_clock_info("thread_time")
+        else:
+            raise FsError(Errno.INVAL)
+        return max(1, round(info.resolution * 1e9))

@@ -1,0 +1,269 @@
+"""Open descriptions: what stands behind a descriptor number.
+
+An `OpenFile` has a cursor and flags and shares its inode with every other descriptor of the file; an
+`OpenDirectory` is the starting point of paths; `streams.Stream` is standard input and output. All answer
+`refuse` when a right is missing, because the errno depends on the kind: a directory that cannot be read is
+BADF, a file as the base of a path is NOTDIR, a lost right is NOTCAPABLE, a read-only mount is ROFS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from ..abi import constants as c
+from ..errors import Errno, FsError
+from ..fs_backends.base import Backend, Caps, FileType, ReadableBuffer, Stat
+from . import rights
+from .dirstream import DirectoryStream
+from .inode import DirectoryInode, FileInode, Volume
+
+if TYPE_CHECKING:
+    from .clocks import Deadline
+
+OFFSET_MAX: Final = 2**63 - 1
+# Writes of several small buffers are joined, so that the store sees one write as the guest meant it.
+_JOIN_BYTES: Final = 1 << 16
+
+
+class Mount:
+    """One preopen's view of a volume: through which backend, and whether it may be changed."""
+
+    __slots__ = ("backend", "name", "readonly", "volume")
+
+    def __init__(self, name: str, volume: Volume, backend: Backend, readonly: bool) -> None:
+        self.name = name
+        self.volume = volume
+        self.backend = backend
+        self.readonly = readonly
+
+
+class Descriptor:
+    """What every descriptor has: its kind, its rights, its flags."""
+
+    __slots__ = ("flags", "inheriting", "rights")
+
+    filetype: FileType
+
+    def __init__(self, base: int, inheriting: int, flags: int = 0) -> None:
+        self.rights = base
+        self.inheriting = inheriting
+        self.flags = flags
+
+    def refuse(self, missing: int) -> FsError:
+        """The error for using rights that this descriptor lacks."""
+        return FsError(Errno.NOTCAPABLE)
+
+    def read(self, buffers: Sequence[memoryview], deadline: Deadline) -> int:
+        raise self.refuse(c.RIGHT_FD_READ)
+
+    def write(self, buffers: Sequence[memoryview], deadline: Deadline) -> int:
+        raise self.refuse(c.RIGHT_FD_WRITE)
+
+    def stat(self) -> tuple[int, int, Stat]:
+        """(device, inode number, attributes)."""
+        raise NotImplementedError
+
+    def set_flags(self, flags: int) -> None:
+        """`fd_fdstat_set_flags`. Raises NOTSUP for what this descriptor cannot do."""
+        if flags & c.FDFLAGS_SYNC & ~self.flags:
+            raise FsError(Errno.NOTSUP)
+        self.flags = flags
+
+    def close(self) -> None:
+        """Release what is behind the descriptor; called once."""
+
+
+class OpenFile(Descriptor):
+    """A regular file at a position. Only this class touches `cursor`."""
+
+    __slots__ = ("cursor", "inode", "mount")
+
+    filetype = FileType.REGULAR_FILE
+
+    def __init__(self, mount: Mount, inode: FileInode, base: int, flags: int) -> None:
+        super().__init__(base, 0, flags)
+        self.mount = mount
+        self.inode = inode
+        self.cursor = 0
+
+    def refuse(self, missing: int) -> FsError:
+        if missing & rights.DIRECTORY_ONLY:
+            return FsError(Errno.NOTDIR)
+        if self.mount.readonly and missing & rights.MUTATING:
+            return FsError(Errno.ROFS)
+        return FsError(Errno.NOTCAPABLE)
+
+    def read(self, buffers: Sequence[memoryview], deadline: Deadline) -> int:
+        count = self.pread(buffers, self.cursor)
+        self.cursor += count
+        return count
+
+    def pread(self, buffers: Sequence[memoryview], offset: int) -> int:
+        """Fill the buffers in order from `offset`; bytes read. An error after the first bytes is left for the
+        next call. Raises INVAL (offset from 2**63), IO."""
+        if offset > OFFSET_MAX:
+            raise FsError(Errno.INVAL)
+        read_into = self.inode.handle.read_into
+        if len(buffers) == 1:
+            return read_into(offset, buffers[0])
+        total = 0
+        for buffer in buffers:
+            try:
+                count = read_into(offset + total, buffer)
+            except FsError:
+                if total:
+                    break
+                raise
+            total += count
+            if count < len(buffer):
+                break
+        return total
+
+    def write(self, buffers: Sequence[memoryview], deadline: Deadline) -> int:
+        if self.flags & c.FDFLAG_APPEND:
+            return self._append(buffers)
+        count = self.pwrite(buffers, self.cursor)
+        self.cursor += count
+        return count
+
+    def pwrite(self, buffers: Sequence[memoryview], offset: int) -> int:
+        """Write the buffers in order at `offset` (at the end, with APPEND); bytes written.
+
+        Raises INVAL (offset from 2**63), FBIG, NOSPC, IO; an error after the first bytes is left for the next call.
+        """
+        if offset > OFFSET_MAX:
+            raise FsError(Errno.INVAL)
+        if self.flags & c.FDFLAG_APPEND:
+            cursor = self.cursor
+            count = self._append(buffers)
+            self.cursor = cursor
+            return count
+        handle = self.inode.handle
+        total = 0
+        for piece in _joined(buffers):
+            if offset + total + len(piece) > OFFSET_MAX:
+                if total:
+                    break
+                raise FsError(Errno.FBIG)
+            try:
+                handle.write_from(offset + total, piece)
+            except FsError:
+                if total:
+                    break
+                raise
+            total += len(piece)
+        if total and self.flags & c.FDFLAGS_SYNC:
+            handle.sync(not self.flags & c.FDFLAG_SYNC)
+        return total
+
+    def _append(self, buffers: Sequence[memoryview]) -> int:
+        handle = self.inode.handle
+        total = 0
+        for piece in _joined(buffers):
+            try:
+                self.cursor = handle.append(piece)
+            except FsError:
+                if total:
+                    break
+                raise
+            total += len(piece)
+        if total and self.flags & c.FDFLAGS_SYNC:
+            handle.sync(not self.flags & c.FDFLAG_SYNC)
+        return total
+
+    def seek(self, offset: int, whence: int) -> int:
+        """Move the cursor; the new position. `whence`: the kernel's WHENCE_*. Raises INVAL (before the start or
+        beyond 2**63 - 1)."""
+        if whence == c.WHENCE_CUR:
+            offset += self.cursor
+        elif whence == c.WHENCE_END:
+            offset += self.inode.handle.size()
+        if not 0 <= offset <= OFFSET_MAX:
+            raise FsError(Errno.INVAL)
+        self.cursor = offset
+        return offset
+
+    def tell(self) -> int:
+        return self.cursor
+
+    def stat(self) -> tuple[int, int, Stat]:
+        inode = self.inode
+        return inode.volume.dev, inode.serial, inode.stat()
+
+    def set_flags(self, flags: int) -> None:
+        if flags & c.FDFLAGS_SYNC & ~self.flags and Caps.DURABLE_WRITES not in self.mount.backend.caps:
+            raise FsError(Errno.NOTSUP)
+        self.flags = flags
+
+    def close(self) -> None:
+        self.inode.release()
+
+
+def _joined(buffers: Sequence[memoryview]) -> Sequence[ReadableBuffer]:
+    """The same bytes in fewer pieces: one, if they are small together; empty pieces are left out."""
+    if len(buffers) == 1:
+        return buffers if len(buffers[0]) else ()
+    pieces = [buffer for buffer in buffers if len(buffer)]
+    if len(pieces) > 1 and sum(map(len, pieces)) <= _JOIN_BYTES:
+        return (b"".join(pieces),)
+    return pieces
+
+
+class OpenDirectory(Descriptor):
+    """A directory. `preopen`: the guest's name for it if it is a preopen, else None."""
+
+    __slots__ = ("inode", "mount", "preopen", "stream")
+
+    filetype = FileType.DIRECTORY
+
+    def __init__(
+        self, mount: Mount, inode: DirectoryInode, base: int, inheriting: int, preopen: bytes | None = None
+    ) -> None:
+        super().__init__(base, inheriting)
+        self.mount = mount
+        self.inode = inode
+        self.preopen = preopen
+        self.stream: DirectoryStream | None = None
+
+    def refuse(self, missing: int) -> FsError:
+        if missing & rights.FILE_ONLY:
+            return FsError(Errno.BADF)
+        if self.mount.readonly and missing & rights.MUTATING:
+            return FsError(Errno.ROFS)
+        return FsError(Errno.NOTCAPABLE)
+
+    def stat(self) -> tuple[int, int, Stat]:
+        inode = self.inode
+        if inode.key is not None:
+            inode.last_stat = self.mount.backend.stat(inode.key)
+            ident = inode.last_stat.ident
+            return inode.volume.dev, inode.volume.serial(inode.key, ident), inode.last_stat
+        return inode.volume.dev, inode.last_stat.ident or 0, inode.last_stat._replace(nlink=0)
+
+    def read_entries(self, cookie: int, size: int) -> memoryview:
+        """At most `size` bytes of packed entries behind `cookie`. Raises NOENT (removed), IO, ACCES."""
+        stream = self.stream
+        if stream is None or not cookie:
+            stream = self.stream = self._snapshot()
+        return stream.read(cookie, size)
+
+    def _snapshot(self) -> DirectoryStream:
+        key = self.inode.key
+        if key is None:  # a removed directory has no entries, not even dots, as on Linux
+            return DirectoryStream(())
+        backend, serial = self.mount.backend, self.inode.volume.serial
+        parent = key[:-1]
+        entries = [
+            (".", serial(key, backend.stat(key).ident), FileType.DIRECTORY),
+            ("..", serial(parent, backend.stat(parent).ident), FileType.DIRECTORY),
+        ]
+        entries += [
+            (name, ident if ident is not None else serial((*key, name), None), filetype)
+            for name, filetype, ident in backend.list(key)
+        ]
+        return DirectoryStream(entries)
+
+    def close(self) -> None:
+        self.stream = None
+        self.inode.release()

@@ -1,0 +1,110 @@
+"""The descriptor table: the only way from a guest's number to anything."""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+
+from ..errors import Errno, FsError
+from .descriptor import Descriptor, OpenDirectory, OpenFile
+
+_FIRST_FREE = 3  # 0 to 2 are the standard streams; closing them does not make their numbers free
+
+
+class FdTable:
+    """Numbers to descriptors. New ones get the lowest free number above 2."""
+
+    def __init__(self, limit: int) -> None:
+        """`limit`: how many descriptors may be open at once."""
+        self._open: dict[int, Descriptor] = {}
+        self._limit = limit
+        self._next = _FIRST_FREE
+        self._free: list[int] = []  # heap of numbers below _next that were closed
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def get(self, fd: int, need: int) -> Descriptor:
+        """The descriptor behind `fd`, if it has all rights in `need`.
+
+        Raises BADF, or what the descriptor says about missing rights (`Descriptor.refuse`).
+        """
+        descriptor = self._open.get(fd)
+        if descriptor is None:
+            raise FsError(Errno.BADF)
+        missing = need & ~descriptor.rights
+        if missing:
+            raise descriptor.refuse(missing)
+        return descriptor
+
+    def file(self, fd: int, need: int) -> OpenFile:
+        """As `get`, for calls that only regular files answer; streams lack the rights for them."""
+        descriptor = self.get(fd, need)
+        if not isinstance(descriptor, OpenFile):
+            raise FsError(Errno.BADF)
+        return descriptor
+
+    def directory(self, fd: int, need: int) -> OpenDirectory:
+        """As `get`, for the base of a path. Raises NOTDIR for anything but a directory."""
+        descriptor = self._open.get(fd)
+        if descriptor is None:
+            raise FsError(Errno.BADF)
+        if not isinstance(descriptor, OpenDirectory):
+            raise FsError(Errno.NOTDIR)
+        missing = need & ~descriptor.rights
+        if missing:
+            raise descriptor.refuse(missing)
+        return descriptor
+
+    def check_room(self) -> None:
+        """Raises MFILE if no descriptor can be added; called before anything is created or opened."""
+        if len(self._open) >= self._limit:
+            raise FsError(Errno.MFILE)
+
+    def add(self, descriptor: Descriptor) -> int:
+        """Give a descriptor the lowest free number."""
+        if self._free:
+            fd = heappop(self._free)
+        else:
+            fd = self._next
+            self._next += 1
+        self._open[fd] = descriptor
+        return fd
+
+    def set_standard(self, fd: int, descriptor: Descriptor) -> None:
+        """Put a standard stream at 0, 1 or 2."""
+        self._open[fd] = descriptor
+
+    def close(self, fd: int) -> None:
+        """Raises BADF, and whatever closing what is behind it raises; the number is free in any case."""
+        descriptor = self._open.pop(fd, None)
+        if descriptor is None:
+            raise FsError(Errno.BADF)
+        if fd >= _FIRST_FREE:
+            heappush(self._free, fd)
+        descriptor.close()
+
+    def renumber(self, fd: int, to: int) -> None:
+        """Move `fd` onto the open number `to`, releasing what was there. Raises BADF for either.
+
+        Everything moves along, the name of a preopen too. An error of closing the old one comes last.
+        """
+        descriptor, old = self._open.get(fd), self._open.get(to)
+        if descriptor is None or old is None:
+            raise FsError(Errno.BADF)
+        if fd == to:
+            return
+        del self._open[fd]
+        if fd >= _FIRST_FREE:
+            heappush(self._free, fd)
+        self._open[to] = descriptor
+        old.close()
+
+    def close_all(self) -> list[BaseException]:
+        """Close everything; returns what went wrong instead of stopping at it."""
+        errors: list[BaseException] = []
+        for fd in list(self._open):
+            try:
+                self.close(fd)
+            except Exception as error:
+                errors.append(error)
+        return errors

@@ -1,0 +1,190 @@
+"""Identity: which object is behind a name, and what happens to it when the name goes away.
+
+A `Volume` is one store, whatever number of mounts show it; it gives the device number and holds the inodes
+that are open. Only open objects have an inode here: the backends keep the rest. An inode knows its current
+key, so that a rename moves what is open along with the name, and a removal leaves the open object nameless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..errors import Errno, FsError
+from ..fs_backends.base import Backend, Caps, FileType, Handle, Key, Stat
+from .filedata import SpoolHandle
+
+
+class Volume:
+    """One store: `dev` is its device number; `files` and `directories` are its open inodes."""
+
+    def __init__(self, dev: int) -> None:
+        self.dev = dev
+        self.files: dict[int | Key, FileInode] = {}
+        self.directories: dict[Key, DirectoryInode] = {}
+        # Serial numbers for stores that have none of their own, by key; they follow renames.
+        self._serials: dict[Key, int] = {}
+        self._next_serial = 1
+
+    def serial(self, key: Key, ident: int | None) -> int:
+        """The inode number of the object at `key`: the store's own number, or one given here and remembered."""
+        if ident is not None:
+            return ident
+        number = self._serials.get(key)
+        if number is None:
+            number = self._serials[key] = self._next_serial
+            self._next_serial += 1
+        return number
+
+    def inodes_at(self, key: Key) -> Iterator[FileInode]:
+        """The open files whose name is `key` or below it."""
+        depth = len(key)
+        for inode in list(self.files.values()):
+            if inode.key is not None and inode.key[:depth] == key:
+                yield inode
+
+    def open_inode(self, key: Key, ident: int | None) -> FileInode | None:
+        """The open file at `key`, if there is one."""
+        return self.files.get(key if ident is None else ident)
+
+    def forget(self, key: Key, ident: int | None) -> None:
+        """The name `key` was removed: what is open under it becomes nameless."""
+        inode = self.open_inode(key, ident)
+        if inode is not None and inode.key == key:
+            inode.key = None
+            if ident is None:
+                # A new file under the same name must not find this inode.
+                del self.files[key]
+                inode.slot = (*key, "/unlinked", str(inode.serial))
+                self.files[inode.slot] = inode
+        directory = self.directories.pop(key, None)
+        if directory is not None:
+            directory.key = None
+        self._serials.pop(key, None)
+
+    def renamed(self, old: Key, new: Key) -> None:
+        """Everything at or below `old` is at or below `new` now."""
+        depth = len(old)
+        for inode in self.inodes_at(old):
+            assert inode.key is not None
+            moved = new + inode.key[depth:]
+            if inode.slot == inode.key:
+                inode.slot = moved
+                self.files[moved] = self.files.pop(inode.key)
+            inode.key = moved
+        for key in [key for key in self.directories if key[:depth] == old]:
+            directory = self.directories.pop(key)
+            directory.key = new + key[depth:]
+            self.directories[directory.key] = directory
+        for key in [key for key in self._serials if key[:depth] == old]:
+            self._serials[new + key[depth:]] = self._serials.pop(key)
+
+    def keep_if_open(self, backend: Backend, key: Key, ident: int | None) -> None:
+        """Before the last name of an open file goes: copy its contents if the store would lose them."""
+        if Caps.HANDLE_SURVIVES_UNLINK in backend.caps:
+            return
+        inode = self.open_inode(key, ident)
+        if inode is not None:
+            inode.spool()
+
+
+class FileInode:
+    """An open regular file: one backend handle, shared by all descriptors of the file."""
+
+    __slots__ = ("handle", "key", "references", "serial", "slot", "volume", "writable")
+
+    def __init__(self, volume: Volume, key: Key, ident: int | None, handle: Handle, writable: bool) -> None:
+        self.volume = volume
+        self.key: Key | None = key
+        self.serial = volume.serial(key, ident)
+        self.handle = handle
+        self.writable = writable
+        self.references = 1
+        self.slot: int | Key = key if ident is None else ident  # its place in `volume.files`
+        volume.files[self.slot] = self
+
+    @classmethod
+    def open(cls, volume: Volume, backend: Backend, key: Key, stat: Stat, write: bool) -> FileInode:
+        """The inode of the existing file at `key`, with one more reference; opened if it is not open yet.
+
+        Raises what `Backend.open` raises.
+        """
+        inode = volume.open_inode(key, stat.ident)
+        if inode is not None and (inode.writable or not write):
+            inode.references += 1
+            return inode
+        handle = backend.open(key, write)
+        ident = stat.ident
+        if Caps.SHARED in backend.caps:
+            # Another process may have put a different file here since the walk: believe the handle.
+            try:
+                ident = handle.stat().ident
+            except BaseException:
+                handle.close()
+                raise
+            inode = volume.open_inode(key, ident)
+        if inode is None:
+            return cls(volume, key, ident, handle, write)
+        inode.references += 1
+        if inode.writable:
+            handle.close()
+        else:
+            inode.handle, handle = handle, inode.handle
+            inode.writable = True
+            handle.close()
+        return inode
+
+    @classmethod
+    def create(cls, volume: Volume, backend: Backend, key: Key) -> FileInode:
+        """Create the file at `key`. Raises what `Backend.create` raises."""
+        handle = backend.create(key)
+        return cls(volume, key, handle.stat().ident, handle, True)
+
+    def stat(self) -> Stat:
+        stat = self.handle.stat()
+        return stat._replace(nlink=0) if self.key is None and stat.ident is None else stat
+
+    def spool(self) -> None:
+        """Replace the handle by a copy that needs no name."""
+        spooled = SpoolHandle(self.handle)
+        handle, self.handle = self.handle, spooled
+        handle.close()
+
+    def release(self) -> None:
+        """One descriptor less; the last one closes the handle. Raises what `Handle.close` raises."""
+        self.references -= 1
+        if self.references:
+            return
+        del self.volume.files[self.slot]
+        self.handle.close()
+
+
+class DirectoryInode:
+    """An open directory; `key` is None once it was removed."""
+
+    __slots__ = ("key", "last_stat", "references", "volume")
+
+    def __init__(self, volume: Volume, key: Key) -> None:
+        self.volume = volume
+        self.key: Key | None = key
+        self.references = 1
+        self.last_stat = Stat(FileType.DIRECTORY, 0, nlink=0)
+
+    @classmethod
+    def open(cls, volume: Volume, key: Key) -> DirectoryInode:
+        inode = volume.directories.get(key)
+        if inode is not None:
+            inode.references += 1
+            return inode
+        inode = volume.directories[key] = cls(volume, key)
+        return inode
+
+    def live_key(self) -> Key:
+        """The key, or NOENT for a directory that was removed: nothing can be found or made in it."""
+        if self.key is None:
+            raise FsError(Errno.NOENT, "directory was removed")
+        return self.key
+
+    def release(self) -> None:
+        self.references -= 1
+        if not self.references and self.key is not None:
+            self.volume.directories.pop(self.key, None)

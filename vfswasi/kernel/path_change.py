@@ -1,0 +1,138 @@
+"""Adding, removing and moving names: mkdir, rmdir, unlink, rename, link, symlink.
+
+All of them resolve with PARENT: the last component is the name to add or remove and is never followed. The
+order of checks is Linux's (fs/namei.c, man 2 rename, link, ...), except where docs/semantics.md says otherwise.
+"""
+
+from __future__ import annotations
+
+from ..abi import constants as c
+from ..errors import Errno, FsError
+from ..fs_backends.base import FileType, Key, Stat
+from .descriptor import Mount
+from .process import Process
+from .resolve import NOFOLLOW, PARENT, PATH_MAX_BYTES, lookup
+
+
+def mkdir_at(process: Process, fd: int, path: str) -> None:
+    """Raises BADF, NOTDIR, NOTCAPABLE, ROFS, EXIST (anything is there, `.` too), NOENT (no parent)."""
+    directory = process.fds.directory(fd, c.RIGHT_PATH_CREATE_DIRECTORY)
+    found = lookup(directory, path, PARENT)
+    if found.stat is not None or found.dots:
+        raise FsError(Errno.EXIST)
+    directory.mount.backend.mkdir(found.key)
+
+
+def rmdir_at(process: Process, fd: int, path: str) -> None:
+    """Raises BADF, NOTDIR, NOTCAPABLE, ROFS, INVAL (`.`), NOTEMPTY (`..` too), NOENT."""
+    directory = process.fds.directory(fd, c.RIGHT_PATH_REMOVE_DIRECTORY)
+    found = lookup(directory, path, PARENT)
+    if found.dots:
+        raise FsError(Errno.INVAL if found.dots == "." else Errno.NOTEMPTY)
+    if found.stat is None:
+        raise FsError(Errno.NOENT)
+    if found.stat.filetype is not FileType.DIRECTORY:
+        raise FsError(Errno.NOTDIR)
+    directory.mount.backend.rmdir(found.key)
+    _note_removed(directory.mount, found.key, found.stat)
+
+
+def unlink_at(process: Process, fd: int, path: str) -> None:
+    """Raises BADF, NOTDIR (fd; `file/`), NOTCAPABLE, ROFS, ISDIR, NOENT."""
+    directory = process.fds.directory(fd, c.RIGHT_PATH_UNLINK_FILE)
+    found = lookup(directory, path, PARENT)
+    if found.stat is None:
+        raise FsError(Errno.NOENT)
+    if found.dots or found.stat.filetype is FileType.DIRECTORY:
+        raise FsError(Errno.ISDIR)
+    if found.slash:
+        raise FsError(Errno.NOTDIR)
+    mount = directory.mount
+    mount.volume.keep_if_open(mount.backend, found.key, found.stat.ident)
+    mount.backend.remove(found.key)
+    mount.volume.forget(found.key, found.stat.ident)
+
+
+def symlink_at(process: Process, target: str, fd: int, path: str) -> None:
+    """Raises BADF, NOTDIR (fd; `file/`), NOTCAPABLE, ROFS, NOENT (empty target; `new/`), PERM (absolute target),
+    NAMETOOLONG, EXIST, NOTSUP."""
+    directory = process.fds.directory(fd, c.RIGHT_PATH_SYMLINK)
+    if not target:
+        raise FsError(Errno.NOENT)
+    if len(target.encode()) > PATH_MAX_BYTES:
+        raise FsError(Errno.NAMETOOLONG)
+    if target.startswith("/"):
+        raise FsError(Errno.PERM)
+    directory.mount.backend.symlink(target, _new_name(process, fd, path, c.RIGHT_PATH_SYMLINK))
+
+
+def link_at(process: Process, old_fd: int, old_path: str, new_fd: int, new_path: str) -> None:
+    """Raises BADF, NOTDIR, NOTCAPABLE, ROFS, NOENT (source; `new/`), EXIST, XDEV, PERM (directory), NOTSUP."""
+    source = process.fds.directory(old_fd, c.RIGHT_PATH_LINK_SOURCE)
+    target = process.fds.directory(new_fd, c.RIGHT_PATH_LINK_TARGET)
+    old = lookup(source, old_path, NOFOLLOW)
+    if old.stat is None:
+        raise FsError(Errno.NOENT)
+    key = _new_name(process, new_fd, new_path, c.RIGHT_PATH_LINK_TARGET)
+    if source.mount is not target.mount:
+        raise FsError(Errno.XDEV)
+    if old.stat.filetype is FileType.DIRECTORY:
+        raise FsError(Errno.PERM)
+    target.mount.backend.link(old.key, key)
+
+
+def _new_name(process: Process, fd: int, path: str, right: int) -> Key:
+    """The key for a new non-directory. Raises EXIST, NOENT (`new/`), NOTDIR (`file/`)."""
+    found = lookup(process.fds.directory(fd, right), path, PARENT)
+    if found.stat is None:
+        if found.slash:
+            raise FsError(Errno.NOENT)
+        return found.key
+    if found.slash and found.stat.filetype is FileType.REGULAR_FILE:
+        raise FsError(Errno.NOTDIR)
+    raise FsError(Errno.EXIST)
+
+
+def rename_at(process: Process, old_fd: int, old_path: str, new_fd: int, new_path: str) -> None:
+    """Raises BADF, NOTDIR, NOTCAPABLE, ROFS, BUSY (`.`, `..`), XDEV, NOENT, INVAL (into itself), NOTEMPTY, ISDIR.
+
+    What is open under either name follows: the moved object keeps its descriptors, the replaced one becomes nameless.
+    """
+    source = process.fds.directory(old_fd, c.RIGHT_PATH_RENAME_SOURCE)
+    target = process.fds.directory(new_fd, c.RIGHT_PATH_RENAME_TARGET)
+    old = lookup(source, old_path, PARENT)
+    new = lookup(target, new_path, PARENT)
+    if source.mount is not target.mount:
+        raise FsError(Errno.XDEV)
+    if old.dots or new.dots:
+        raise FsError(Errno.BUSY)
+    if old.stat is None:
+        raise FsError(Errno.NOENT)
+    is_directory = old.stat.filetype is FileType.DIRECTORY
+    if not is_directory and (old.slash or new.slash):
+        raise FsError(Errno.NOTDIR)
+    if old.key != new.key:
+        if new.key[: len(old.key)] == old.key:
+            raise FsError(Errno.INVAL)
+        if old.key[: len(new.key)] == new.key:
+            raise FsError(Errno.NOTEMPTY)
+    mount = target.mount
+    if new.stat is not None:
+        if old.key == new.key or (old.stat.ident is not None and old.stat.ident == new.stat.ident):
+            return
+        if is_directory != (new.stat.filetype is FileType.DIRECTORY):
+            raise FsError(Errno.NOTDIR if is_directory else Errno.ISDIR)
+        if not is_directory:
+            mount.volume.keep_if_open(mount.backend, new.key, new.stat.ident)
+    mount.backend.rename(old.key, new.key)
+    if new.stat is not None:
+        _note_removed(mount, new.key, new.stat)
+    mount.volume.renamed(old.key, new.key)
+
+
+def _note_removed(mount: Mount, key: Key, stat: Stat) -> None:
+    """The object that was at `key` is gone from there."""
+    directory = mount.volume.directories.get(key)
+    if directory is not None:
+        directory.last_stat = stat
+    mount.volume.forget(key, stat.ident)

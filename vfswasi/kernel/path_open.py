@@ -1,0 +1,115 @@
+"""`path_open`: find or create an object and make a descriptor of it."""
+
+from __future__ import annotations
+
+from ..abi import constants as c
+from ..errors import Errno, FsError
+from ..fs_backends.base import Caps, FileType, Stat
+from . import rights
+from .descriptor import OpenDirectory, OpenFile
+from .inode import DirectoryInode, FileInode
+from .process import Process
+from .resolve import FOLLOW, NOFOLLOW, Lookup, lookup
+
+# Between "not there" and "create" another process may act on a shared store; how often we look again.
+_RACES_MAX = 8
+
+
+def open_at(
+    process: Process,
+    fd: int,
+    follow: bool,
+    path: str,
+    oflags: int,
+    base: int,
+    inheriting: int,
+    fdflags: int,
+) -> int:
+    """Open `path` below the directory `fd`; the new descriptor's number.
+
+    Errors in checked order: BADF, NOTDIR (fd), NOTCAPABLE (fd lacks PATH_OPEN), INVAL (flags), NOTCAPABLE or
+    ROFS (rights asked for, CREAT, TRUNC), NOTSUP (SYNC flags), MFILE, what `resolve.lookup` raises, then: NOENT,
+    EXIST (EXCL), LOOP (a link, not followed), NOTDIR (DIRECTORY on a file), ISDIR (a directory for writing,
+    `new/` with CREAT), ACCES (neither file nor directory), and what the backend raises. A failed call has created nothing.
+    """
+    directory = process.fds.directory(fd, c.RIGHT_PATH_OPEN)
+    if oflags & c.OFLAG_CREAT and oflags & c.OFLAG_DIRECTORY:
+        raise FsError(Errno.INVAL)
+    mount = directory.mount
+    if mount.readonly:
+        if (base & c.RIGHT_FD_WRITE) or oflags & c.OFLAG_TRUNC:
+            raise FsError(Errno.ROFS)
+        # Nothing on this mount can change, so rights to change it do not apply (see docs/semantics.md).
+        base &= ~rights.MUTATING
+        inheriting &= ~rights.MUTATING
+    if (base | inheriting) & ~directory.inheriting:
+        raise FsError(Errno.NOTCAPABLE)
+    if oflags & c.OFLAG_CREAT and not mount.readonly and not directory.rights & c.RIGHT_PATH_CREATE_FILE:
+        raise FsError(Errno.NOTCAPABLE)
+    if oflags & c.OFLAG_TRUNC and not directory.rights & c.RIGHT_PATH_FILESTAT_SET_SIZE:
+        raise FsError(Errno.NOTCAPABLE)
+    if fdflags & c.FDFLAGS_SYNC and not mount.readonly and Caps.DURABLE_WRITES not in mount.backend.caps:
+        raise FsError(Errno.NOTSUP)
+    process.fds.check_room()
+    exclusive = oflags & c.OFLAG_EXCL
+    mode = FOLLOW if follow and not exclusive else NOFOLLOW
+    for _ in range(_RACES_MAX):
+        found = lookup(directory, path, mode)
+        if found.stat is not None:
+            if exclusive:
+                raise FsError(Errno.EXIST)
+            return _open_existing(process, directory, found, found.stat, oflags, base, inheriting, fdflags)
+        if not oflags & c.OFLAG_CREAT:
+            raise FsError(Errno.NOENT)
+        if found.slash:
+            raise FsError(Errno.ISDIR)
+        if mount.readonly:
+            raise FsError(Errno.ROFS)
+        try:
+            inode = FileInode.create(mount.volume, mount.backend, found.key)
+        except FsError as error:
+            if error.errno is Errno.EXIST and not exclusive:
+                continue
+            raise
+        return process.fds.add(OpenFile(mount, inode, base & rights.FILE, fdflags))
+    raise FsError(Errno.IO, "the file keeps appearing and disappearing")
+
+
+def _open_existing(
+    process: Process,
+    directory: OpenDirectory,
+    found: Lookup,
+    stat: Stat,
+    oflags: int,
+    base: int,
+    inheriting: int,
+    fdflags: int,
+) -> int:
+    mount = directory.mount
+    filetype = stat.filetype
+    if filetype is FileType.SYMBOLIC_LINK:
+        raise FsError(Errno.LOOP)
+    if filetype is FileType.DIRECTORY:
+        if base & c.RIGHT_FD_WRITE or oflags & (c.OFLAG_CREAT | c.OFLAG_TRUNC):
+            raise FsError(Errno.ISDIR)
+        if not base and not inheriting:
+            base, inheriting = directory.rights, directory.inheriting
+        return process.fds.add(
+            OpenDirectory(
+                mount, DirectoryInode.open(mount.volume, found.key), base & rights.DIRECTORY, inheriting
+            )
+        )
+    if oflags & c.OFLAG_DIRECTORY:
+        raise FsError(Errno.NOTDIR)
+    if filetype is not FileType.REGULAR_FILE:
+        raise FsError(Errno.ACCES, "neither a file nor a directory")
+    truncate = oflags & c.OFLAG_TRUNC
+    write = bool(truncate or base & rights.NEED_WRITABLE_HANDLE)
+    inode = FileInode.open(mount.volume, mount.backend, found.key, stat, write)
+    if truncate:
+        try:
+            inode.handle.truncate(0)
+        except BaseException:
+            inode.release()
+            raise
+    return process.fds.add(OpenFile(mount, inode, base & rights.FILE, fdflags))

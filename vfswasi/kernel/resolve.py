@@ -1,0 +1,150 @@
+"""Path resolution: from guest text below a directory descriptor to a key without links.
+
+The path is walked, never edited as text. A stack holds the names between the descriptor's directory and the
+current one; `..` pops it, and popping an empty stack is NOTCAPABLE: a path that leaves the directory *of the
+descriptor that was used* is refused even if it would come back, and so is an absolute path or link target.
+Since links are replaced by what they name as they are met, popping is what `..` means physically.
+
+Each run of plain names goes to `Backend.walk` in one call, so a store that answers deep keys at once pays
+one request, and a path without dots and links costs one call.
+
+Source: POSIX.1-2017 4.13 "Pathname Resolution"; path_resolution(7).
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from ..errors import Errno, FsError
+from ..fs_backends.base import FileType, Key, Stat
+from .descriptor import OpenDirectory
+
+NAME_MAX_BYTES: Final = 255
+PATH_MAX_BYTES: Final = 4096
+LINKS_MAX: Final = 40
+
+# What to do with a symbolic link as the last component:
+FOLLOW: Final = 0  # follow it
+NOFOLLOW: Final = 1  # follow it only if a slash comes after it
+PARENT: Final = 2  # never: the caller adds or removes the name itself
+
+_DOTS: Final = ("", ".", "..")
+
+
+class Lookup(NamedTuple):
+    """Where a path leads. `stat` is None if nothing is there but its parent directory is.
+
+    `slash`: a trailing slash (or `/.`) demands a directory; with PARENT the caller judges that.
+    `dots`: the last component as written, if it was `.` or `..`, else "".
+    """
+
+    key: Key
+    stat: Stat | None
+    slash: bool
+    dots: str
+
+
+def lookup(directory: OpenDirectory, path: str, last: int) -> Lookup:
+    """Resolve `path` below `directory`; `last` is FOLLOW, NOFOLLOW or PARENT.
+
+    Raises, as the walk meets them: NOENT (empty path, a missing parent, a removed directory), NOTDIR,
+    NOTCAPABLE, LOOP, NAMETOOLONG, INVAL, ILSEQ, ACCES, IO.
+    """
+    base = directory.inode.key
+    if base is None or not path:
+        raise FsError(Errno.NOENT)
+    names = tuple(path.split("/"))
+    if "" not in names and "." not in names and ".." not in names:
+        if len(path) > NAME_MAX_BYTES // 4:
+            _check_names(names)
+        count, stat = directory.mount.backend.walk(base, names)
+        missing = len(names) - count
+        if not missing:
+            if last or stat is None or stat.filetype is not FileType.SYMBOLIC_LINK:
+                return Lookup(base + names, stat, False, "")
+        elif missing == 1 and (stat is None or stat.filetype is FileType.DIRECTORY):
+            return Lookup(base + names, None, False, "")
+    return _Walk(directory, base, last).run(path)
+
+
+def _check_names(names: tuple[str, ...] | list[str]) -> None:
+    for name in names:
+        if len(name) > NAME_MAX_BYTES // 4 and len(name.encode("utf-8", "surrogatepass")) > NAME_MAX_BYTES:
+            raise FsError(Errno.NAMETOOLONG)
+
+
+class _Walk:
+    """One resolution: `todo` is a stack of names to go, `done` the names already below the base."""
+
+    def __init__(self, directory: OpenDirectory, base: Key, last: int) -> None:
+        self.backend = directory.mount.backend
+        self.base = base
+        self.last = last
+        self.done: list[str] = []
+        self.todo: list[str] = []
+        self.slash = False
+        self.links = 0
+
+    def run(self, path: str) -> Lookup:
+        dots = self._push(path)
+        stat: Stat | None = None
+        while self.todo:
+            if self.todo[-1] == "..":
+                self.todo.pop()
+                if not self.done:
+                    raise FsError(Errno.NOTCAPABLE, "path leaves its directory")
+                self.done.pop()
+                stat = None
+                continue
+            run: list[str] = []
+            while self.todo and self.todo[-1] != "..":
+                run.append(self.todo.pop())
+            count, stat = self.backend.walk((*self.base, *self.done), tuple(run))
+            if count < len(run) and (stat is None or stat.filetype is FileType.DIRECTORY):
+                if count < len(run) - 1 or self.todo:
+                    raise FsError(Errno.NOENT)
+                return Lookup((*self.base, *self.done, *run), None, self.slash, "")
+            self.todo.extend(reversed(run[count:]))
+            self.done += run[:count]
+            assert stat is not None
+            if stat.filetype is FileType.SYMBOLIC_LINK and self._follows():
+                self._expand()
+                stat = None
+            elif stat.filetype is not FileType.DIRECTORY and self.todo:
+                raise FsError(Errno.NOTDIR)
+        key = (*self.base, *self.done)
+        if stat is None:
+            stat = self.backend.stat(key)
+        if self.slash and self.last != PARENT and stat.filetype is not FileType.DIRECTORY:
+            raise FsError(Errno.NOTDIR)
+        return Lookup(key, stat, self.slash, dots)
+
+    def _follows(self) -> bool:
+        return bool(self.todo) or self.last == FOLLOW or (self.last == NOFOLLOW and self.slash)
+
+    def _push(self, text: str) -> str:
+        """Put the names of a path or link target on the stack; returns its last token if that is dots."""
+        tokens = text.split("/")
+        if not tokens[0] and len(text):
+            raise FsError(Errno.NOTCAPABLE, "absolute path")
+        _check_names(tokens)
+        if not self.todo and tokens[-1] in _DOTS:
+            self.slash = True
+        self.todo.extend(token for token in reversed(tokens) if token and token != ".")
+        written = [token for token in tokens if token]
+        return written[-1] if written[-1] in _DOTS else ""
+
+    def _expand(self) -> None:
+        """Replace the link on top of `done` by its target."""
+        self.links += 1
+        if self.links > LINKS_MAX:
+            raise FsError(Errno.LOOP)
+        target = self.backend.readlink((*self.base, *self.done))
+        if not target:
+            raise FsError(Errno.NOENT, "empty link target")
+        if "\0" in target:
+            raise FsError(Errno.INVAL, "NUL in a link target")
+        if len(target) > PATH_MAX_BYTES:
+            raise FsError(Errno.NAMETOOLONG)
+        self.done.pop()
+        self._push(target)

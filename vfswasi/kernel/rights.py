@@ -1,0 +1,82 @@
+"""Which rights apply to which kind of descriptor. Masks over `abi.constants.RIGHT_*`.
+
+Rights only shrink: a preopen starts with what its mount allows, `path_open` gives at most the directory's
+inheriting rights, `fd_fdstat_set_rights` removes. Source: preview1 `$rights`; DESIGN's table of kinds.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..abi import constants as c
+
+FILE: Final = (
+    c.RIGHT_FD_DATASYNC
+    | c.RIGHT_FD_READ
+    | c.RIGHT_FD_SEEK
+    | c.RIGHT_FD_FDSTAT_SET_FLAGS
+    | c.RIGHT_FD_SYNC
+    | c.RIGHT_FD_TELL
+    | c.RIGHT_FD_WRITE
+    | c.RIGHT_FD_ADVISE
+    | c.RIGHT_FD_ALLOCATE
+    | c.RIGHT_FD_FILESTAT_GET
+    | c.RIGHT_FD_FILESTAT_SET_SIZE
+    | c.RIGHT_FD_FILESTAT_SET_TIMES
+    | c.RIGHT_POLL_FD_READWRITE
+)
+
+DIRECTORY: Final = (
+    c.RIGHT_PATH_CREATE_DIRECTORY
+    | c.RIGHT_PATH_CREATE_FILE
+    | c.RIGHT_PATH_LINK_SOURCE
+    | c.RIGHT_PATH_LINK_TARGET
+    | c.RIGHT_PATH_OPEN
+    | c.RIGHT_FD_READDIR
+    | c.RIGHT_PATH_READLINK
+    | c.RIGHT_PATH_RENAME_SOURCE
+    | c.RIGHT_PATH_RENAME_TARGET
+    | c.RIGHT_PATH_FILESTAT_GET
+    | c.RIGHT_PATH_FILESTAT_SET_SIZE
+    | c.RIGHT_PATH_FILESTAT_SET_TIMES
+    | c.RIGHT_FD_FILESTAT_GET
+    | c.RIGHT_FD_FILESTAT_SET_TIMES
+    | c.RIGHT_PATH_SYMLINK
+    | c.RIGHT_PATH_REMOVE_DIRECTORY
+    | c.RIGHT_PATH_UNLINK_FILE
+)
+
+# What a preopened directory hands down: everything that files and directories below it can have.
+INHERITING: Final = FILE | DIRECTORY
+
+# Rights whose use changes an object; a read-only mount has none of them. FD_SYNC and FD_DATASYNC stay:
+# programs call fsync on files they only read, and on a read-only mount it has nothing to do.
+MUTATING: Final = (
+    c.RIGHT_FD_WRITE
+    | c.RIGHT_FD_ALLOCATE
+    | c.RIGHT_PATH_CREATE_DIRECTORY
+    | c.RIGHT_PATH_CREATE_FILE
+    | c.RIGHT_PATH_LINK_SOURCE
+    | c.RIGHT_PATH_LINK_TARGET
+    | c.RIGHT_PATH_RENAME_SOURCE
+    | c.RIGHT_PATH_RENAME_TARGET
+    | c.RIGHT_PATH_FILESTAT_SET_SIZE
+    | c.RIGHT_PATH_FILESTAT_SET_TIMES
+    | c.RIGHT_FD_FILESTAT_SET_SIZE
+    | c.RIGHT_FD_FILESTAT_SET_TIMES
+    | c.RIGHT_PATH_SYMLINK
+    | c.RIGHT_PATH_REMOVE_DIRECTORY
+    | c.RIGHT_PATH_UNLINK_FILE
+)
+
+# Rights that need a handle which the backend opened for writing.
+NEED_WRITABLE_HANDLE: Final = c.RIGHT_FD_WRITE | c.RIGHT_FD_ALLOCATE | c.RIGHT_FD_FILESTAT_SET_SIZE
+
+# What only files have: their absence on a directory is "not that kind of descriptor" (BADF), not a lost right.
+FILE_ONLY: Final = FILE & ~DIRECTORY
+# What only directories have: their absence on a file or stream is NOTDIR.
+DIRECTORY_ONLY: Final = DIRECTORY & ~FILE
+
+STREAM: Final = c.RIGHT_FD_FDSTAT_SET_FLAGS | c.RIGHT_FD_FILESTAT_GET | c.RIGHT_POLL_FD_READWRITE
+# What a stream cannot do because it has no position.
+POSITIONED: Final = c.RIGHT_FD_SEEK | c.RIGHT_FD_TELL | c.RIGHT_FD_ADVISE | c.RIGHT_FD_ALLOCATE
