@@ -19,14 +19,12 @@ Syscall = Callable[..., None]
 _GROUPS: tuple[Any, ...] = (clock, environment, fd_data, fd_state, path, poll, proc, sock)
 # The functions whose numbers or layouts differ between the snapshots take the snapshot as an argument.
 _ABI_DEPENDENT = frozenset({"fd_seek", "fd_filestat_get", "path_filestat_get", "poll_oneoff"})
-_SPELLED = {"path_open": "path_open_"}  # the kernel module of that name is imported there
 
 
 def table(abi: Abi) -> dict[str, Syscall]:
     """Name -> function for every function of the snapshot."""
     functions: dict[str, Syscall] = {}
     for name in abi.functions:
-        spelled = _SPELLED.get(name, name)
-        function = next(getattr(group, spelled) for group in _GROUPS if hasattr(group, spelled))
+        function = next(getattr(group, name) for group in _GROUPS if hasattr(group, name))
         functions[name] = partial(function, abi=abi) if name in _ABI_DEPENDENT else function
     return functions

@@ -5,7 +5,8 @@ from __future__ import annotations
 from ..abi import constants as c
 from ..abi.layouts import Abi
 from ..errors import Errno, FsError
-from ..kernel import path_change, path_open, path_stat
+from ..kernel import path_change, path_stat
+from ..kernel.path_open import open_at
 from ..kernel.process import Process
 from .fd_state import pack_filestat
 from .memory import GuestMemory
@@ -19,7 +20,7 @@ def _follow(process: Process, fd: int, lookupflags: int) -> bool:
     return bool(lookupflags & c.LOOKUP_SYMLINK_FOLLOW)
 
 
-def path_open_(
+def path_open(
     process: Process,
     memory: GuestMemory,
     fd: int,
@@ -43,7 +44,7 @@ def path_open_(
         process.fds.get(fd, 0)
         raise FsError(Errno.INVAL)
     follow = bool(dirflags & c.LOOKUP_SYMLINK_FOLLOW)
-    opened = path_open.open_at(process, fd, follow, path, oflags, base, inheriting, fdflags)
+    opened = open_at(process, fd, follow, path, oflags, base, inheriting, fdflags)
     memory.write_u32(opened_ptr, opened)
 
 

@@ -1,0 +1,217 @@
+"""The command line: `vfswasi run`, `vfswasi inspect`, `vfswasi mounts`.
+
+Exit status of `run`: the guest's own (statuses above 255 become 255); 128 + N if signal N ended it, so 134 for
+a trap; 124 if `--timeout` ended it; 125 if vfswasi itself failed, with one line on stderr. Of the others: 0 or 125.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import vfswasi
+
+from .engine import modules
+from .engine.runner import printable
+from .errors import GuestTimeoutError, GuestTrapError, SandboxError
+from .fs_backends.base import Backend, FileType, Key
+from .mounts import Mount, open_source, parse_mount
+from .sandbox import Sandbox, read_module
+
+EXIT_OURS = 125
+EXIT_TIMEOUT = 124
+
+
+class _Parser(argparse.ArgumentParser):
+    """Usage errors are our failures: status 125, and one line that says where to look."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
+        raise SystemExit(EXIT_OURS)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="vfswasi",
+        description="Run WebAssembly (WASI) programs on files that live anywhere.",
+        epilog="Exit status: the guest's; 128+N for signal N (134: trap); 124: timeout; 125: vfswasi failed.",
+    )
+    parser.add_argument("--version", action="version", version=f"vfswasi {vfswasi.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    run = commands.add_parser("run", help="run a program", description="Run a WASI program.")
+    run.add_argument(
+        "--mount",
+        action="append",
+        default=[],
+        metavar="GUEST=SOURCE[,rw]",
+        help="give the program a directory: a path, a zip archive, zip://..., file://... or mem: (empty, in memory); "
+        "read-only unless ,rw follows; a comma in SOURCE is written twice",
+    )
+    run.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="set an environment variable")
+    run.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="end the program after this time")
+    run.add_argument("--stdin", metavar="FILE", help="read standard input from FILE (default: inherited)")
+    run.add_argument("--argv0", metavar="NAME", help="the program's own name, as it sees it (default: the file's)")
+    run.add_argument("module", metavar="MODULE", help="a .wasm file (or .wat)")
+    run.add_argument("args", nargs=argparse.REMAINDER, metavar="ARGS", help="arguments of the program")
+    run.set_defaults(function=_run)
+
+    inspect = commands.add_parser(
+        "inspect", help="show what a module imports and needs", description="Show what a module imports and needs."
+    )
+    inspect.add_argument("--json", action="store_true", help="print JSON")
+    inspect.add_argument("module", metavar="MODULE")
+    inspect.set_defaults(function=_inspect)
+
+    mounts = commands.add_parser(
+        "mounts",
+        help="show what a source looks like to a program",
+        description="Show a source as the tree that a program would see.",
+    )
+    mounts.add_argument("--depth", type=int, default=None, metavar="N", help="show N levels (default: all)")
+    mounts.add_argument("source", metavar="SOURCE")
+    mounts.set_defaults(function=_mounts)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status. A usage error raises SystemExit(125)."""
+    options = _parser().parse_args(argv)
+    try:
+        status: int = options.function(options)
+        return status
+    except GuestTimeoutError as error:
+        return _fail(str(error), EXIT_TIMEOUT)
+    except BrokenPipeError:
+        raise
+    except (SandboxError, ValueError) as error:
+        return _fail(str(error), EXIT_OURS)
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        return _fail(what, EXIT_OURS)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _fail(message: str, status: int) -> int:
+    line = printable(message).replace("\n", " ")
+    print(f"vfswasi: {line}", file=sys.stderr)
+    return status
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return value
+
+
+def _run(options: argparse.Namespace) -> int:
+    preopens: dict[str, Any] = {}
+    for text in options.mount:
+        guest, mount = parse_mount(text)
+        if guest in preopens:
+            raise ValueError(f"--mount {guest}: given twice; each guest directory can have one source")
+        preopens[guest] = mount
+    env: dict[str, str] = {}
+    for text in options.env:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ValueError(f"--env {text!r} is not NAME=VALUE")
+        env[name] = value
+    stdin = None
+    try:
+        if options.stdin is not None:
+            stdin = open(options.stdin, "rb")  # noqa: SIM115 - closed below, after the run
+        with Sandbox(options.module, preopens=preopens, env=env, argv0=options.argv0) as sandbox:
+            source = stdin if stdin is not None else _inherited_stdin()
+            result = sandbox.run(options.args, stdin=source, stdout=1, stderr=2, timeout=options.timeout)
+    finally:
+        if stdin is not None:
+            stdin.close()
+    if result.trap is not None:
+        print(f"vfswasi: {GuestTrapError.__name__}: {result.trap}", file=sys.stderr)
+    if result.returncode < 0:
+        return 128 - result.returncode
+    return min(result.returncode, 255)
+
+
+def _inherited_stdin() -> Any:
+    return 0 if sys.stdin is not None else None
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    wasm, name = read_module(options.module)
+    compiled = modules.load(wasm, name)
+    description = _describe(compiled)
+    if options.json:
+        print(json.dumps(description, indent=2))
+        return 0
+    print(f"{printable(name)}: {description['kind']}, {len(wasm):,} bytes")
+    for title, key in (("WASI", "wasi"), ("memory", "memory"), ("needs host functions", "host_functions")):
+        value = description[key]
+        if value:
+            print(f"  {title}: {', '.join(map(printable, value)) if isinstance(value, list) else value}")
+    for module, functions in description["imports"].items():
+        print(f"  imports from {printable(module)}:")
+        for function in functions:
+            print(f"    {printable(function)}")
+    print(f"  exports: {', '.join(map(printable, description['exports'])) or 'nothing'}")
+    return 0
+
+
+def _describe(compiled: modules.CompiledModule) -> dict[str, Any]:
+    imports: dict[str, list[str]] = {}
+    for wanted in compiled.imports:
+        imports.setdefault(wanted.module, []).append(
+            wanted.name if wanted.kind == "func" else f"{wanted.name} ({wanted.kind})"
+        )
+    versions = {"wasi_snapshot_preview1": "preview1", "wasi_unstable": "unstable"}
+    kind = "command" if "_start" in compiled.exports else "reactor" if "_initialize" in compiled.exports else "library"
+    memory = compiled.exports.get("memory")
+    limits = getattr(memory, "limits", None)
+    pages = None
+    if limits is not None:
+        pages = f"{limits.min * 64:,} KiB at start, " + (
+            "no maximum" if limits.max is None else f"{limits.max * 64:,} KiB at most"
+        )
+    return {
+        "kind": kind,
+        "wasi": [versions[module] for module in imports if module in versions],
+        "memory": pages,
+        "host_functions": [
+            f"{module}.{name}" for module, names in imports.items() if module not in versions for name in names
+        ],
+        "imports": imports,
+        "exports": sorted(compiled.exports),
+    }
+
+
+def _mounts(options: argparse.Namespace) -> int:
+    backend = open_source(Mount(options.source))
+    try:
+        print(printable(options.source))
+        _print_tree(backend, (), "", options.depth)
+    finally:
+        backend.close()
+    return 0
+
+
+def _print_tree(backend: Backend, key: Key, indent: str, depth: int | None) -> None:
+    if depth is not None and len(key) >= depth:
+        return
+    for name, filetype, _ in sorted(backend.list(key)):
+        below = (*key, name)
+        shown = printable(name.replace("\n", "\\n"))
+        if filetype is FileType.DIRECTORY:
+            print(f"{indent}  {shown}/")
+            _print_tree(backend, below, indent + "  ", depth)
+        elif filetype is FileType.SYMBOLIC_LINK:
+            print(f"{indent}  {shown} -> {printable(backend.readlink(below))}")
+        elif filetype is FileType.REGULAR_FILE:
+            print(f"{indent}  {shown}  {backend.stat(below).size:,}")
+        else:
+            print(f"{indent}  {shown}  (not a file)")

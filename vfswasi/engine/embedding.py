@@ -1,0 +1,146 @@
+"""WASI functions in a store that the user made: what the `WASI` class needs of the engine.
+
+Nothing is known of that store's settings, so guest memory is looked up again at each call, no epoch is set,
+and the functions live as long as the store does: a finalizer tells when that is over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import wasmtime
+from wasmtime import _func as wasmtime_func
+
+from ..errors import HostCallError, MissingExportError
+from ..kernel.clocks import Interrupted, ProcessExit, ProcessSignal
+from ..kernel.process import Process
+from . import capi, host
+from .capi import ffi
+from .memory import WasmMemory
+
+_finalizers: dict[int, Callable[[], object]] = {}
+
+
+def _finalize(number: int | None) -> None:
+    finalizer = _finalizers.pop(number or 0, None)
+    if finalizer is not None:
+        try:
+            finalizer()
+        except BaseException:
+            pass  # a C callback must not raise; closing reports nothing here
+
+
+_finalizer_callback = ctypes.CFUNCTYPE(None, ctypes.c_size_t)(_finalize)
+
+
+class Embedding:
+    """One process bound into one store of the user."""
+
+    def __init__(self, store: wasmtime.Store, process: Process, version: str) -> None:
+        self.store = store
+        self.guest = host.Guest(process, user_memory_moves=True)
+        store_address = ctypes.cast(store.ptr(), ctypes.c_void_p).value
+        self._context = capi.store_context(store_address)
+        number = self.guest.number
+        guest = self.guest
+        _finalizers[number] = guest.close
+        binding = host.binding(version)
+        self.functions: dict[str, wasmtime.Func] = {}
+        for index, name in enumerate(binding.callbacks):
+            finalizer = _finalizer_callback if index == 0 else None
+            func = host.new_function(
+                self._context, guest, binding.types[name], binding.callbacks[name], finalizer
+            )
+            self.functions[name] = wasmtime.Func._from_raw(func)
+
+    def attach(self, instance: wasmtime.Instance) -> None:
+        """Take the instance's memory; from now on calls are answered. Raises MissingExportError, ValueError."""
+        raw = instance._instance
+        if raw.store_id != next(iter(self.functions.values()))._func.store_id:
+            raise ValueError("the instance belongs to another store than the one given to get_import_object()")
+        self.guest.memory = WasmMemory.of_instance(self._context, ctypes.addressof(raw), True)
+        self.guest.ready = True
+
+    def exports(self, instance: wasmtime.Instance, name: str) -> bool:
+        """Whether the instance exports a function of that name."""
+        return isinstance(instance.exports(self.store).get(name), wasmtime.Func)
+
+    def call(self, instance: wasmtime.Instance, name: str) -> int:
+        """Call an export without parameters; the exit status (0 if it returned).
+
+        Raises wasmtime.Trap and WasmtimeError as wasmtime would, and unchanged what a host function raised.
+        """
+        extern = ffi.wasmtime_extern_t()
+        raw = name.encode()
+        address = ctypes.addressof(instance._instance)
+        if not capi.instance_export_get(self._context, address, raw, len(raw), ctypes.addressof(extern)):
+            raise MissingExportError(f"the instance does not export {name}")
+        trap = ctypes.c_size_t(0)
+        with _deferred_interrupt(self.guest.process):
+            error = capi.func_call_unchecked(
+                self._context, ctypes.addressof(extern.of.func), None, 0, ctypes.addressof(trap)
+            )
+        return self._ended(error or 0, trap.value)
+
+    def _ended(self, error: int, trap: int) -> int:
+        raised: BaseException | None = None
+        if error:
+            raised = wasmtime.WasmtimeError._from_ptr(
+                ctypes.cast(error, ctypes.POINTER(ffi.wasmtime_error_t))
+            )
+        elif trap:
+            raised = wasmtime.Trap._from_ptr(ctypes.cast(trap, ctypes.POINTER(ffi.wasm_trap_t)))
+        outcome, self.guest.outcome = self.guest.outcome, None
+        if isinstance(outcome, ProcessExit):
+            return outcome.code
+        if isinstance(outcome, ProcessSignal):
+            return 128 + outcome.number
+        if isinstance(outcome, Interrupted):
+            raise HostCallError("the guest was interrupted")
+        if outcome is not None:
+            raise outcome
+        if raised is None:
+            return 0
+        if "python exception" in str(raised):
+            # A host function of the user's, made with wasmtime.Func: the package parks its exception in a global.
+            wasmtime_func.maybe_raise_last_exn()
+        raise raised
+
+    def close(self) -> None:
+        """Release everything the guest holds; its functions trap from now on."""
+        _finalizers.pop(self.guest.number, None)
+        self.guest.close()
+
+
+@contextlib.contextmanager
+def _deferred_interrupt(process: Process) -> Iterator[None]:
+    """On the main thread, let Ctrl-C end the guest at its next host call instead of raising inside a callback.
+
+    A callback that raises before its first line corrupts the process, and a signal handler may raise anywhere.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous: Any = signal.getsignal(signal.SIGINT)
+    if not callable(previous):
+        yield
+        return
+    pending = False
+
+    def note(_number: int, _frame: Any) -> None:
+        nonlocal pending
+        pending = True
+        process.deadline.interrupt()
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        if pending:
+            previous(signal.SIGINT, None)

@@ -1,0 +1,228 @@
+"""Binds system calls as raw callbacks, and keeps what happens in them apart from what wasmtime reports.
+
+A raw callback is a C function pointer: (env, caller, args and results, count) -> trap or 0. It must never
+raise and always return an integer, or the process is corrupted; `_bind` is the one place that sees to it. `env`
+is the number of a `Guest` in `_live`: no callback refers to a sandbox, so nothing is kept alive by one, and one
+C function serves every sandbox of the process.
+
+How a guest ends inside a host call (exit, signal, deadline, an exception of the host's) is latched on its own
+`Guest`. What wasmtime raises afterwards is only the signal to look there: its package keeps callback
+exceptions in one global, which mixes up sandboxes that run on several threads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+from collections.abc import Callable, Sequence
+from struct import Struct
+from typing import Any, Final
+
+import wasmtime
+
+from ..abi.layouts import ABIS, Abi
+from ..errors import Errno, FsError, MissingExportError, WasiStateError
+from ..kernel.clocks import GuestEnd
+from ..kernel.process import Process
+from ..syscalls import table
+from . import capi
+from .capi import ffi
+from .memory import HostMemory, WasmMemory
+
+_ENDED: Final = b"the guest ended in a host call"
+_VIEWS_MAX: Final = 4096
+_SLOT = {"i": "I12x", "I": "Q8x"}
+_NO_ARGUMENTS: Final = Struct("")
+
+_numbers = itertools.count(1)
+_live: dict[int, Guest] = {}
+
+
+def guest(number: int) -> Guest | None:
+    """The running guest of that number, if it still runs."""
+    return _live.get(number)
+
+
+class HostFault(GuestEnd):
+    """A host function was given a pointer outside the guest's memory."""
+
+
+class Guest:
+    """One instance from the engine's side. `outcome`: what ended it inside a host call, or None."""
+
+    __slots__ = ("memory", "number", "outcome", "process", "ready", "user_memory_moves")
+
+    def __init__(self, process: Process, *, user_memory_moves: bool = False) -> None:
+        """`user_memory_moves`: the store is the user's, so its memory may move."""
+        self.process = process
+        self.memory: WasmMemory | None = None
+        self.outcome: BaseException | None = None
+        self.user_memory_moves = user_memory_moves
+        self.ready = not user_memory_moves  # a WASI object's calls are refused before start()
+        self.number = next(_numbers)
+        _live[self.number] = self
+
+    def forget(self) -> None:
+        """No host call of this guest will come any more."""
+        _live.pop(self.number, None)
+        if self.memory is not None:
+            self.memory.drop()
+
+    def close(self) -> None:
+        """`forget`, and close every descriptor of the process."""
+        self.forget()
+        self.process.close()
+
+    def latch(self, end: BaseException) -> int:
+        """Keep the first reason for ending; a new trap that unwinds the guest."""
+        if self.outcome is None:
+            self.outcome = end
+        return int(capi.trap_new(_ENDED, len(_ENDED)))
+
+
+def _memory_of(guest: Guest, caller: int) -> WasmMemory:
+    """The caller's memory at the first call; later calls only if it may have moved."""
+    memory = guest.memory
+    if memory is None:
+        if not guest.ready:
+            raise WasiStateError(
+                "a WASI function was called before start(), initialize() or finalize_bindings()"
+            )
+        memory = guest.memory = WasmMemory.of_caller(caller, guest.user_memory_moves)
+    elif memory.moves:
+        guest.process.deadline.check()  # there is no epoch in a store of the user's
+        memory.refresh()
+    return memory
+
+
+def _bind(function: Callable[..., None], types: str, has_result: bool) -> Any:
+    """A C function pointer that decodes the arguments, makes the call and stores the errno."""
+    layout = Struct("<" + "".join(_SLOT[letter] for letter in types))
+    unpack = layout.unpack_from if types else _NO_ARGUMENTS.unpack_from
+    size = max(len(types), 1) * capi.VAL_RAW_BYTES
+    # The arguments lie on the stack of the thread that runs the guest, so the same few addresses come again.
+    views: dict[int, memoryview] = {}
+
+    def call(env: int, caller: int, args: int, _count: int) -> int:
+        try:
+            view = views.get(args)
+            if view is None:
+                if len(views) > _VIEWS_MAX:
+                    views.clear()
+                view = views[args] = capi.view_of(args, size).cast("I")
+            guest = _live[env]
+            memory = guest.memory
+            if memory is None or memory.moves:
+                memory = _memory_of(guest, caller)
+            function(guest.process, memory, *unpack(view))
+            if has_result:
+                view[0] = 0
+            return 0
+        except FsError as error:
+            view[0] = error.errno  # type: ignore[index]
+            return 0
+        except MemoryError:
+            view[0] = Errno.NOMEM  # type: ignore[index]
+            return 0
+        except BaseException as end:
+            return _latch(env, end)
+
+    return capi.RawCallback(call)
+
+
+def _latch(env: int, end: BaseException) -> int:
+    guest = _live.get(env)
+    if guest is None:  # a function that outlived its guest: trap, and there is nobody to tell why
+        return int(capi.trap_new(_ENDED, len(_ENDED)))
+    return guest.latch(end)
+
+
+class Binding:
+    """The functions of one snapshot as C function pointers with their types; made once per process."""
+
+    def __init__(self, abi: Abi) -> None:
+        self.abi = abi
+        self.callbacks: dict[str, Any] = {}
+        self.types: dict[str, wasmtime.FuncType] = {}
+        value = {"i": wasmtime.ValType.i32, "I": wasmtime.ValType.i64}
+        for name, function in table(abi).items():
+            types = abi.functions[name]
+            has_result = name != "proc_exit"
+            self.callbacks[name] = _bind(function, types, has_result)
+            results = [wasmtime.ValType.i32()] if has_result else []
+            self.types[name] = wasmtime.FuncType([value[letter]() for letter in types], results)
+
+    def make(self, context: int, guest: Guest, name: str) -> ffi.wasmtime_func_t:
+        """The function `name` for `guest` in the store of `context`."""
+        return new_function(context, guest, self.types[name], self.callbacks[name])
+
+
+def new_function(
+    context: int, guest: Guest, type_: wasmtime.FuncType, callback: Any, finalizer: Any = None
+) -> ffi.wasmtime_func_t:
+    """A raw host function in a store. `finalizer`: C function called with the guest's number when the store goes."""
+    func = ffi.wasmtime_func_t()
+    type_address = ctypes.cast(type_.ptr(), ctypes.c_void_p)
+    at_end = None if finalizer is None else ctypes.cast(finalizer, ctypes.c_void_p)
+    capi.func_new_unchecked(context, type_address, callback, guest.number, at_end, ctypes.addressof(func))
+    return func
+
+
+_bindings: dict[str, Binding] = {}
+
+
+def binding(version: str) -> Binding:
+    """The binding of "preview1" or "unstable"."""
+    found = _bindings.get(version)
+    if found is None:
+        found = _bindings.setdefault(version, Binding(ABIS[version]))
+    return found
+
+
+_RAW_VALUE = {"i32": ctypes.c_int32, "i64": ctypes.c_int64, "f32": ctypes.c_float, "f64": ctypes.c_double}
+
+
+def bind_user_function(function: Callable[..., Any], type_: wasmtime.FuncType, name: str) -> Any:
+    """A C function pointer around a Python callable `function(memory, *args)` of the user.
+
+    Arguments and results are numbers, integers signed. The caller keeps the pointer alive. What the callable
+    raises ends the guest and reaches the caller of `run` unchanged. Raises MissingExportError for a type with references.
+    """
+    params, results = [str(param) for param in type_.params], [str(result) for result in type_.results]
+    for kind in (*params, *results):
+        if kind not in _RAW_VALUE:
+            raise MissingExportError(f"host function {name}: values of type {kind} cannot be passed to Python")
+
+    def call(env: int, caller: int, args: int, _count: int) -> int:
+        try:
+            guest = _live[env]
+            memory = _memory_of(guest, caller)
+            values = [
+                _RAW_VALUE[kind].from_address(args + index * capi.VAL_RAW_BYTES).value
+                for index, kind in enumerate(params)
+            ]
+            returned = function(HostMemory(memory), *values)
+            for index, value in enumerate(_as_sequence(returned, len(results), name)):
+                kind = results[index]
+                _RAW_VALUE[kind].from_address(args + index * capi.VAL_RAW_BYTES).value = value
+            return 0
+        except FsError as error:
+            return _latch(env, HostFault(f"{name}: {error}"))
+        except BaseException as end:
+            return _latch(env, end)
+
+    return capi.RawCallback(call)
+
+
+def _as_sequence(returned: Any, count: int, name: str) -> Sequence[Any]:
+    if count == 0:
+        if returned is not None:
+            raise TypeError(f"host function {name} returned {returned!r}, but its type has no result")
+        return ()
+    values = (returned,) if count == 1 else tuple(returned)
+    if len(values) != count:
+        raise TypeError(f"host function {name} returned {len(values)} values, its type has {count}")
+    for value in values:
+        if not isinstance(value, int | float):
+            raise TypeError(f"host function {name} returned {value!r} instead of a number")
+    return values

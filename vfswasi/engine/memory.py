@@ -1,0 +1,88 @@
+"""The view of a guest's linear memory.
+
+In our own stores memory never moves (`memory_may_move = False`), so a view taken once only becomes too short
+when the guest grows, and is re-taken when an access falls outside it. In a store that the user made it may
+move: `moves` makes each call compare address and size. A view must not outlive its store: `drop` it first.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+from ..errors import MissingExportError
+from ..syscalls.memory import GuestMemory
+from . import capi
+from .capi import ffi
+
+
+class WasmMemory(GuestMemory):
+    """The memory exported as "memory"; without one, every access is FAULT."""
+
+    __slots__ = ("_address", "_context", "_memory", "moves")
+
+    def __init__(self, context: int, memory: ffi.wasmtime_memory_t | None, moves: bool = False) -> None:
+        """`context`: address of the store's context. `memory`: None if the module has no memory."""
+        super().__init__()
+        self._context = context
+        self._memory = memory
+        self._address = 0
+        self.moves = moves
+        self.refresh()
+
+    @classmethod
+    def of_caller(cls, caller: int, moves: bool) -> WasmMemory:
+        """The memory of the instance that makes a host call, also while its start section runs."""
+        extern = ffi.wasmtime_extern_t()
+        found = capi.caller_export_get(caller, b"memory", 6, ctypes.addressof(extern))
+        memory = extern.of.memory if found and extern.kind == capi.EXTERN_MEMORY else None
+        return cls(capi.caller_context(caller), memory, moves)
+
+    @classmethod
+    def of_instance(cls, context: int, instance_address: int, moves: bool) -> WasmMemory:
+        """The memory that an instance exports. Raises MissingExportError."""
+        extern = ffi.wasmtime_extern_t()
+        found = capi.instance_export_get(context, instance_address, b"memory", 6, ctypes.addressof(extern))
+        if not found or extern.kind != capi.EXTERN_MEMORY:
+            raise MissingExportError('the instance has no export "memory" that is an unshared WebAssembly memory')
+        return cls(context, extern.of.memory, moves)
+
+    def refresh(self) -> None:
+        if self._memory is None:
+            return
+        memory = ctypes.addressof(self._memory)
+        size = capi.memory_data_size(self._context, memory)
+        address = capi.memory_data(self._context, memory)
+        if size != self.size or address != self._address:
+            self.view = capi.view_of(address, size)
+            self.size = size
+            self._address = address
+
+    def drop(self) -> None:
+        """Forget the store: every later access is FAULT."""
+        self._memory = None
+        self.view = memoryview(b"")
+        self.size = 0
+
+
+class HostMemory:
+    """Guest memory as a host function of the user sees it. Pointers may be given signed, as wasmtime gives them.
+
+    An access outside the memory ends the guest as a trap would, since the pointer is the guest's.
+    """
+
+    __slots__ = ("_memory",)
+
+    def __init__(self, memory: GuestMemory) -> None:
+        self._memory = memory
+
+    def read(self, ptr: int, length: int) -> bytes:
+        """A copy of `length` bytes at `ptr`."""
+        return self._memory.read(ptr & 0xFFFFFFFF, length & 0xFFFFFFFF)
+
+    def write(self, ptr: int, data: bytes | bytearray | memoryview) -> None:
+        """Write `data` at `ptr`."""
+        self._memory.write(ptr & 0xFFFFFFFF, bytes(data))
+
+    def __len__(self) -> int:
+        self._memory.refresh()
+        return self._memory.size

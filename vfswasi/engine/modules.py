@@ -1,0 +1,209 @@
+"""Compiling modules, and the cache of what was compiled.
+
+Machine code is loaded without any check of its own, so it comes only from our directory, which must belong to
+the user and be closed to everybody else, under a name that is the hash of the module, the version of wasmtime
+and the engine's settings. The cache is a convenience: any trouble with it means compiling, never failing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import stat
+import tempfile
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import wasmtime
+
+from ..errors import InvalidModuleError
+
+_log = logging.getLogger("vfswasi.cache")
+
+_SETTINGS: Final = "epoch_interruption memory_may_move=0 v1"
+_CACHE_MAX_BYTES: Final = 4 << 30
+_CACHE_WORTH_S: Final = 0.02  # what compiles faster than this is not written to disk
+_REMEMBERED: Final = 16  # compiled modules kept in memory
+
+_WASM_MAGIC: Final = b"\0asm"
+_COMPONENT_VERSION: Final = b"\x0d\x00\x01\x00"
+
+_lock = threading.RLock()
+_engine: wasmtime.Engine | None = None
+_remembered: OrderedDict[str, CompiledModule] = OrderedDict()
+
+
+def engine() -> wasmtime.Engine:
+    """The engine of all sandboxes of this process."""
+    global _engine
+    with _lock:
+        if _engine is None:
+            config = wasmtime.Config()
+            config.epoch_interruption = True
+            config.memory_may_move = False
+            _engine = wasmtime.Engine(config)
+        return _engine
+
+
+@dataclass(frozen=True, eq=False)
+class Import:
+    """One import: `kind` is "func", "memory", "table", "global" or "tag"; `type` is wasmtime's type object."""
+
+    module: str
+    name: str
+    kind: str
+    type: Any
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledModule:
+    """A module ready to run, with what its imports and exports are."""
+
+    module: wasmtime.Module
+    imports: tuple[Import, ...]
+    exports: dict[str, Any]  # name -> wasmtime's type object
+
+
+def load(wasm: bytes, name: str) -> CompiledModule:
+    """Compile `wasm` (binary, or the text format), or take it from the cache. `name` is for messages.
+
+    Raises InvalidModuleError.
+    """
+    wasm = _binary(wasm, name)
+    digest = hashlib.sha256(wasm)
+    digest.update(f"\0{version('wasmtime')}\0{_SETTINGS}".encode())
+    key = digest.hexdigest()
+    with _lock:
+        known = _remembered.get(key)
+        if known is not None:
+            _remembered.move_to_end(key)
+            return known
+    module = _from_disk(key)
+    if module is None:
+        module = _compile(wasm, name, key)
+    imports = tuple(Import(i.module, i.name or "", _kind(i.type), i.type) for i in module.imports)
+    compiled = CompiledModule(module, imports, {e.name: e.type for e in module.exports})
+    with _lock:
+        _remembered[key] = compiled
+        while len(_remembered) > _REMEMBERED:
+            _remembered.popitem(last=False)
+    return compiled
+
+
+def _kind(type_: Any) -> str:
+    return type(type_).__name__.removesuffix("Type").lower()
+
+
+def _binary(wasm: bytes, name: str) -> bytes:
+    if wasm[:4] == _WASM_MAGIC:
+        if wasm[4:8] == _COMPONENT_VERSION:
+            raise InvalidModuleError(
+                f"{name}: this is a WebAssembly component; build the program as a core module for WASI preview1 "
+                "(target wasm32-wasip1)"
+            )
+        return wasm
+    if wasm.lstrip()[:1] == b"(":
+        try:
+            return bytes(wasmtime.wat2wasm(wasm))
+        except wasmtime.WasmtimeError as error:
+            raise InvalidModuleError(f"{name}: not valid WebAssembly text: {_first_line(error)}") from error
+    raise InvalidModuleError(f"{name}: not a WebAssembly module (it does not start with \\0asm)")
+
+
+def _compile(wasm: bytes, name: str, key: str) -> wasmtime.Module:
+    started = time.monotonic()
+    try:
+        module = wasmtime.Module(engine(), wasm)
+    except wasmtime.WasmtimeError as error:
+        raise InvalidModuleError(f"{name}: not a valid WebAssembly module: {_first_line(error)}") from error
+    if time.monotonic() - started > _CACHE_WORTH_S:
+        _to_disk(key, module)
+    return module
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # wasmtime puts the cause below a headline that says nothing new.
+    return repr("; ".join(lines[:1] + [line[3:] for line in lines if line.startswith("0: ")]))[1:-1]
+
+
+def cache_directory() -> Path:
+    """Where compiled modules lie: `$VFSWASI_CACHE_DIR`, else `vfswasi` in `$XDG_CACHE_HOME` or `~/.cache`."""
+    given = os.environ.get("VFSWASI_CACHE_DIR")
+    if given:
+        return Path(given)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "vfswasi"
+
+
+def _open_cache() -> Path | None:
+    """The cache directory if it is ours alone, made if need be."""
+    try:
+        directory = cache_directory()
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        status = directory.lstat()
+    except (OSError, RuntimeError) as error:
+        _log.debug("no module cache: %s", error)
+        return None
+    if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o077):
+        _log.warning("module cache %s is not used: it must be owned by you with mode 0700", directory)
+        return None
+    return directory
+
+
+def _from_disk(key: str) -> wasmtime.Module | None:
+    directory = _open_cache()
+    if directory is None:
+        return None
+    path = directory / f"{key}.cwasm"
+    try:
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode) or (hasattr(os, "getuid") and status.st_uid != os.getuid()):
+            return None
+        module = wasmtime.Module.deserialize_file(engine(), str(path))
+    except FileNotFoundError:
+        return None
+    except (OSError, wasmtime.WasmtimeError) as error:
+        _log.warning("cached module %s is unusable and will be compiled again: %s", path, error)
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(path)  # marks it as used, for _prune
+    return module
+
+
+def _to_disk(key: str, module: wasmtime.Module) -> None:
+    directory = _open_cache()
+    if directory is None:
+        return
+    try:
+        data = module.serialize()
+        # Complete on disk before it has its name: a torn file of machine code must never be loaded.
+        with tempfile.NamedTemporaryFile(dir=directory, prefix=".new-", delete=False) as file:
+            try:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(file.name, directory / f"{key}.cwasm")
+            except BaseException:
+                os.unlink(file.name)
+                raise
+        _prune(directory)
+    except (OSError, wasmtime.WasmtimeError) as error:
+        _log.warning("compiled module was not cached: %s", error)
+
+
+def _prune(directory: Path) -> None:
+    """Remove what was used least recently until the cache is within its size."""
+    found = sorted(((path.stat(), path) for path in directory.glob("*.cwasm")), key=lambda pair: -pair[0].st_mtime)
+    total = 0
+    for status, path in found:
+        total += status.st_size
+        if total > _CACHE_MAX_BYTES:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,289 @@
+"""Runs one guest: store, instance, entry point, and a plain answer to "how did it end?".
+
+A guest that is started from the main thread runs on a worker thread, because Python delivers signals to the
+main thread only between bytecodes: a guest that computes there would make Ctrl-C wait for it, and one that
+makes host calls could be interrupted inside a callback, where no exception may arise.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import ctypes
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import wasmtime
+
+from ..abi.layouts import ABI_BY_MODULE
+from ..errors import HostCallError, InvalidModuleError, MissingExportError, MissingImportError
+from ..kernel.clocks import DeadlinePassed, GuestEnd, Interrupted, ProcessExit, ProcessSignal
+from ..kernel.process import Process
+from ..limits import Limits
+from . import capi, host
+from .capi import ffi
+from .deadlines import Watchdog
+from .modules import CompiledModule, Import, engine
+
+SIGABRT: Final = 6  # what a trap counts as in an exit status, as in wasmtime's command line
+
+# Calls that work without a memory: they take no pointers.
+_WITHOUT_POINTERS: Final = frozenset(
+    "proc_exit proc_raise sched_yield fd_close fd_sync fd_datasync fd_renumber fd_advise fd_allocate "
+    "fd_fdstat_set_flags fd_fdstat_set_rights fd_filestat_set_size fd_filestat_set_times sock_shutdown".split()
+)
+
+# module -> name -> callable(memory, *numbers)
+UserImports = Mapping[str, Mapping[str, Callable[..., Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended. `returncode`: the exit status, or -N for signal N (a trap is SIGABRT).
+
+    `trap`: the message of a trap, with the guest's backtrace. `error`: an exception of the host to re-raise.
+    `timed_out`: the deadline ended it.
+    """
+
+    returncode: int | None
+    trap: str | None = None
+    error: BaseException | None = None
+    timed_out: bool = False
+
+
+def _tick() -> None:
+    engine().increment_epoch()
+
+
+_watchdog = Watchdog(_tick)
+
+
+def _on_epoch(_context: int, number: int, delta: int, kind: int) -> int:
+    try:
+        guest = host.guest(number)
+        end = guest.process.deadline.over() if guest is not None else None
+        if guest is None or end is None:
+            capi.set_continue(delta, kind)
+            return 0
+        if guest.outcome is None:
+            guest.outcome = end
+    except BaseException:
+        pass  # the error below ends the guest all the same
+    return int(capi.error_new(b"the run is over"))
+
+
+_epoch_callback = capi.EpochCallback(_on_epoch)
+
+
+class Program:
+    """A compiled module with the host functions of the user, checked once and run many times."""
+
+    def __init__(self, compiled: CompiledModule, name: str, imports: UserImports | None = None) -> None:
+        """Raises MissingImportError, MissingExportError, InvalidModuleError. `name` is for messages."""
+        self.compiled = compiled
+        self.name = name
+        _check_memory(compiled, name)
+        # Per import: a function that makes it in a store.
+        self._makers: list[Callable[[int, host.Guest], ffi.wasmtime_func_t]] = []
+        missing: list[str] = []
+        user = imports or {}
+        for wanted in compiled.imports:
+            maker = self._maker(wanted, user)
+            if maker is None:
+                missing.append(f"{wanted.module}.{wanted.name} ({wanted.kind})")
+            else:
+                self._makers.append(maker)
+        if missing:
+            names = repr(", ".join(missing))[1:-1]
+            raise MissingImportError(
+                f"{name}: imports that nobody provides: {names}; pass host functions with "
+                'imports={"module": {"name": function}}'
+            )
+
+    def _maker(self, wanted: Import, user: UserImports) -> Callable[[int, host.Guest], ffi.wasmtime_func_t] | None:
+        if wanted.kind != "func":
+            return None
+        function = user.get(wanted.module, {}).get(wanted.name)
+        if function is not None:
+            label = f"{wanted.module}.{wanted.name}"
+            callback = host.bind_user_function(function, wanted.type, label)
+            return lambda context, guest: host.new_function(context, guest, wanted.type, callback)
+        abi = ABI_BY_MODULE.get(wanted.module)
+        if abi is None or wanted.name not in abi.functions:
+            return None
+        bound = host.binding(abi.version)
+        if not _same_type(bound.types[wanted.name], wanted.type):
+            raise InvalidModuleError(
+                f"{self.name}: imports {wanted.module}.{wanted.name} with a type that WASI does not give it"
+            )
+        return lambda context, guest: bound.make(context, guest, wanted.name)
+
+    def check_command(self) -> None:
+        """Raises MissingExportError unless the module is a command, with an entry point that can be run."""
+        exports = self.compiled.exports
+        start = exports.get("_start")
+        if start is None:
+            if "_initialize" in exports:
+                raise MissingExportError(
+                    f"{self.name}: this is a reactor (it exports _initialize, not _start); call its functions "
+                    "through vfswasi.WASI and wasmtime.Instance"
+                )
+            raise MissingExportError(f"{self.name}: no entry point: the module does not export _start")
+        if not isinstance(start, wasmtime.FuncType) or start.params or start.results:
+            raise MissingExportError(f"{self.name}: its export _start is not a function without parameters and results")
+
+    def run(self, process: Process, limits: Limits) -> Ending:
+        """Instantiate and call `_start`. The process is left open, so that its files can be looked at.
+
+        Called on the main thread, it runs the guest on another one and stays interruptible; a signal handler that
+        raises (Ctrl-C) ends the guest first.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return self._run(process, limits)
+        results: list[Ending | BaseException] = []
+
+        def work() -> None:
+            try:
+                results.append(self._run(process, limits))
+            except BaseException as error:
+                results.append(error)
+
+        thread = threading.Thread(
+            target=contextvars.copy_context().run, args=(work,), name="vfswasi-guest", daemon=True
+        )
+        thread.start()
+        try:
+            thread.join()
+        except BaseException:
+            process.deadline.interrupt()
+            engine().increment_epoch()
+            thread.join()
+            raise
+        result = results[0]
+        if isinstance(result, Ending):
+            return result
+        raise result
+
+    def _run(self, process: Process, limits: Limits) -> Ending:
+        guest = host.Guest(process)
+        store = wasmtime.Store(engine())
+        try:
+            store.set_limits(
+                memory_size=limits.memory_bytes,
+                table_elements=limits.table_elements,
+                instances=4,
+                tables=16,
+                memories=4,
+            )
+            store_address = ctypes.cast(store.ptr(), ctypes.c_void_p).value
+            context = capi.store_context(store_address)
+            process.clocks.start()
+            capi.store_epoch_deadline_callback(store_address, _epoch_callback, guest.number, None)
+            capi.context_set_epoch_deadline(context, 1)
+            deadline = process.deadline
+            if deadline.at_ns is not None:
+                _watchdog.watch(deadline.at_ns)
+            over = deadline.over()
+            if over is not None:
+                guest.outcome = over
+                return _ending(guest, 0, 0, self.name)
+            return self._call_start(context, guest)
+        finally:
+            guest.forget()
+            store.close()
+
+    def _call_start(self, context: int, guest: host.Guest) -> Ending:
+        externs = (ffi.wasmtime_extern_t * len(self._makers))()
+        for extern, maker in zip(externs, self._makers, strict=True):
+            extern.kind = capi.EXTERN_FUNC
+            extern.of.func = maker(context, guest)
+        instance = ffi.wasmtime_instance_t()
+        trap = ctypes.c_size_t(0)
+        module = ctypes.cast(self.compiled.module.ptr(), ctypes.c_void_p)
+        error = capi.instance_new(
+            context, module, externs, len(externs), ctypes.addressof(instance), ctypes.addressof(trap)
+        )
+        if error and guest.outcome is None and not trap.value:
+            message = capi.take_error_message(error)
+            if "wasm trap" in message or "wasm backtrace" in message:
+                return Ending(-SIGABRT, printable(message))
+            raise InvalidModuleError(f"{self.name}: cannot be instantiated: {printable(message)}")
+        if error or trap.value:
+            return _ending(guest, error or 0, trap.value, self.name)
+        return call_export(context, instance, guest, "_start", self.name)
+
+
+def call_export(
+    context: int, instance: ffi.wasmtime_instance_t, guest: host.Guest, export: str, name: str
+) -> Ending:
+    """Call an exported function without parameters and results."""
+    extern = ffi.wasmtime_extern_t()
+    raw = export.encode()
+    if not capi.instance_export_get(
+        context, ctypes.addressof(instance), raw, len(raw), ctypes.addressof(extern)
+    ):
+        raise MissingExportError(f"{name}: the instance does not export {export}")
+    trap = ctypes.c_size_t(0)
+    error = capi.func_call_unchecked(
+        context, ctypes.addressof(extern.of.func), None, 0, ctypes.addressof(trap)
+    )
+    return _ending(guest, error or 0, trap.value, name)
+
+
+def _ending(guest: host.Guest, error: int, trap: int, name: str) -> Ending:
+    """What happened, from what the guest latched and, without that, from what wasmtime says; frees both."""
+    message = None
+    if error:
+        message = capi.take_error_message(error)
+    if trap:
+        message = str(wasmtime.Trap._from_ptr(ctypes.cast(trap, ctypes.POINTER(ffi.wasm_trap_t))))
+    outcome = guest.outcome
+    if outcome is None:
+        return Ending(0) if message is None else Ending(-SIGABRT, printable(message))
+    if isinstance(outcome, ProcessExit):
+        return Ending(outcome.code)
+    if isinstance(outcome, ProcessSignal):
+        return Ending(-outcome.number)
+    if isinstance(outcome, DeadlinePassed):
+        return Ending(None, timed_out=True)
+    if isinstance(outcome, Interrupted):
+        return Ending(None, error=HostCallError(f"{name}: the run was interrupted"))
+    if isinstance(outcome, GuestEnd):
+        return Ending(-SIGABRT, printable(str(outcome)))
+    return Ending(None, error=outcome)
+
+
+def _check_memory(compiled: CompiledModule, name: str) -> None:
+    memories = {
+        export: type_ for export, type_ in compiled.exports.items() if isinstance(type_, wasmtime.MemoryType)
+    }
+    memory = compiled.exports.get("memory")
+    if len(memories) > 1:
+        raise MissingExportError(f"{name}: exports several memories; WASI uses exactly one, named memory")
+    if isinstance(memory, wasmtime.MemoryType):
+        if memory.is_64:
+            raise MissingExportError(f"{name}: its memory is 64-bit; WASI preview1 has 32-bit pointers")
+        if memory.is_shared:
+            raise MissingExportError(f"{name}: its memory is shared between threads, which is not supported")
+        return
+    needing = [
+        wanted.name
+        for wanted in compiled.imports
+        if wanted.module in ABI_BY_MODULE and wanted.name not in _WITHOUT_POINTERS
+    ]
+    if needing:
+        raise MissingExportError(
+            f'{name}: it imports {needing[0]} but exports no memory; link it so that its memory is exported as "memory"'
+        )
+
+
+def _same_type(ours: wasmtime.FuncType, theirs: wasmtime.FuncType) -> bool:
+    return list(map(str, ours.params)) == list(map(str, theirs.params)) and list(map(str, ours.results)) == list(
+        map(str, theirs.results)
+    )
+
+
+def printable(text: str) -> str:
+    """Text that may hold names from the guest's own sections, without control characters but newlines."""
+    return "".join(ch if ch.isprintable() or ch == "\n" else repr(ch)[1:-1] for ch in text).strip()

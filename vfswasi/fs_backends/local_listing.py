@@ -1,0 +1,125 @@
+"""Listing a host directory with the inode numbers that `stat` would tell, without a stat per entry."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+from typing import Final
+
+from .base import DirEntry, FileType
+from .local_file import Idents
+
+_NAME_MAX_BYTES: Final = 255
+_HIGH_IDENTS: Final = 1 << 63
+
+_new_tuple: Final = tuple.__new__
+
+
+class Lister:
+    """Lists directories below the one that `root_fd` stands for (borrowed: it stays the caller's).
+
+    The inode numbers that a listing carries are not always the ones that stat tells: not for mount points,
+    nor on some network and layered file systems. They are believed if nothing is mounted below
+    the root and the first of each kind is right; else every entry is looked at by itself.
+    """
+
+    def __init__(self, root_fd: int, idents: Idents) -> None:
+        self._idents = idents
+        self._mounts = _MountsBelow(root_fd)
+
+    def entries(self, fd: int) -> list[DirEntry]:
+        """The entries of the directory `fd` (open for reading). Raises OSError."""
+        samples: dict[bool, DirEntry] = {}
+        entries: dict[str, DirEntry] = {}  # a listing that races with a rename may repeat a name
+        idents = self._idents
+        dev = os.fstat(fd).st_dev
+        on_root_device = dev == idents.dev
+        with os.scandir(fd) as iterator:
+            for item in iterator:
+                name = item.name
+                if not name.isascii():
+                    try:
+                        raw = os.fsencode(name)
+                        name = raw.decode()
+                    except UnicodeDecodeError:
+                        continue
+                    if len(raw) > _NAME_MAX_BYTES:
+                        continue
+                elif len(name) > _NAME_MAX_BYTES:
+                    continue
+                if item.is_file(follow_symlinks=False):
+                    filetype = FileType.REGULAR_FILE
+                elif item.is_dir(follow_symlinks=False):
+                    filetype = FileType.DIRECTORY
+                elif item.is_symlink():
+                    filetype = FileType.SYMBOLIC_LINK
+                else:
+                    special = self._look_at(fd, name)
+                    if special is not None:
+                        entries[name] = special
+                    continue
+                ino = item.inode()
+                ident = ino if on_root_device and 0 < ino < _HIGH_IDENTS else idents.ident(dev, ino)
+                entries[name] = entry = _new_tuple(DirEntry, (name, filetype, ident))
+                is_directory = filetype is FileType.DIRECTORY
+                if is_directory not in samples:
+                    samples[is_directory] = entry
+        if not self._mounts.any() and all(
+            self._look_at(fd, sample.name) in (sample, None) for sample in samples.values()
+        ):
+            return list(entries.values())
+        looked_at = (self._look_at(fd, name) for name in entries)
+        return [found for found in looked_at if found is not None]
+
+    def _look_at(self, fd: int, name: str) -> DirEntry | None:
+        """The entry as stat sees it, None if it is gone."""
+        try:
+            found = self._idents.stat(os.stat(name.encode(), dir_fd=fd, follow_symlinks=False))
+        except FileNotFoundError:
+            return None
+        return DirEntry(name, found.filetype, found.ident)
+
+    def close(self) -> None:
+        self._mounts.close()
+
+
+class _MountsBelow:
+    """Whether anything is mounted below the directory `fd`; remembered until the system reports a change."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._answer: bool | None = None
+        try:
+            self._table = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._table = -1
+            return
+        self._changes = select.poll()
+        self._changes.register(self._table, select.POLLPRI | select.POLLERR)
+
+    def any(self) -> bool:
+        """True also where the system does not say. Source: proc(5), mountinfo."""
+        if self._table < 0:
+            return True
+        if self._changes.poll(0) or self._answer is None:
+            self._answer = self._look()
+        return self._answer
+
+    def _look(self) -> bool:
+        try:
+            top = os.readlink(f"/proc/self/fd/{self._fd}".encode()).rstrip(b"/") + b"/"
+            with open("/proc/self/mountinfo", "rb") as table:
+                points = [line.split(b" ", 5)[4] for line in table]
+        except OSError:
+            return True
+        return any(_unescape(point).startswith(top) for point in points)
+
+    def close(self) -> None:
+        if self._table >= 0:
+            os.close(self._table)
+            self._table = -1
+
+
+def _unescape(field: bytes) -> bytes:
+    return re.sub(rb"\\([0-7]{3})", lambda match: bytes((int(match[1], 8),)), field)
