@@ -26,7 +26,7 @@ from ..errors import Errno, FsError
 from .base import Backend, Caps, DirEntry, Key, Stat
 from .local_file import HOST_ERRORS, Idents, LocalHandle, kept_times, translate
 from .local_listing import Lister
-from .openat2 import open_how, openat2, openat2_works
+from .openat2 import open_how, openat2, openat2_works, try_openat2
 
 _T = TypeVar("_T")
 
@@ -137,53 +137,40 @@ class LocalBackend(Backend):
     def walk(self, key: Key, names: Key) -> tuple[int, Stat | None]:
         try:
             if len(names) == 1 and not key:
-                host = os.stat(_bare(names[0]), dir_fd=self._root, follow_symlinks=False)
+                try:
+                    host = os.stat(_bare(names[0]), dir_fd=self._root, follow_symlinks=False)
+                except FileNotFoundError:
+                    return 0, None
                 return 1, self._idents.stat(host)
-            if not self._openat2 or not names:
-                return self._walk_by_component(key, names, False)
-            # The usual case in one call: directories all the way, and something at the end.
-            fd = openat2(self._root, "/".join(key + names).encode(), _HOW_OBJECT)
-            try:
-                host = os.fstat(fd)
-            finally:
-                os.close(fd)
-            return len(names), self._idents.stat(host)
-        except HOST_ERRORS as error:
-            if not isinstance(error, OSError) or error.errno not in _WALK_ENDS:
-                raise translate(error) from error
-            missing = error.errno == errno.ENOENT
-            if len(names) == 1 and missing:
-                return 0, None
-        try:
-            return self._walk_by_component(key, names, missing)
+            if self._openat2 and names:
+                # Two guesses of one call each: everything is there, or all but the last, which is new.
+                if (host := self._beneath(key + names)) is not None:
+                    return len(names), self._idents.stat(host)
+                if ctypes.get_errno() == errno.ENOENT:
+                    if len(names) == 1:
+                        return 0, None
+                    host = self._beneath(key + names[:-1])
+                    if host is not None and stat_module.S_ISDIR(host.st_mode):
+                        return len(names) - 1, self._idents.stat(host)
+            return self._walk_by_component(key, names)
         except HOST_ERRORS as error:
             raise translate(error) from error
 
-    def _walk_by_component(self, key: Key, names: Key, missing: bool) -> tuple[int, Stat | None]:
-        """The walk with a pinned descriptor for each directory. `missing`: the last name probably does not
-        exist, as with every new file, so its parent is tried in one call first."""
-        count = 0
+    def _walk_by_component(self, key: Key, names: Key) -> tuple[int, Stat | None]:
+        """The walk with a pinned descriptor for each directory."""
         try:
-            if missing:
-                try:
-                    fd = self._open(key + names[:-1], _PIN)
-                    count = len(names) - 1
-                except OSError:
-                    fd = self._open(key, _PIN)
-            else:
-                fd = self._open(key, _PIN)
+            fd = self._open(key, _PIN)
         except FileNotFoundError:
             return 0, None
         try:
-            while count < len(names):
-                name = _bare(names[count])
+            for count, name in enumerate(map(_bare, names)):
                 try:
                     if count == len(names) - 1:
                         host = os.stat(name, dir_fd=fd, follow_symlinks=False)
                         return len(names), self._idents.stat(host)
                     below = os.open(name, _PIN, dir_fd=fd)
                 except FileNotFoundError:
-                    break
+                    return count, self._idents.stat(os.fstat(fd)) if count else None
                 except OSError as error:
                     if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                         raise
@@ -193,8 +180,7 @@ class LocalBackend(Backend):
                     return count + 1, self._idents.stat(host)
                 os.close(fd)
                 fd = below
-                count += 1
-            return count, self._idents.stat(os.fstat(fd)) if count else None
+            return 0, None
         finally:
             os.close(fd)
 

@@ -59,6 +59,14 @@ def openat2(dir_fd: int, path: bytes, how: OpenHow) -> int:
     Returns a descriptor that the caller closes. Raises OSError (ELOOP: a link; ENAMETOOLONG: 4096 bytes and
     more) and ValueError (NUL in the path).
     """
+    fd = try_openat2(dir_fd, path, how)
+    if fd < 0:
+        raise OSError(-fd, os.strerror(-fd))
+    return fd
+
+
+def try_openat2(dir_fd: int, path: bytes, how: OpenHow) -> int:
+    """`openat2` for where failing is usual: returns minus the error number instead of raising OSError."""
     if b"\0" in path:
         raise ValueError("embedded null byte")
     for _ in range(_ATTEMPTS_MAX):
@@ -68,7 +76,7 @@ def openat2(dir_fd: int, path: bytes, how: OpenHow) -> int:
         code = ctypes.get_errno()
         if code not in (errno.EAGAIN, errno.EINTR):
             break
-    raise OSError(code, os.strerror(code))
+    return -code
 
 
 def openat2_works(dir_fd: int) -> bool:

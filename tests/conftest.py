@@ -1,0 +1,59 @@
+"""Fixtures that many tests share: a writable mount of every writable kind, and compiled C guests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import vfswasi
+
+from .guest_programs import compile_guest
+from .rawguest import RawGuest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_module_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Compiled modules are cached below the project, so that the second run of the tests is quick."""
+    cache = Path(__file__).parents[1] / ".cache" / "modules"
+    cache.mkdir(parents=True, exist_ok=True)
+    cache.chmod(0o700)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VFSWASI_CACHE_DIR", str(cache))
+        yield
+
+
+@pytest.fixture(params=["memory", "local"])
+def mount(request: pytest.FixtureRequest, tmp_path: Path) -> vfswasi.Mount:
+    """An empty writable place of each kind that can do everything."""
+    if request.param == "memory":
+        return vfswasi.Mount({}, rw=True)
+    root = tmp_path / "root"
+    root.mkdir()
+    return vfswasi.Mount(root, rw=True)
+
+
+@pytest.fixture
+def guest(mount: vfswasi.Mount) -> Iterator[RawGuest]:
+    """A raw guest with `mount` as descriptor 3, named "/d"."""
+    with RawGuest({"/d": mount}) as raw:
+        yield raw
+
+
+@pytest.fixture
+def program() -> Callable[[str], Path]:
+    """`program("hello")`: the compiled tests/guests/hello.c."""
+    return compile_guest
+
+
+@pytest.fixture
+def run_program() -> Callable[..., vfswasi.Result]:
+    """`run_program("hello", ["a"], preopens=...)`: output captured as text, 60 seconds at most."""
+
+    def run(name: str, args: list[str] | None = None, **options: Any) -> vfswasi.Result:
+        options = {"capture_output": True, "text": True, "timeout": 60, **options}
+        return vfswasi.run(compile_guest(name), args or [], **options)
+
+    return run
