@@ -1,8 +1,8 @@
 """A guest that does what the test says: every WASI function can be called through WebAssembly, argument by argument.
 
-The module imports each function of one snapshot and exports a wrapper of the same name, so a call goes the way of any
-program's call: from wasm through the raw callback into the kernel and back into linear memory. Tests look at errnos and at
-memory before and after.
+The module imports each function of one snapshot and exports a wrapper of the same name, so a call goes the way
+of any program's call: from wasm through the raw callback into the kernel and back into linear memory. Tests look
+at errnos and at memory before and after.
 
     guest = RawGuest({"/d": {"f": b"hello"}})
     fd = guest.open("f")                        # raises GuestErrno on failure
@@ -81,8 +81,14 @@ def wat(abi: Abi) -> bytes:
         gets = " ".join(f"(local.get {index})" for index in range(len(types)))
         exports.append(f'(func (export "{name}") (param {params}) {result} (call ${name} {gets}))')
     return "\n".join(
-        ["(module", *imports, f'(memory (export "memory") {PAGES} {4 * PAGES})', *exports]
-        + ['(func (export "grow") (result i32) (memory.grow (i32.const 1)))', ")"]
+        [
+            "(module",
+            *imports,
+            f'(memory (export "memory") {PAGES} {4 * PAGES})',
+            *exports,
+            '(func (export "grow") (result i32) (memory.grow (i32.const 1)))',
+            ")",
+        ]
     ).encode()
 
 

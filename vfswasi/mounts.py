@@ -7,7 +7,7 @@
 | a path or `PathLike` to a directory   | that directory, live                                      |
 | a path to a zip archive               | its contents                                              |
 | `zip:///abs.zip`, `zip://rel.zip`     | its contents                                              |
-| `zip://inner/dir::TARGET`, `zip://*::TARGET` | a directory of an archive at TARGET: a path or a URL that fsspec opens |
+| `zip://inner/dir::TARGET`, `zip://*::TARGET` | a directory inside the archive TARGET: a path, or a URL for fsspec |
 | `file:///dir`                         | that directory                                            |
 | a `Backend`                           | itself; the caller keeps and closes it                    |
 | `Mount(source, rw=..)`                | the source with options                                   |

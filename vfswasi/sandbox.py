@@ -280,7 +280,7 @@ def encode_argv(args: Iterable[str]) -> list[bytes]:
 
 
 def encode_environ(env: Mapping[str, str] | None) -> list[bytes]:
-    """"NAME=value" strings. Raises TypeError, ValueError (NUL, an empty name, "=" in a name)."""
+    """ "NAME=value" strings. Raises TypeError, ValueError (NUL, an empty name, "=" in a name)."""
     if env is None:
         return []
     if not isinstance(env, Mapping):

@@ -18,7 +18,8 @@ from .kernel.streams import Stream
 
 
 def input_stream(stdin: Any) -> Stream:
-    """The guest's descriptor 0. None is nothing: reading gives the end at once. Raises TypeError, ValueError, OSError."""
+    """The guest's descriptor 0. None is nothing: reading gives the end at once. Raises TypeError, ValueError,
+    OSError."""
     return Stream(0, _source(stdin), None)
 
 

@@ -83,7 +83,7 @@ class WASI:
 
     @property
     def version(self) -> str:
-        """"preview1" or "unstable"."""
+        """ "preview1" or "unstable"."""
         return self._abi.version
 
     def get_import_object(self, store: wasmtime.Store) -> dict[str, dict[str, wasmtime.Func]]:

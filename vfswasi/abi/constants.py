@@ -82,9 +82,11 @@ SUBCLOCKFLAG_ABSTIME: Final = 1
 RIFLAGS_ALL: Final = 3
 SDFLAGS_ALL: Final = 3
 
-SIGNAL_NAMES: Final = (
+SIGNAL_NAMES: Final = tuple(
     "NONE HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM CHLD CONT STOP TSTP TTIN TTOU "
-    "URG XCPU XFSZ VTALRM PROF WINCH POLL PWR SYS"
-).split()
-SIGNALS_IGNORED: Final = frozenset(SIGNAL_NAMES.index(name) for name in ("NONE", "PIPE", "CHLD", "URG", "WINCH", "CONT"))
+    "URG XCPU XFSZ VTALRM PROF WINCH POLL PWR SYS".split()
+)
+SIGNALS_IGNORED: Final = frozenset(
+    SIGNAL_NAMES.index(name) for name in ("NONE", "PIPE", "CHLD", "URG", "WINCH", "CONT")
+)
 SIGNALS_STOPPING: Final = frozenset(SIGNAL_NAMES.index(name) for name in ("STOP", "TSTP", "TTIN", "TTOU"))

@@ -32,12 +32,8 @@ func_new_unchecked = _declare(
 func_call_unchecked = _declare(
     "wasmtime_func_call_unchecked", c_void_p, c_void_p, c_void_p, c_void_p, c_size_t, c_void_p
 )
-instance_new = _declare(
-    "wasmtime_instance_new", c_void_p, c_void_p, c_void_p, c_void_p, c_size_t, c_void_p, c_void_p
-)
-instance_export_get = _declare(
-    "wasmtime_instance_export_get", c_bool, c_void_p, c_void_p, c_char_p, c_size_t, c_void_p
-)
+instance_new = _declare("wasmtime_instance_new", c_void_p, c_void_p, c_void_p, c_void_p, c_size_t, c_void_p, c_void_p)
+instance_export_get = _declare("wasmtime_instance_export_get", c_bool, c_void_p, c_void_p, c_char_p, c_size_t, c_void_p)
 caller_export_get = _declare("wasmtime_caller_export_get", c_bool, c_void_p, c_char_p, c_size_t, c_void_p)
 caller_context = _declare("wasmtime_caller_context", c_size_t, c_void_p)
 memory_data = _declare("wasmtime_memory_data", c_size_t, c_void_p, c_void_p)
@@ -60,6 +56,11 @@ _PYBUF_WRITE = 0x200
 EXTERN_FUNC: int = ffi.WASMTIME_EXTERN_FUNC.value
 EXTERN_MEMORY: int = ffi.WASMTIME_EXTERN_MEMORY.value
 VAL_RAW_BYTES = 16
+
+
+def kind_of(extern: ffi.wasmtime_extern_t) -> int:
+    """Which member of the extern is set: EXTERN_FUNC, EXTERN_MEMORY, ..."""
+    return int(extern.kind)
 
 
 def view_of(address: int, size: int) -> memoryview:

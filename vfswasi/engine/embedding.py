@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import wasmtime
+from wasmtime import _ffi as ffi
 from wasmtime import _func as wasmtime_func
 
 from ..errors import HostCallError, MissingExportError
 from ..kernel.clocks import Interrupted, ProcessExit, ProcessSignal
 from ..kernel.process import Process
 from . import capi, host
-from .capi import ffi
 from .memory import WasmMemory
 
 _finalizers: dict[int, Callable[[], object]] = {}
@@ -53,9 +53,7 @@ class Embedding:
         self.functions: dict[str, wasmtime.Func] = {}
         for index, name in enumerate(binding.callbacks):
             finalizer = _finalizer_callback if index == 0 else None
-            func = host.new_function(
-                self._context, guest, binding.types[name], binding.callbacks[name], finalizer
-            )
+            func = host.new_function(self._context, guest, binding.types[name], binding.callbacks[name], finalizer)
             self.functions[name] = wasmtime.Func._from_raw(func)
 
     def attach(self, instance: wasmtime.Instance) -> None:
@@ -90,9 +88,7 @@ class Embedding:
     def _ended(self, error: int, trap: int) -> int:
         raised: BaseException | None = None
         if error:
-            raised = wasmtime.WasmtimeError._from_ptr(
-                ctypes.cast(error, ctypes.POINTER(ffi.wasmtime_error_t))
-            )
+            raised = wasmtime.WasmtimeError._from_ptr(ctypes.cast(error, ctypes.POINTER(ffi.wasmtime_error_t)))
         elif trap:
             raised = wasmtime.Trap._from_ptr(ctypes.cast(trap, ctypes.POINTER(ffi.wasm_trap_t)))
         outcome, self.guest.outcome = self.guest.outcome, None

@@ -19,6 +19,7 @@ from struct import Struct
 from typing import Any, Final
 
 import wasmtime
+from wasmtime import _ffi as ffi
 
 from ..abi.layouts import ABIS, Abi
 from ..errors import Errno, FsError, MissingExportError, WasiStateError
@@ -26,7 +27,6 @@ from ..kernel.clocks import GuestEnd
 from ..kernel.process import Process
 from ..syscalls import table
 from . import capi
-from .capi import ffi
 from .memory import HostMemory, WasmMemory
 
 _ENDED: Final = b"the guest ended in a host call"
@@ -85,9 +85,7 @@ def _memory_of(guest: Guest, caller: int) -> WasmMemory:
     memory = guest.memory
     if memory is None:
         if not guest.ready:
-            raise WasiStateError(
-                "a WASI function was called before start(), initialize() or finalize_bindings()"
-            )
+            raise WasiStateError("a WASI function was called before start(), initialize() or finalize_bindings()")
         memory = guest.memory = WasmMemory.of_caller(caller, guest.user_memory_moves)
     elif memory.moves:
         guest.process.deadline.check()  # there is no epoch in a store of the user's
@@ -179,14 +177,20 @@ def binding(version: str) -> Binding:
     return found
 
 
-_RAW_VALUE = {"i32": ctypes.c_int32, "i64": ctypes.c_int64, "f32": ctypes.c_float, "f64": ctypes.c_double}
+_RAW_VALUE: dict[str, Any] = {
+    "i32": ctypes.c_int32,
+    "i64": ctypes.c_int64,
+    "f32": ctypes.c_float,
+    "f64": ctypes.c_double,
+}
 
 
 def bind_user_function(function: Callable[..., Any], type_: wasmtime.FuncType, name: str) -> Any:
     """A C function pointer around a Python callable `function(memory, *args)` of the user.
 
     Arguments and results are numbers, integers signed. The caller keeps the pointer alive. What the callable
-    raises ends the guest and reaches the caller of `run` unchanged. Raises MissingExportError for a type with references.
+    raises ends the guest and reaches the caller of `run` unchanged. Raises MissingExportError for a type with
+    references.
     """
     params, results = [str(param) for param in type_.params], [str(result) for result in type_.results]
     for kind in (*params, *results):

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import ctypes
 
+from wasmtime import _ffi as ffi
+
 from ..errors import MissingExportError
 from ..syscalls.memory import GuestMemory
 from . import capi
-from .capi import ffi
 
 
 class WasmMemory(GuestMemory):
@@ -34,7 +35,7 @@ class WasmMemory(GuestMemory):
         """The memory of the instance that makes a host call, also while its start section runs."""
         extern = ffi.wasmtime_extern_t()
         found = capi.caller_export_get(caller, b"memory", 6, ctypes.addressof(extern))
-        memory = extern.of.memory if found and extern.kind == capi.EXTERN_MEMORY else None
+        memory = extern.of.memory if found and capi.kind_of(extern) == capi.EXTERN_MEMORY else None
         return cls(capi.caller_context(caller), memory, moves)
 
     @classmethod
@@ -42,7 +43,7 @@ class WasmMemory(GuestMemory):
         """The memory that an instance exports. Raises MissingExportError."""
         extern = ffi.wasmtime_extern_t()
         found = capi.instance_export_get(context, instance_address, b"memory", 6, ctypes.addressof(extern))
-        if not found or extern.kind != capi.EXTERN_MEMORY:
+        if not found or capi.kind_of(extern) != capi.EXTERN_MEMORY:
             raise MissingExportError('the instance has no export "memory" that is an unshared WebAssembly memory')
         return cls(context, extern.of.memory, moves)
 

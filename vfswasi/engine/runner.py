@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import wasmtime
+from wasmtime import _ffi as ffi
 
 from ..abi.layouts import ABI_BY_MODULE
 from ..errors import HostCallError, InvalidModuleError, MissingExportError, MissingImportError
@@ -22,7 +23,6 @@ from ..kernel.clocks import DeadlinePassed, GuestEnd, Interrupted, ProcessExit, 
 from ..kernel.process import Process
 from ..limits import Limits
 from . import capi, host
-from .capi import ffi
 from .deadlines import Watchdog
 from .modules import CompiledModule, Import, engine
 
@@ -214,20 +214,14 @@ class Program:
         return call_export(context, instance, guest, "_start", self.name)
 
 
-def call_export(
-    context: int, instance: ffi.wasmtime_instance_t, guest: host.Guest, export: str, name: str
-) -> Ending:
+def call_export(context: int, instance: ffi.wasmtime_instance_t, guest: host.Guest, export: str, name: str) -> Ending:
     """Call an exported function without parameters and results."""
     extern = ffi.wasmtime_extern_t()
     raw = export.encode()
-    if not capi.instance_export_get(
-        context, ctypes.addressof(instance), raw, len(raw), ctypes.addressof(extern)
-    ):
+    if not capi.instance_export_get(context, ctypes.addressof(instance), raw, len(raw), ctypes.addressof(extern)):
         raise MissingExportError(f"{name}: the instance does not export {export}")
     trap = ctypes.c_size_t(0)
-    error = capi.func_call_unchecked(
-        context, ctypes.addressof(extern.of.func), None, 0, ctypes.addressof(trap)
-    )
+    error = capi.func_call_unchecked(context, ctypes.addressof(extern.of.func), None, 0, ctypes.addressof(trap))
     return _ending(guest, error or 0, trap.value, name)
 
 
@@ -255,9 +249,7 @@ def _ending(guest: host.Guest, error: int, trap: int, name: str) -> Ending:
 
 
 def _check_memory(compiled: CompiledModule, name: str) -> None:
-    memories = {
-        export: type_ for export, type_ in compiled.exports.items() if isinstance(type_, wasmtime.MemoryType)
-    }
+    memories = {export: type_ for export, type_ in compiled.exports.items() if isinstance(type_, wasmtime.MemoryType)}
     memory = compiled.exports.get("memory")
     if len(memories) > 1:
         raise MissingExportError(f"{name}: exports several memories; WASI uses exactly one, named memory")

@@ -53,9 +53,6 @@ _OBJECT: Final = _flag("O_PATH", "O_NOFOLLOW", "O_CLOEXEC")
 _HOW: Final = {flags: open_how(flags) for flags in (_READ, _WRITE, _LIST, _PIN, _OBJECT)}
 _HOW_OBJECT: Final = _HOW[_OBJECT]
 
-# Errors that mean: the walk may have ended before the last name.
-_WALK_ENDS: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
-
 # Backends of one directory must give the same numbers, the kernel takes them for one store.
 _idents_of_roots: WeakValueDictionary[tuple[int, int], Idents] = WeakValueDictionary()
 
@@ -123,16 +120,19 @@ class LocalBackend(Backend):
             elif not key:
                 host = os.fstat(self._root)
             elif self._openat2 and len(path := "/".join(key).encode()) < _PATH_MAX_BYTES:
-                fd = openat2(self._root, path, _HOW_OBJECT)
-                try:
-                    host = os.fstat(fd)
-                finally:
-                    os.close(fd)
+                return self._stat_and_close(openat2(self._root, path, _HOW_OBJECT))
             else:
                 host = self._in_parent(key, _lstat)
             return self._idents.stat(host)
         except HOST_ERRORS as error:
             raise translate(error) from error
+
+    def _stat_and_close(self, fd: int) -> Stat:
+        try:
+            host = os.fstat(fd)
+        finally:
+            os.close(fd)
+        return self._idents.stat(host)
 
     def walk(self, key: Key, names: Key) -> tuple[int, Stat | None]:
         try:
@@ -144,14 +144,15 @@ class LocalBackend(Backend):
                 return 1, self._idents.stat(host)
             if self._openat2 and names:
                 # Two guesses of one call each: everything is there, or all but the last, which is new.
-                if (host := self._beneath(key + names)) is not None:
-                    return len(names), self._idents.stat(host)
-                if ctypes.get_errno() == errno.ENOENT:
+                fd = try_openat2(self._root, "/".join(key + names).encode(), _HOW_OBJECT)
+                if fd >= 0:
+                    return len(names), self._stat_and_close(fd)
+                if fd == -errno.ENOENT:
                     if len(names) == 1:
                         return 0, None
-                    host = self._beneath(key + names[:-1])
-                    if host is not None and stat_module.S_ISDIR(host.st_mode):
-                        return len(names) - 1, self._idents.stat(host)
+                    fd = try_openat2(self._root, "/".join(key + names[:-1]).encode(), _HOW[_PIN])
+                    if fd >= 0:
+                        return len(names) - 1, self._stat_and_close(fd)
             return self._walk_by_component(key, names)
         except HOST_ERRORS as error:
             raise translate(error) from error

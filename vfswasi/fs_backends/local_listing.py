@@ -13,6 +13,11 @@ from .local_file import Idents
 _NAME_MAX_BYTES: Final = 255
 _HIGH_IDENTS: Final = 1 << 63
 
+# A member of an enumeration costs as much as the rest of an entry to look up (Python 3.11).
+_REGULAR_FILE: Final = FileType.REGULAR_FILE
+_DIRECTORY: Final = FileType.DIRECTORY
+_SYMBOLIC_LINK: Final = FileType.SYMBOLIC_LINK
+
 _new_tuple: Final = tuple.__new__
 
 
@@ -21,7 +26,7 @@ class Lister:
 
     The inode numbers that a listing carries are not always the ones that stat tells: not for mount points,
     nor on some network and layered file systems. They are believed if nothing is mounted below
-    the root and the first of each kind is right; else every entry is looked at by itself.
+    the root and one of each kind is right; else every entry is looked at by itself.
     """
 
     def __init__(self, root_fd: int, idents: Idents) -> None:
@@ -30,11 +35,11 @@ class Lister:
 
     def entries(self, fd: int) -> list[DirEntry]:
         """The entries of the directory `fd` (open for reading). Raises OSError."""
-        samples: dict[bool, DirEntry] = {}
         entries: dict[str, DirEntry] = {}  # a listing that races with a rename may repeat a name
+        directory = other = None  # the last ones seen, as samples
         idents = self._idents
         dev = os.fstat(fd).st_dev
-        on_root_device = dev == idents.dev
+        highest = _HIGH_IDENTS if dev == idents.dev else 0
         with os.scandir(fd) as iterator:
             for item in iterator:
                 name = item.name
@@ -48,25 +53,22 @@ class Lister:
                         continue
                 elif len(name) > _NAME_MAX_BYTES:
                     continue
+                ino = item.inode()
+                ident = ino if 0 < ino < highest else idents.ident(dev, ino)
                 if item.is_file(follow_symlinks=False):
-                    filetype = FileType.REGULAR_FILE
+                    entries[name] = other = _new_tuple(DirEntry, (name, _REGULAR_FILE, ident))
                 elif item.is_dir(follow_symlinks=False):
-                    filetype = FileType.DIRECTORY
+                    entries[name] = directory = _new_tuple(DirEntry, (name, _DIRECTORY, ident))
                 elif item.is_symlink():
-                    filetype = FileType.SYMBOLIC_LINK
+                    entries[name] = other = _new_tuple(DirEntry, (name, _SYMBOLIC_LINK, ident))
                 else:
                     special = self._look_at(fd, name)
                     if special is not None:
                         entries[name] = special
-                    continue
-                ino = item.inode()
-                ident = ino if on_root_device and 0 < ino < _HIGH_IDENTS else idents.ident(dev, ino)
-                entries[name] = entry = _new_tuple(DirEntry, (name, filetype, ident))
-                is_directory = filetype is FileType.DIRECTORY
-                if is_directory not in samples:
-                    samples[is_directory] = entry
-        if not self._mounts.any() and all(
-            self._look_at(fd, sample.name) in (sample, None) for sample in samples.values()
+        if (
+            not self._mounts.any()
+            and (directory is None or self._look_at(fd, directory.name) in (directory, None))
+            and (other is None or self._look_at(fd, other.name) in (other, None))
         ):
             return list(entries.values())
         looked_at = (self._look_at(fd, name) for name in entries)

@@ -30,7 +30,8 @@ def open_at(
     Errors in checked order: BADF, NOTDIR (fd), NOTCAPABLE (fd lacks PATH_OPEN), INVAL (flags), NOTCAPABLE or
     ROFS (rights asked for, CREAT, TRUNC), NOTSUP (SYNC flags), MFILE, what `resolve.lookup` raises, then: NOENT,
     EXIST (EXCL), LOOP (a link, not followed), NOTDIR (DIRECTORY on a file), ISDIR (a directory for writing,
-    `new/` with CREAT), ACCES (neither file nor directory), and what the backend raises. A failed call has created nothing.
+    `new/` with CREAT), ACCES (neither file nor directory), and what the backend raises. A failed call has created
+    nothing.
     """
     directory = process.fds.directory(fd, c.RIGHT_PATH_OPEN)
     if oflags & c.OFLAG_CREAT and oflags & c.OFLAG_DIRECTORY:
@@ -95,9 +96,7 @@ def _open_existing(
         if not base and not inheriting:
             base, inheriting = directory.rights, directory.inheriting
         return process.fds.add(
-            OpenDirectory(
-                mount, DirectoryInode.open(mount.volume, found.key), base & rights.DIRECTORY, inheriting
-            )
+            OpenDirectory(mount, DirectoryInode.open(mount.volume, found.key), base & rights.DIRECTORY, inheriting)
         )
     if oflags & c.OFLAG_DIRECTORY:
         raise FsError(Errno.NOTDIR)

@@ -36,9 +36,7 @@ def readlink_at(process: Process, fd: int, path: str) -> bytes:
     return directory.mount.backend.readlink(found.key).encode("utf-8", "surrogateescape")
 
 
-def set_times_at(
-    process: Process, fd: int, follow: bool, path: str, atim_ns: int, mtim_ns: int, flags: int
-) -> None:
+def set_times_at(process: Process, fd: int, follow: bool, path: str, atim_ns: int, mtim_ns: int, flags: int) -> None:
     """`path_filestat_set_times`. Raises BADF, NOTDIR, NOTCAPABLE, ROFS, INVAL, NOENT, NOTSUP."""
     directory = process.fds.directory(fd, c.RIGHT_PATH_FILESTAT_SET_TIMES)
     atim, mtim = _wanted_times(atim_ns, mtim_ns, flags)

@@ -96,4 +96,3 @@ class Process:
     def close(self) -> list[BaseException]:
         """Close every descriptor; returns the errors met on the way (a failed last write, say)."""
         return self.fds.close_all()
-

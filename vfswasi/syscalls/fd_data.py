@@ -12,9 +12,7 @@ _PREAD = c.RIGHT_FD_READ | c.RIGHT_FD_SEEK
 _PWRITE = c.RIGHT_FD_WRITE | c.RIGHT_FD_SEEK
 
 
-def fd_read(
-    process: Process, memory: GuestMemory, fd: int, iovs_ptr: int, iovs_len: int, nread_ptr: int
-) -> None:
+def fd_read(process: Process, memory: GuestMemory, fd: int, iovs_ptr: int, iovs_len: int, nread_ptr: int) -> None:
     """Read from the descriptor's cursor into guest buffers.
 
     iovs_ptr: iovs_len x {u32 address, u32 length in bytes}. nread_ptr: u32, bytes moved, 0 at the end.
@@ -26,9 +24,7 @@ def fd_read(
     memory.write_u32(nread_ptr, process.fds.get(fd, c.RIGHT_FD_READ).read(buffers, process.deadline))
 
 
-def fd_write(
-    process: Process, memory: GuestMemory, fd: int, iovs_ptr: int, iovs_len: int, nwritten_ptr: int
-) -> None:
+def fd_write(process: Process, memory: GuestMemory, fd: int, iovs_ptr: int, iovs_len: int, nwritten_ptr: int) -> None:
     """Write guest buffers at the descriptor's cursor, or at the end of the file with APPEND.
 
     iovs_ptr: iovs_len x {u32 address, u32 length in bytes}. nwritten_ptr: u32, bytes moved.

@@ -63,9 +63,7 @@ def fd_fdstat_get(process: Process, memory: GuestMemory, fd: int, stat_ptr: int)
     """
     target = memory.slice(stat_ptr, FDSTAT.size)
     descriptor = process.fds.get(fd, 0)
-    FDSTAT.pack_into(
-        target, 0, descriptor.filetype, descriptor.flags, descriptor.rights, descriptor.inheriting
-    )
+    FDSTAT.pack_into(target, 0, descriptor.filetype, descriptor.flags, descriptor.rights, descriptor.inheriting)
 
 
 def fd_fdstat_set_flags(process: Process, memory: GuestMemory, fd: int, flags: int) -> None:
@@ -96,9 +94,7 @@ def pack_filestat(abi: Abi, target: memoryview, dev: int, serial: int, stat: Sta
     """Encode attributes; times outside u64 are clamped, unknown ones are 0."""
     filetype, size, atim, mtim, ctim, nlink, _ = stat
     try:
-        abi.filestat.pack_into(
-            target, 0, dev, serial, filetype, nlink, size, atim or 0, mtim or 0, ctim or 0
-        )
+        abi.filestat.pack_into(target, 0, dev, serial, filetype, nlink, size, atim or 0, mtim or 0, ctim or 0)
     except Exception:
         abi.filestat.pack_into(
             target, 0, dev, serial, filetype, min(nlink, abi.nlink_max), size, *map(_clamp, (atim, mtim, ctim))
@@ -130,9 +126,7 @@ def fd_filestat_set_size(process: Process, memory: GuestMemory, fd: int, size: i
     file.inode.handle.truncate(size)
 
 
-def fd_filestat_set_times(
-    process: Process, memory: GuestMemory, fd: int, atim: int, mtim: int, fst_flags: int
-) -> None:
+def fd_filestat_set_times(process: Process, memory: GuestMemory, fd: int, atim: int, mtim: int, fst_flags: int) -> None:
     """Times in nanoseconds; what the flags do not name stays.
 
     Errors, in order: BADF, NOTCAPABLE or ROFS (FD_FILESTAT_SET_TIMES), INVAL (unknown bits; a time given and "now"),
@@ -160,7 +154,8 @@ def fd_prestat_get(process: Process, memory: GuestMemory, fd: int, prestat_ptr: 
 def fd_prestat_dir_name(process: Process, memory: GuestMemory, fd: int, path_ptr: int, path_len: int) -> None:
     """path_ptr: the name, without NUL; a longer buffer is left alone behind it.
 
-    Errors, in order: FAULT, BADF (not a preopen), NAMETOOLONG (the buffer is too short). Spec: preview1 fd_prestat_dir_name.
+    Errors, in order: FAULT, BADF (not a preopen), NAMETOOLONG (the buffer is too short). Spec: preview1
+    fd_prestat_dir_name.
     """
     target = memory.slice(path_ptr, path_len)
     name = _preopen_name(process, fd)

@@ -90,16 +90,12 @@ def path_filestat_set_times(
     path_stat.set_times_at(process, fd, follow, path, atim, mtim, fst_flags)
 
 
-def path_create_directory(
-    process: Process, memory: GuestMemory, fd: int, path_ptr: int, path_len: int
-) -> None:
+def path_create_directory(process: Process, memory: GuestMemory, fd: int, path_ptr: int, path_len: int) -> None:
     """Errors: those of the path, then of `kernel.path_change.mkdir_at`. Spec: preview1 path_create_directory."""
     path_change.mkdir_at(process, fd, memory.path(path_ptr, path_len))
 
 
-def path_remove_directory(
-    process: Process, memory: GuestMemory, fd: int, path_ptr: int, path_len: int
-) -> None:
+def path_remove_directory(process: Process, memory: GuestMemory, fd: int, path_ptr: int, path_len: int) -> None:
     """Errors: those of the path, then of `kernel.path_change.rmdir_at`. Spec: preview1 path_remove_directory."""
     path_change.rmdir_at(process, fd, memory.path(path_ptr, path_len))
 
@@ -137,7 +133,8 @@ def path_link(
 ) -> None:
     """A second name. A link to a symbolic link links the link; SYMLINK_FOLLOW is INVAL.
 
-    Errors: those of both paths, BADF, INVAL (flags), then those of `kernel.path_change.link_at`. Spec: preview1 path_link.
+    Errors: those of both paths, BADF, INVAL (flags), then those of `kernel.path_change.link_at`. Spec: preview1
+    path_link.
     """
     old_path = memory.path(old_ptr, old_len)
     new_path = memory.path(new_ptr, new_len)

@@ -17,7 +17,8 @@ def proc_exit(process: Process, memory: GuestMemory, code: int) -> None:
 def proc_raise(process: Process, memory: GuestMemory, signal: int) -> None:
     """Send a signal to the guest itself: it ends the guest, or is one of those that are ignored.
 
-    Errors: INVAL (no such signal), NOTSUP (STOP, TSTP, TTIN, TTOU: nobody could continue it). Spec: preview1 proc_raise.
+    Errors: INVAL (no such signal), NOTSUP (STOP, TSTP, TTIN, TTOU: nobody could continue it). Spec: preview1
+    proc_raise.
     """
     process.raise_signal(signal)
 

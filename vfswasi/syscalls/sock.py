@@ -29,7 +29,8 @@ def sock_recv(
     nread_ptr: int,
     ro_flags_ptr: int,
 ) -> None:
-    """Errors, in order: FAULT, INVAL (too many iovecs), BADF, INVAL (unknown flags), NOTSOCK. Spec: preview1 sock_recv."""
+    """Errors, in order: FAULT, INVAL (too many iovecs), BADF, INVAL (unknown flags), NOTSOCK. Spec: preview1
+    sock_recv."""
     memory.iovecs(iovs_ptr, iovs_len)
     memory.check(nread_ptr, 4)
     memory.check(ro_flags_ptr, 2)

@@ -1,0 +1,283 @@
+"""Readers for the members of a zip archive: positional, bounded in memory, cheap to seek back.
+
+A stored member is a range of the archive. A compressed one of up to an eighth of the cache (8 MiB) is
+inflated whole at its first read, checksum included. A larger one is inflated in pages of 64 KiB by a
+decoder that each handle keeps; pages and copies of the decoder ("checkpoints", every 256 KiB, then ever
+wider so that there are at most 128) go to the cache, so that seeking back starts nearby. bzip2 and lzma
+decoders cannot be copied: going back in such a large member, out of the cache, starts at its beginning.
+
+A handle itself holds one page and one decoder, never a whole member: what a guest can make the host
+keep is the cache's size plus about 200 KiB for each open file (lzma: its dictionary too).
+
+The last page of a member is only given out if the checksum and both sizes are right, in whatever order
+the pages were read.
+"""
+
+from __future__ import annotations
+
+import bisect
+import threading
+import zlib
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Any
+from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_LZMA, ZIP_STORED
+
+from ..errors import Errno, FsError
+from .base import Buffer, Handle, Stat
+from .zip_decoder import Decoder, corrupt, inflate, new_decoder
+from .zip_source import ArchiveSource
+from .zip_tree import Node
+
+PAGE_BYTES = 64 << 10
+_CHECKPOINT_SPACING_BYTES = 256 << 10
+_CHECKPOINT_MAX = 128
+_CHECKPOINT_COST_BYTES = 64 << 10  # zlib's state and 32 KiB window, and the input not yet used
+_ENTRY_COST_BYTES = 256
+_WHOLE_MAX_BYTES = 8 << 20
+
+_FLAG_ENCRYPTED = 0x01
+_FLAG_PATCH = 0x20
+_FLAG_STRONG_ENCRYPTION = 0x40
+_FLAG_UTF8 = 0x800
+_METHODS = frozenset({ZIP_STORED, ZIP_DEFLATED, ZIP_BZIP2, ZIP_LZMA})
+
+
+class MemberCache:
+    """Inflated bytes and checkpoints of one backend, least recently used first out, `limit_bytes` in total."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.whole_max_bytes = min(_WHOLE_MAX_BYTES, limit_bytes // 8)
+        self.checkpoint_max = min(_CHECKPOINT_MAX, limit_bytes // 8 // _CHECKPOINT_COST_BYTES)
+        self.used_bytes = 0
+        self.inflated_bytes = 0  # for measuring only: not exact with several threads
+        self._lock = threading.Lock()
+        self._items: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+
+    def get(self, key: Hashable) -> Any:
+        """What was put under `key`, or None."""
+        with self._lock:
+            item = self._items.get(key)
+            if item is None:
+                return None
+            self._items.move_to_end(key)
+            return item[0]
+
+    def put(self, key: Hashable, value: object, cost_bytes: int) -> None:
+        """Keep `value`, at the expense of what was not used for longest."""
+        cost_bytes += _ENTRY_COST_BYTES
+        with self._lock:
+            old = self._items.pop(key, None)
+            if old is not None:
+                self.used_bytes -= old[1]
+            if cost_bytes > self.limit_bytes:
+                return
+            self._items[key] = value, cost_bytes
+            self.used_bytes += cost_bytes
+            while self.used_bytes > self.limit_bytes:
+                _, (_, freed) = self._items.popitem(last=False)
+                self.used_bytes -= freed
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._items.clear()
+            self.used_bytes = 0
+
+
+def locate(source: ArchiveSource, node: Node) -> None:
+    """Read and check the local header; sets `node.data_start`. Raises IO with the reason chained."""
+    info = node.info
+    assert info is not None
+    name = info.orig_filename
+    if info.flag_bits & (_FLAG_ENCRYPTED | _FLAG_STRONG_ENCRYPTION):
+        raise FsError(Errno.IO, f"zip member {name!r} is encrypted") from RuntimeError("encrypted")
+    if info.flag_bits & _FLAG_PATCH or info.compress_type not in _METHODS:
+        reason = f"compression method {info.compress_type} is not supported"
+        raise FsError(Errno.IO, f"zip member {name!r}: {reason}") from NotImplementedError(reason)
+    if node.limit < 0:
+        raise corrupt(info, "its data overlap those of another member")
+    header = source.read(info.header_offset, 30)
+    if header[:4] != b"PK\x03\x04":
+        raise corrupt(info, "no local header where the directory says")
+    name_bytes = int.from_bytes(header[26:28], "little")
+    extra_bytes = int.from_bytes(header[28:30], "little")
+    raw_name = source.read(info.header_offset + 30, name_bytes)
+    encoding = "utf-8" if int.from_bytes(header[6:8], "little") & _FLAG_UTF8 else "cp437"
+    if raw_name.decode(encoding, "replace") != name:
+        raise corrupt(info, "local header has another name")
+    if int.from_bytes(header[8:10], "little") != info.compress_type:
+        raise corrupt(info, "local header has another compression method")
+    start = info.header_offset + 30 + name_bytes + extra_bytes
+    if start + info.compress_size > node.limit:
+        raise corrupt(info, "its data overlap those of another member")
+    if info.compress_type == ZIP_STORED and info.compress_size != info.file_size:
+        raise corrupt(info, "stored, but its two sizes differ")
+    node.data_start = start
+    if info.file_size == 0 and info.compress_size:
+        # No read of an empty file reaches the data, so what they hold is looked at now.
+        try:
+            inflate(source, node)
+        except FsError:
+            node.data_start = -1
+            raise
+
+
+class StoredHandle(Handle):
+    """A range of the archive. Reading it from start to end checks the checksum, once for each member."""
+
+    def __init__(self, source: ArchiveSource, node: Node) -> None:
+        self._source = source
+        self._node = node
+        self._start = node.data_start
+        self._size = node.stat.size
+        # (next offset, checksum up to there): replaced as one, so that threads cannot tear it.
+        self._checked: tuple[int, int] = (-1, 0) if node.verified else (0, 0)
+
+    def read_into(self, offset: int, buf: Buffer) -> int:
+        count = min(len(buf), self._size - offset)
+        if count <= 0:
+            return 0
+        with memoryview(buf) as whole, whole[:count] as view:
+            self._source.read_into(self._start + offset, view)
+            position, crc = self._checked
+            if position == offset:
+                self._check(offset + count, zlib.crc32(view, crc))
+        return count
+
+    def _check(self, position: int, crc: int) -> None:
+        if position < self._size:
+            self._checked = position, crc
+            return
+        info = self._node.info
+        assert info is not None
+        if crc != info.CRC:
+            raise corrupt(info, "checksum mismatch")
+        self._node.verified = True
+        self._checked = -1, 0
+
+    def size(self) -> int:
+        return self._size
+
+    def stat(self) -> Stat:
+        return self._node.stat
+
+
+class Checkpoints:
+    """Copies of a member's decoder at multiples of a spacing that doubles when there are too many."""
+
+    def __init__(self, max_count: int) -> None:
+        self._max_count = max_count
+        self._spacing = _CHECKPOINT_SPACING_BYTES
+        self._positions: list[int] = []
+        self._decoders: dict[int, Decoder] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def cost_bytes(self) -> int:
+        return len(self._positions) * _CHECKPOINT_COST_BYTES
+
+    def add(self, decoder: Decoder) -> bool:
+        """Keep a copy if one is due at the decoder's position; whether it was kept."""
+        position = decoder.position
+        with self._lock:
+            if position % self._spacing or position in self._decoders or not self._max_count:
+                return False
+            twin = decoder.copy()
+            if twin is None:
+                return False
+            self._decoders[position] = twin
+            bisect.insort(self._positions, position)
+            while len(self._positions) > self._max_count:
+                self._spacing *= 2
+                self._positions = [kept for kept in self._positions if not kept % self._spacing]
+                self._decoders = {kept: self._decoders[kept] for kept in self._positions}
+            return True
+
+    def nearest(self, low: int, high: int) -> Decoder | None:
+        """A fresh copy of the last checkpoint with low < position <= high."""
+        with self._lock:
+            index = bisect.bisect_right(self._positions, high) - 1
+            if index < 0 or self._positions[index] <= low:
+                return None
+            return self._decoders[self._positions[index]].copy()
+
+
+class InflatedHandle(Handle):
+    """A compressed member, in pages; see the top of this module."""
+
+    def __init__(self, source: ArchiveSource, node: Node, cache: MemberCache) -> None:
+        self._source = source
+        self._node = node
+        self._cache = cache
+        self._size = node.stat.size
+        self._lock = threading.Lock()
+        self._decoder: Decoder | None = None
+        self._page: tuple[int, bytes] = (0, b"")  # offset, bytes: replaced as one
+
+    def read_into(self, offset: int, buf: Buffer) -> int:
+        count = min(len(buf), self._size - offset)
+        start, page = self._page
+        start = offset - start
+        if start >= 0 and 0 < count <= len(page) - start:
+            buf[:count] = page[start : start + count]
+            return count
+        done = 0
+        with memoryview(buf) as view:
+            while done < count:
+                number, start = divmod(offset + done, PAGE_BYTES)
+                page = self._load(number)
+                self._page = number * PAGE_BYTES, page
+                piece = min(len(page) - start, count - done)
+                view[done : done + piece] = page[start : start + piece]
+                done += piece
+        return done
+
+    def _load(self, number: int) -> bytes:
+        if self._size <= self._cache.whole_max_bytes:
+            ident = self._node.stat.ident
+            whole: bytes | None = self._cache.get(ident)
+            if whole is None:
+                whole = inflate(self._source, self._node)
+                self._cache.inflated_bytes += len(whole)
+                self._cache.put(ident, whole, len(whole))
+            return whole[number * PAGE_BYTES : (number + 1) * PAGE_BYTES]
+        page: bytes | None = self._cache.get((self._node.stat.ident, number))
+        if page is not None:
+            return page
+        with self._lock:
+            return self._inflate_page(number * PAGE_BYTES)
+
+    def _inflate_page(self, target: int) -> bytes:
+        ident = self._node.stat.ident
+        checkpoints: Checkpoints = self._cache.get((ident, -1)) or Checkpoints(self._cache.checkpoint_max)
+        # Left None if anything below raises: a decoder that failed is in no state to go on.
+        decoder, self._decoder = self._decoder, None
+        if decoder is not None and decoder.position > target:
+            decoder = None
+        decoder = checkpoints.nearest(decoder.position if decoder else 0, target) or decoder
+        if decoder is None:
+            decoder = new_decoder(self._source, self._node)
+        while True:
+            start = decoder.position
+            page = decoder.read(min(PAGE_BYTES, self._size - start))
+            self._cache.inflated_bytes += len(page)
+            if decoder.position == self._size:
+                decoder.finish()
+            elif checkpoints.add(decoder):
+                self._cache.put((ident, -1), checkpoints, checkpoints.cost_bytes)
+            self._cache.put((ident, start // PAGE_BYTES), page, len(page))
+            if start == target:
+                self._decoder = decoder
+                return page
+
+    def size(self) -> int:
+        return self._size
+
+    def stat(self) -> Stat:
+        return self._node.stat
+
+    def close(self) -> None:
+        self._decoder = None
+        self._page = (0, b"")

@@ -1,0 +1,191 @@
+"""Where the bytes of an archive come from: positional reads of a path, a file object or a URL.
+
+Every source reads whole ranges or raises `FsError` (IO), and may be used by several threads at once.
+An archive that is opened by path is read with `preadv`, not mapped: a mapping of a file that somebody
+shortens kills the host with SIGBUS, a read merely comes back short.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+import threading
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from ..errors import Errno, FsError, MountError
+
+
+class BinaryFile(Protocol):
+    """What is needed of a file object; `readinto` is used where it exists."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+class ArchiveSource:
+    """`size` bytes that can be read anywhere. `name` says in messages what they are, without secrets."""
+
+    name: str
+    size: int
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        """Fill `view` from `offset`. Raises IO, also when the bytes are not there."""
+        raise NotImplementedError
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Exactly `count` bytes from `offset`. Raises IO."""
+        if offset < 0 or count < 0 or offset + count > self.size:
+            raise FsError(Errno.IO, f"{self.name}: range {offset}+{count} is outside the archive")
+        data = bytearray(count)
+        self.read_into(offset, memoryview(data))
+        return bytes(data)
+
+    def close(self) -> None:
+        """Release what the source owns."""
+
+
+class PathSource(ArchiveSource):
+    """A regular file, opened here and closed here."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.name = repr(os.fspath(path))
+        try:
+            # O_NONBLOCK: opening a FIFO must not wait for its writer; regular files do not care.
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except FileNotFoundError as error:
+            raise MountError(f"cannot mount zip archive {self.name}: no such file; check the path") from error
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise MountError(f"cannot mount zip archive {self.name}: {reason}; check the path") from error
+        status = os.fstat(self._fd)
+        if not stat.S_ISREG(status.st_mode):
+            self.close()
+            raise MountError(f"cannot mount zip archive {self.name}: not a regular file; give a .zip file")
+        self.size = status.st_size
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        try:
+            count = os.preadv(self._fd, (view,), offset)
+            while count != len(view):
+                more = os.preadv(self._fd, (view[count:],), offset + count)
+                if not more:
+                    break
+                count += more
+        except (OSError, OverflowError, ValueError) as error:
+            raise FsError(Errno.IO, f"{self.name}: read at {offset} failed") from error
+        if count != len(view):
+            raise FsError(Errno.IO, f"{self.name}: the archive became shorter while it was mounted")
+
+    def close(self) -> None:
+        # The number may be given to another file: a late read must fail, not read that one.
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class BytesSource(ArchiveSource):
+    """An archive that is in memory already."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        self._data = memoryview(data)
+        self.name = name
+        self.size = len(data)
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        piece = self._data[offset : offset + len(view)]
+        if len(piece) != len(view):
+            raise FsError(Errno.IO, f"{self.name}: read at {offset} is outside the archive")
+        view[:] = piece
+
+
+class ObjectSource(ArchiveSource):
+    """A seekable binary file object; its position is ours under a lock. `owned`: closed with the source."""
+
+    def __init__(self, file: BinaryFile, name: str, owned: bool = False) -> None:
+        self.name = name
+        self._file = file
+        self._owned = owned
+        self._lock = threading.Lock()
+        self._readinto = getattr(file, "readinto", None)
+        try:
+            self.size = int(file.seek(0, 2))
+        except Exception as error:
+            self.close()
+            raise MountError(
+                f"cannot mount zip archive {name}: it cannot seek ({type(error).__name__}); "
+                "give a seekable binary file or a path"
+            ) from error
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        done = 0
+        try:
+            with self._lock:
+                self._file.seek(offset)
+                while done < len(view):
+                    count = self._read_some(view[done:])
+                    if not 0 < count <= len(view) - done:
+                        break
+                    done += count
+        except Exception as error:  # clients of remote stores raise anything
+            raise FsError(Errno.IO, f"{self.name}: read at {offset} failed") from error
+        if done != len(view):
+            raise FsError(Errno.IO, f"{self.name}: short read at {offset}")
+
+    def _read_some(self, view: memoryview) -> int:
+        if self._readinto is not None:
+            return self._readinto(view) or 0
+        data = self._file.read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if self._owned:
+            self._owned = False
+            try:
+                self._file.close()  # type: ignore[attr-defined]
+            except Exception:  # nothing was written, so nothing can be lost
+                pass
+
+
+def source_of(source: str | os.PathLike[str] | BinaryFile | ArchiveSource) -> ArchiveSource:
+    """The source for what a user passed. Raises TypeError, MountError."""
+    if isinstance(source, ArchiveSource):
+        return source
+    if isinstance(source, str | os.PathLike):
+        return PathSource(source)
+    if isinstance(source, io.TextIOBase) or not (hasattr(source, "seek") and hasattr(source, "read")):
+        raise TypeError(f"source must be a path or a seekable binary file, not {type(source).__name__}")
+    name = f"<{type(source).__name__} object>"
+    if type(source) is io.BytesIO:
+        return BytesSource(source.getvalue(), name)  # shares its memory; no lock, no position
+    return ObjectSource(source, name)
+
+
+def open_url(url: str, storage_options: Mapping[str, Any] | None = None) -> ArchiveSource:
+    """The bytes behind any URL of fsspec, chained ones too. Raises MountError."""
+    import fsspec
+
+    name = repr(redacted(url))
+    try:
+        file = fsspec.open(url, "rb", **(storage_options or {})).open()
+    except Exception as error:
+        # The text of the error may hold the URL with its secrets: only its kind is shown.
+        raise MountError(
+            f"cannot mount zip archive {name}: {type(error).__name__}; check the URL and the credentials"
+        ) from error
+    if isinstance(file, io.BytesIO):
+        # fsspec's memory file system hands the same object, with one position, to everybody.
+        return BytesSource(file.getvalue(), name)
+    return ObjectSource(file, name, owned=True)
+
+
+def redacted(url: str) -> str:
+    """The URL without user names, passwords, queries and fragments."""
+    return "::".join(
+        re.sub(r"(?<=://)[^/]*@", "***@", re.sub(r"[?#].*", "?***", part, flags=re.DOTALL))
+        for part in url.split("::")
+    )
