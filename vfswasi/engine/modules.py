@@ -131,7 +131,8 @@ def _compile(wasm: bytes, name: str, key: str) -> wasmtime.Module:
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # wasmtime puts the cause below a headline that says nothing new.
-    return repr("; ".join(lines[:1] + [line[3:] for line in lines if line.startswith("0: ")]))[1:-1]
+    cause = lines[lines.index("Caused by:") + 1 :][:1] if "Caused by:" in lines else []
+    return repr("; ".join(lines[:1] + [line.removeprefix("0: ") for line in cause]))[1:-1]
 
 
 def cache_directory() -> Path:

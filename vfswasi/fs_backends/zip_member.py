@@ -30,6 +30,7 @@ from .zip_source import ArchiveSource
 from .zip_tree import Node
 
 PAGE_BYTES = 64 << 10
+_SMALL_READ_BYTES = 4096
 _CHECKPOINT_SPACING_BYTES = 256 << 10
 _CHECKPOINT_MAX = 128
 _CHECKPOINT_COST_BYTES = 64 << 10  # zlib's state and 32 KiB window, and the input not yet used
@@ -125,30 +126,51 @@ def locate(source: ArchiveSource, node: Node) -> None:
 
 
 class StoredHandle(Handle):
-    """A range of the archive. Reading it from start to end checks the checksum, once for each member."""
+    """A range of the archive. Reading it from start to end checks the checksum, once for each member.
+
+    Small reads in sequence are served from a window of one page; all others go straight into the buffer.
+    """
 
     def __init__(self, source: ArchiveSource, node: Node) -> None:
         self._source = source
         self._node = node
         self._start = node.data_start
         self._size = node.stat.size
-        # (next offset, checksum up to there): replaced as one, so that threads cannot tear it.
-        self._checked: tuple[int, int] = (-1, 0) if node.verified else (0, 0)
+        # Each replaced as one, so that threads cannot tear them: offset and bytes of the window; next offset
+        # to check (-1: no more) and the checksum up to there.
+        self._window: tuple[int, bytes] = (0, b"")
+        self._checked: tuple[int, int] = (-1 if node.verified else 0, 0)
 
     def read_into(self, offset: int, buf: Buffer) -> int:
         count = min(len(buf), self._size - offset)
         if count <= 0:
             return 0
-        with memoryview(buf) as whole, whole[:count] as view:
-            self._source.read_into(self._start + offset, view)
-            position, crc = self._checked
-            if position == offset:
-                self._check(offset + count, zlib.crc32(view, crc))
+        at, window = self._window
+        at = offset - at
+        if at >= 0 and count <= len(window) - at:
+            buf[:count] = window[at : at + count]
+        elif count <= _SMALL_READ_BYTES:
+            # Reading on where the window ends is a sequence, anything else is not worth a page.
+            ahead = min(PAGE_BYTES, self._size - offset) if 0 <= at <= len(window) else count
+            window = self._source.read(self._start + offset, ahead)
+            self._check(offset, memoryview(window))
+            self._window = offset, window
+            buf[:count] = window[:count]
+        else:
+            with memoryview(buf) as whole, whole[:count] as view:
+                self._source.read_into(self._start + offset, view)
+                self._check(offset, view)
         return count
 
-    def _check(self, position: int, crc: int) -> None:
-        if position < self._size:
-            self._checked = position, crc
+    def _check(self, offset: int, data: memoryview) -> None:
+        position, crc = self._checked
+        end = offset + len(data)
+        if not offset <= position < end:
+            return
+        with data[position - offset :] as news:
+            crc = zlib.crc32(news, crc)
+        if end < self._size:
+            self._checked = end, crc
             return
         info = self._node.info
         assert info is not None
@@ -162,6 +184,9 @@ class StoredHandle(Handle):
 
     def stat(self) -> Stat:
         return self._node.stat
+
+    def close(self) -> None:
+        self._window = (0, b"")
 
 
 class Checkpoints:

@@ -15,6 +15,7 @@ from .base import DirEntry, FileType, Stat
 
 _MAX_NAME_BYTES = 255
 _MAX_PATH_BYTES = 4096
+_NO_NAMES = frozenset({"", ".", ".."})
 _HEADER_BYTES = 30  # fixed part of a local header
 _UNIX = 3
 _EPOCH_1601_100NS = 116_444_736_000_000_000
@@ -79,19 +80,19 @@ class _Builder:
 
     def add(self, name: str, status: Stat, info: ZipInfo) -> Node | None:
         """Put one entry in its place; the node if it is a visible file."""
-        path = name[:-1] if name.endswith("/") else name
+        path = name[:-1] if name[-1:] == "/" else name
         head, slash, leaf = path.rpartition("/")
-        if not _is_name(leaf) or (slash and not head):
+        if leaf in _NO_NAMES or (slash and not head):
             return None
-        if len(name) > _MAX_PATH_BYTES // 4 and len(name.encode()) > _MAX_PATH_BYTES:
+        # Most names are too short to need more than one look.
+        if (len(name) > _MAX_NAME_BYTES // 4 or "\0" in name) and not _is_path(path):
             return None
         parent = self._directories.get(head) or self._make_directories(head)
         if parent is None:
             return None
         assert parent.children is not None
-        if status.filetype is FileType.DIRECTORY:
-            node = self._make_directory(parent, path, leaf)
-            node.stat = status
+        if status[0] is FileType.DIRECTORY:
+            self._make_directory(parent, path, leaf).stat = status
             return None
         old = parent.children.get(leaf)
         if old is None:
@@ -134,12 +135,17 @@ def build_tree(infos: list[ZipInfo], data_end: int, max_nodes: int) -> Node:
     builder = _Builder(infos, max_nodes)
     dates: dict[tuple[int, ...], int | None] = {}
     limits = _limits(infos, data_end)
+    regular = FileType.REGULAR_FILE
     for index, info in enumerate(infos):
         name = info.orig_filename
-        kind = FileType.DIRECTORY if name.endswith("/") else FileType.REGULAR_FILE
-        if kind is FileType.REGULAR_FILE and info.create_system == _UNIX:
-            kind = _KINDS.get(stat.S_IFMT(info.external_attr >> 16), kind)
-        size = info.file_size if kind in (FileType.REGULAR_FILE, FileType.SYMBOLIC_LINK) else 0
+        kind = regular
+        size = info.file_size
+        if name[-1:] == "/":
+            kind, size = FileType.DIRECTORY, 0
+        elif info.external_attr > 0xFFFF and info.create_system == _UNIX:
+            kind = _KINDS.get(stat.S_IFMT(info.external_attr >> 16), regular)
+            if kind is not regular and kind is not FileType.SYMBOLIC_LINK:
+                size = 0
         time = _extra_time_ns(info.extra) if info.extra else None
         if time is None:
             date = info.date_time
@@ -155,9 +161,14 @@ def build_tree(infos: list[ZipInfo], data_end: int, max_nodes: int) -> Node:
 
 def _is_name(name: str) -> bool:
     """Whether a key can hold this component."""
-    if name in ("", ".", "..") or "\0" in name:
+    if name in _NO_NAMES or "\0" in name:
         return False
     return len(name) <= _MAX_NAME_BYTES // 4 or len(name.encode()) <= _MAX_NAME_BYTES
+
+
+def _is_path(path: str) -> bool:
+    """Whether a key can hold all components, and a program can spell the path."""
+    return len(path.encode()) <= _MAX_PATH_BYTES and all(map(_is_name, path.split("/")))
 
 
 def _limits(infos: list[ZipInfo], data_end: int) -> list[int]:
