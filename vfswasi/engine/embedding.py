@@ -61,7 +61,7 @@ class Embedding:
         raw = instance._instance
         if raw.store_id != next(iter(self.functions.values()))._func.store_id:
             raise ValueError("the instance belongs to another store than the one given to get_import_object()")
-        self.guest.memory = WasmMemory.of_instance(self._context, ctypes.addressof(raw), True)
+        self.guest.moving_memory = WasmMemory.of_instance(self._context, ctypes.addressof(raw))
         self.guest.ready = True
 
     def exports(self, instance: wasmtime.Instance, name: str) -> bool:

@@ -50,12 +50,13 @@ class HostFault(GuestEnd):
 class Guest:
     """One instance from the engine's side. `outcome`: what ended it inside a host call, or None."""
 
-    __slots__ = ("memory", "number", "outcome", "process", "ready", "user_memory_moves")
+    __slots__ = ("memory", "moving_memory", "number", "outcome", "process", "ready", "user_memory_moves")
 
     def __init__(self, process: Process, *, user_memory_moves: bool = False) -> None:
         """`user_memory_moves`: the store is the user's, so its memory may move."""
         self.process = process
-        self.memory: WasmMemory | None = None
+        self.memory: WasmMemory | None = None  # None: `_memory_of` must be asked at each call
+        self.moving_memory: WasmMemory | None = None
         self.outcome: BaseException | None = None
         self.user_memory_moves = user_memory_moves
         self.ready = not user_memory_moves  # a WASI object's calls are refused before start()
@@ -65,8 +66,9 @@ class Guest:
     def forget(self) -> None:
         """No host call of this guest will come any more."""
         _live.pop(self.number, None)
-        if self.memory is not None:
-            self.memory.drop()
+        for memory in (self.memory, self.moving_memory):
+            if memory is not None:
+                memory.drop()
 
     def close(self) -> None:
         """`forget`, and close every descriptor of the process."""
@@ -81,19 +83,23 @@ class Guest:
 
 
 def _memory_of(guest: Guest, caller: int) -> WasmMemory:
-    """The caller's memory at the first call; later calls only if it may have moved."""
-    memory = guest.memory
+    """The caller's memory: looked up once in a store of ours, looked at again at each call in one of the user's."""
+    if not guest.user_memory_moves:
+        if guest.memory is None:
+            guest.memory = WasmMemory.of_caller(caller)
+        return guest.memory
+    if not guest.ready:
+        raise WasiStateError("a WASI function was called before start(), initialize() or finalize_bindings()")
+    guest.process.deadline.check()  # there is no epoch of ours in a store of the user's
+    memory = guest.moving_memory
     if memory is None:
-        if not guest.ready:
-            raise WasiStateError("a WASI function was called before start(), initialize() or finalize_bindings()")
-        memory = guest.memory = WasmMemory.of_caller(caller, guest.user_memory_moves)
-    elif memory.moves:
-        guest.process.deadline.check()  # there is no epoch in a store of the user's
+        memory = guest.moving_memory = WasmMemory.of_caller(caller)
+    else:
         memory.refresh()
     return memory
 
 
-def _bind(function: Callable[..., None], types: str, has_result: bool) -> Any:
+def _bind(function: Callable[..., None], types: str) -> Any:
     """A C function pointer that decodes the arguments, makes the call and stores the errno."""
     layout = Struct("<" + "".join(_SLOT[letter] for letter in types))
     unpack = layout.unpack_from if types else _NO_ARGUMENTS.unpack_from
@@ -109,12 +115,8 @@ def _bind(function: Callable[..., None], types: str, has_result: bool) -> Any:
                     views.clear()
                 view = views[args] = capi.view_of(args, size).cast("I")
             guest = _live[env]
-            memory = guest.memory
-            if memory is None or memory.moves:
-                memory = _memory_of(guest, caller)
-            function(guest.process, memory, *unpack(view))
-            if has_result:
-                view[0] = 0
+            function(guest.process, guest.memory or _memory_of(guest, caller), *unpack(view))
+            view[0] = 0
             return 0
         except FsError as error:
             view[0] = error.errno  # type: ignore[index]
@@ -145,9 +147,8 @@ class Binding:
         value = {"i": wasmtime.ValType.i32, "I": wasmtime.ValType.i64}
         for name, function in table(abi).items():
             types = abi.functions[name]
-            has_result = name != "proc_exit"
-            self.callbacks[name] = _bind(function, types, has_result)
-            results = [wasmtime.ValType.i32()] if has_result else []
+            self.callbacks[name] = _bind(function, types)
+            results = [] if name == "proc_exit" else [wasmtime.ValType.i32()]
             self.types[name] = wasmtime.FuncType([value[letter]() for letter in types], results)
 
     def make(self, context: int, guest: Guest, name: str) -> ffi.wasmtime_func_t:

@@ -2,7 +2,7 @@
 
 In our own stores memory never moves (`memory_may_move = False`), so a view taken once only becomes too short
 when the guest grows, and is re-taken when an access falls outside it. In a store that the user made it may
-move: `moves` makes each call compare address and size. A view must not outlive its store: `drop` it first.
+move: there each call compares address and size (`refresh`). A view must not outlive its store: `drop` it first.
 """
 
 from __future__ import annotations
@@ -19,33 +19,32 @@ from . import capi
 class WasmMemory(GuestMemory):
     """The memory exported as "memory"; without one, every access is FAULT."""
 
-    __slots__ = ("_address", "_context", "_memory", "moves")
+    __slots__ = ("_address", "_context", "_memory")
 
-    def __init__(self, context: int, memory: ffi.wasmtime_memory_t | None, moves: bool = False) -> None:
+    def __init__(self, context: int, memory: ffi.wasmtime_memory_t | None) -> None:
         """`context`: address of the store's context. `memory`: None if the module has no memory."""
         super().__init__()
         self._context = context
         self._memory = memory
         self._address = 0
-        self.moves = moves
         self.refresh()
 
     @classmethod
-    def of_caller(cls, caller: int, moves: bool) -> WasmMemory:
+    def of_caller(cls, caller: int) -> WasmMemory:
         """The memory of the instance that makes a host call, also while its start section runs."""
         extern = ffi.wasmtime_extern_t()
         found = capi.caller_export_get(caller, b"memory", 6, ctypes.addressof(extern))
         memory = extern.of.memory if found and capi.kind_of(extern) == capi.EXTERN_MEMORY else None
-        return cls(capi.caller_context(caller), memory, moves)
+        return cls(capi.caller_context(caller), memory)
 
     @classmethod
-    def of_instance(cls, context: int, instance_address: int, moves: bool) -> WasmMemory:
+    def of_instance(cls, context: int, instance_address: int) -> WasmMemory:
         """The memory that an instance exports. Raises MissingExportError."""
         extern = ffi.wasmtime_extern_t()
         found = capi.instance_export_get(context, instance_address, b"memory", 6, ctypes.addressof(extern))
         if not found or capi.kind_of(extern) != capi.EXTERN_MEMORY:
             raise MissingExportError('the instance has no export "memory" that is an unshared WebAssembly memory')
-        return cls(context, extern.of.memory, moves)
+        return cls(context, extern.of.memory)
 
     def refresh(self) -> None:
         if self._memory is None:

@@ -103,12 +103,16 @@ class BytesSource(ArchiveSource):
 
 
 class ObjectSource(ArchiveSource):
-    """A seekable binary file object; its position is ours under a lock. `owned`: closed with the source."""
+    """A seekable binary file object; its position is ours under a lock.
 
-    def __init__(self, file: BinaryFile, name: str, owned: bool = False) -> None:
+    `owner`: what opened the file. It lives as long as the source, which then closes the file; None leaves
+    the file open.
+    """
+
+    def __init__(self, file: BinaryFile, name: str, owner: object = None) -> None:
         self.name = name
         self._file = file
-        self._owned = owned
+        self._owner = owner
         self._lock = threading.Lock()
         self._readinto = getattr(file, "readinto", None)
         try:
@@ -143,12 +147,13 @@ class ObjectSource(ArchiveSource):
         return len(data)
 
     def close(self) -> None:
-        if self._owned:
-            self._owned = False
-            try:
-                self._file.close()  # type: ignore[attr-defined]
-            except Exception:  # nothing was written, so nothing can be lost
-                pass
+        if self._owner is None:
+            return
+        try:
+            self._file.close()  # type: ignore[attr-defined]
+        except Exception:  # nothing was written, so nothing can be lost
+            pass
+        self._owner = None
 
 
 def source_of(source: str | os.PathLike[str] | BinaryFile | ArchiveSource) -> ArchiveSource:
@@ -171,7 +176,8 @@ def open_url(url: str, storage_options: Mapping[str, Any] | None = None) -> Arch
 
     name = repr(redacted(url))
     try:
-        file = fsspec.open(url, "rb", **(storage_options or {})).open()
+        opened = fsspec.open(url, "rb", **(storage_options or {}))
+        file = opened.open()
     except Exception as error:
         # The text of the error may hold the URL with its secrets: only its kind is shown.
         raise MountError(
@@ -180,7 +186,8 @@ def open_url(url: str, storage_options: Mapping[str, Any] | None = None) -> Arch
     if isinstance(file, io.BytesIO):
         # fsspec's memory file system hands the same object, with one position, to everybody.
         return BytesSource(file.getvalue(), name)
-    return ObjectSource(file, name, owned=True)
+    # fsspec's zip file system closes its members when it is collected: it must live as long as they.
+    return ObjectSource(file, name, owner=opened)
 
 
 def redacted(url: str) -> str:

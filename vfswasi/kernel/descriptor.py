@@ -95,8 +95,11 @@ class OpenFile(Descriptor):
         return FsError(Errno.NOTCAPABLE)
 
     def read(self, buffers: Sequence[memoryview], deadline: Deadline) -> int:
-        count = self.pread(buffers, self.cursor)
-        self.cursor += count
+        cursor = self.cursor
+        count = (
+            self.inode.handle.read_into(cursor, buffers[0]) if len(buffers) == 1 else self.pread(buffers, cursor)
+        )
+        self.cursor = cursor + count
         return count
 
     def pread(self, buffers: Sequence[memoryview], offset: int) -> int:
@@ -141,6 +144,12 @@ class OpenFile(Descriptor):
             return count
         handle = self.inode.handle
         total = 0
+        if len(buffers) == 1 and not self.flags:
+            total = len(buffers[0])
+            if offset + total > OFFSET_MAX:
+                raise FsError(Errno.FBIG)
+            handle.write_from(offset, buffers[0])
+            return total
         for piece in _joined(buffers):
             if offset + total + len(piece) > OFFSET_MAX:
                 if total:
@@ -202,8 +211,6 @@ class OpenFile(Descriptor):
 
 def _joined(buffers: Sequence[memoryview]) -> Sequence[ReadableBuffer]:
     """The same bytes in fewer pieces: one, if they are small together; empty pieces are left out."""
-    if len(buffers) == 1:
-        return buffers if len(buffers[0]) else ()
     pieces = [buffer for buffer in buffers if len(buffer)]
     if len(pieces) > 1 and sum(map(len, pieces)) <= _JOIN_BYTES:
         return (b"".join(pieces),)
