@@ -9,11 +9,26 @@ import time
 import tracemalloc
 import zipfile
 import zlib
+from typing import Any
 
 import pytest
 
-from tests.fs_backends.test_zip import archive, errno_of, mount, noise, read, read_all, tree
-from tests.fs_backends.zip_forge import BZIP2, DEFLATED, LZMA, STORED, Entry, deflate, forge
+from tests.fs_backends.zip_forge import (
+    BZIP2,
+    DEFLATED,
+    LZMA,
+    STORED,
+    Entry,
+    archive,
+    deflate,
+    errno_of,
+    forge,
+    mount,
+    noise,
+    read,
+    read_all,
+    tree,
+)
 from vfswasi.errors import Errno, FsError, MountError
 from vfswasi.fs_backends.base import FileType
 
@@ -184,7 +199,7 @@ def test_entries_are_counted_before_they_are_loaded(monkeypatch: pytest.MonkeyPa
     made: list[object] = []
     original = zipfile.ZipInfo.__init__
 
-    def counting(self: zipfile.ZipInfo, *args: str) -> None:
+    def counting(self: zipfile.ZipInfo, *args: Any) -> None:
         made.append(self)
         original(self, *args)
 
@@ -253,7 +268,8 @@ def probe(data: bytes) -> str:
                         offset += count
                     handle.close()
             except FsError as error:
-                assert error.errno in (Errno.IO, Errno.ILSEQ, Errno.ACCES, Errno.NAMETOOLONG)
+                if error.errno not in (Errno.IO, Errno.ILSEQ, Errno.ACCES, Errno.NAMETOOLONG):
+                    raise
                 outcome = "broken"
     backend.close()
     return outcome

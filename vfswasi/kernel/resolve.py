@@ -29,6 +29,7 @@ NOFOLLOW: Final = 1  # follow it only if a slash comes after it
 PARENT: Final = 2  # never: the caller adds or removes the name itself
 
 _DOTS: Final = ("", ".", "..")
+_new_tuple = tuple.__new__  # skips the argument handling of Lookup(...) on the hot path
 
 
 class Lookup(NamedTuple):
@@ -53,7 +54,7 @@ def lookup(directory: OpenDirectory, path: str, last: int) -> Lookup:
     base = directory.inode.key
     if base is None or not path:
         raise FsError(Errno.NOENT)
-    names = tuple(path.split("/"))
+    names = (path,) if "/" not in path else tuple(path.split("/"))
     if "" not in names and "." not in names and ".." not in names:
         if len(path) > NAME_MAX_BYTES // 4:
             _check_names(names)
@@ -61,7 +62,7 @@ def lookup(directory: OpenDirectory, path: str, last: int) -> Lookup:
         missing = len(names) - count
         if not missing:
             if last or stat is None or stat.filetype is not FileType.SYMBOLIC_LINK:
-                return Lookup(base + names, stat, False, "")
+                return _new_tuple(Lookup, (base + names, stat, False, ""))
         elif missing == 1 and (stat is None or stat.filetype is FileType.DIRECTORY):
             return Lookup(base + names, None, False, "")
     return _Walk(directory, base, last).run(path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from struct import error as StructError
+
 from ..abi import constants as c
 from ..abi.layouts import FDSTAT, PRESTAT, Abi
 from ..errors import Errno, FsError
@@ -95,7 +97,7 @@ def pack_filestat(abi: Abi, target: memoryview, dev: int, serial: int, stat: Sta
     filetype, size, atim, mtim, ctim, nlink, _ = stat
     try:
         abi.filestat.pack_into(target, 0, dev, serial, filetype, nlink, size, atim or 0, mtim or 0, ctim or 0)
-    except Exception:
+    except StructError:
         abi.filestat.pack_into(
             target, 0, dev, serial, filetype, min(nlink, abi.nlink_max), size, *map(_clamp, (atim, mtim, ctim))
         )

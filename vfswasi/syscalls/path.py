@@ -66,7 +66,8 @@ def path_filestat_get(
     """
     path = memory.path(path_ptr, path_len)
     target = memory.slice(stat_ptr, abi.filestat.size)
-    pack_filestat(abi, target, *path_stat.stat_at(process, fd, _follow(process, fd, flags), path))
+    follow = flags == 1 if flags < 2 else _follow(process, fd, flags)
+    pack_filestat(abi, target, *path_stat.stat_at(process, fd, follow, path))
 
 
 def path_filestat_set_times(
