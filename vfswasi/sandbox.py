@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 import math
 import os
@@ -172,6 +173,9 @@ class Sandbox:
             if stdout is not None or stderr is not None:
                 raise ValueError("stdout and stderr may not be used with capture_output")
             stdout = stderr = PIPE
+        if text:
+            b"".decode(encoding, errors)  # a mistake here must not cost the output of a finished run
+            codecs.lookup_error(errors)
         if isinstance(args, str | bytes):
             raise TypeError("args must be a sequence of str, not one string")
         argv = [self._argv0, *args]

@@ -8,6 +8,7 @@ import stat
 import struct
 import threading
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -230,6 +231,22 @@ def test_a_read_changes_only_its_part_of_a_memory_view() -> None:
             assert memory[2 : 2 + count] == noise(9000)[offset : offset + count]
             memory[:] = b"." * 12_000
         memory.extend(b"resizable: the handle holds no part of the buffer")
+
+
+def test_the_checksum_of_a_stored_member_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = mount(archive({"f": noise(300_000)}, zipfile.ZIP_STORED))
+    summed = 0
+    original = zlib.crc32
+
+    def counting(data: memoryview, value: int) -> int:
+        nonlocal summed
+        summed += len(data)
+        return original(data, value)
+
+    monkeypatch.setattr(zlib, "crc32", counting)
+    for step in (5000, 777, 65_536):
+        read_all(backend, "f", step=step)
+        assert summed == 300_000
 
 
 def test_random_reads_of_a_large_member_inflate_each_byte_about_once() -> None:

@@ -34,6 +34,9 @@ from vfswasi.fs_backends.base import FileType
 
 DATA = noise(20_000)
 LARGE = noise(300_000)
+# One deflate block, not compressed, that fills the reader's 32 KiB of input exactly.
+BLOCK = DATA + DATA[: 32_768 - 5 - len(DATA)]
+BLOCK_STREAM = struct.pack("<BHH", 1, len(BLOCK), len(BLOCK) ^ 0xFFFF) + BLOCK
 GOOD = Entry("good", b"good", DEFLATED)
 GOOD_BYTES = 30 + len("good") + len(deflate(b"good"))
 
@@ -51,6 +54,10 @@ LIARS = {
     "deflated, compressed size too small": Entry("bad", DATA, DEFLATED, compress_size=5000),
     "deflated, compressed size zero": Entry("bad", DATA, DEFLATED, compress_size=0),
     "deflated, rubbish after the end": Entry("bad", DATA, DEFLATED, payload=deflate(DATA) + b"rubbish"),
+    "deflated, much rubbish after the end": Entry(
+        "bad", DATA, DEFLATED, payload=deflate(DATA) + bytes(100_000)
+    ),
+    "deflated, rubbish after a full input": Entry("bad", BLOCK, DEFLATED, payload=BLOCK_STREAM + b"rubbish"),
     "deflated, cut inside": Entry("bad", DATA, DEFLATED, payload=deflate(DATA)[:-1]),
     "deflated, rubbish": Entry("bad", DATA, DEFLATED, payload=b"\xff" * 1000),
     "deflated, large, wrong checksum": Entry("bad", LARGE, DEFLATED, crc=1),
@@ -187,6 +194,18 @@ def test_a_link_or_an_empty_file_cannot_hide_a_bomb() -> None:
     backend = mount(forge(link, GOOD))
     assert backend.stat(("link",)).filetype is FileType.SYMBOLIC_LINK
     assert errno_of(backend.readlink, ("link",)) is Errno.IO
+
+
+def test_a_huge_lzma_dictionary_is_refused_before_it_is_allocated() -> None:
+    backend = mount(forge(LIARS["lzma, huge dictionary"]))
+    with pytest.raises(FsError, match="dictionary of 4294967294 bytes is too large"):
+        read_all(backend, "bad")
+
+
+def test_a_member_that_is_declared_empty_and_is_not_stays_refused() -> None:
+    backend = mount(forge(LIARS["deflated, declared empty"]))
+    for _ in range(2):
+        assert errno_of(backend.open, ("bad",), False) is Errno.IO
 
 
 def test_an_empty_deflated_member_without_data_is_empty() -> None:

@@ -191,7 +191,7 @@ class MemoryBackend(Backend):
     def __init__(self, tree: Mapping[str, Any] | None = None, *, max_bytes: int = 1 << 30) -> None:
         """`tree`: names to contents: bytes-like, str (as UTF-8), a mapping (a directory), a `Symlink`.
 
-        `max_bytes`: contents of all files together; beyond it NOSPC. Raises TypeError and ValueError for what is no tree.
+        `max_bytes`: contents of all files together; beyond it NOSPC. Raises TypeError and ValueError.
         """
         self._lock = threading.RLock()
         self._next = 1

@@ -1,7 +1,7 @@
 """The second wall of a read-only mount: a backend whose every mutator raises ROFS.
 
-The first is the mask over the rights of the mount's descriptors. Handles are opened for reading, which makes them refuse
-writes; only `set_times` needs a wrapper, since times can be set through a descriptor that only reads.
+The first is the mask over the rights of the mount's descriptors. Handles are opened for reading, which makes them
+refuse writes; only `set_times` needs a wrapper, since times can be set through a descriptor that only reads.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..errors import Errno, FsError
-from .base import Backend, Buffer, Caps, DirEntry, Handle, Key, Stat
+from .base import Backend, Caps, DirEntry, Handle, Key
 
 _KEPT = Caps.EMPTY_DIRS | Caps.HANDLE_SURVIVES_UNLINK | Caps.IMMUTABLE | Caps.SHARED
 

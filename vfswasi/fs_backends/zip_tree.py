@@ -40,7 +40,7 @@ class Node:
     """One object of the tree.
 
     `children` is None except for directories. `info` is None for directories. `limit` is the offset that the
-    member's data must not pass, -1 when its data overlap another member's. `data_start` is -1 until the
+    member's data must not pass, -1 when they start inside another member's. `data_start` is -1 until the
     local header was read. `verified`: the checksum was found right once.
     """
 
@@ -172,27 +172,25 @@ def _is_path(path: str) -> bool:
 
 
 def _limits(infos: list[ZipInfo], data_end: int) -> list[int]:
-    """For each entry the offset where the next one starts, or -1 if it shares bytes with another.
+    """For each entry the offset where the next one starts, or -1 if it starts inside another.
 
-    The length of the local extra field is not known yet: the reader compares with the limit once more.
+    So of two that overlap, the second has -1 here, and the first passes its limit: the reader, who also
+    knows the length of the local extra field, compares.
     """
     limits = [data_end] * len(infos)
-    widest = -1  # the entry that reaches farthest so far
-    widest_end = 0
+    reached = 0  # the farthest end so far
     previous = -1
     for index in sorted(range(len(infos)), key=[info.header_offset for info in infos].__getitem__):
         info = infos[index]
         start = info.header_offset
         if previous >= 0 and limits[previous] != -1:
             limits[previous] = start
-        if start < widest_end:
+        if start < reached:
             limits[index] = -1
-            if widest >= 0:
-                limits[widest] = -1
         # A character of the name takes at least one byte.
         end = start + _HEADER_BYTES + len(info.orig_filename) + info.compress_size
-        if end > widest_end:
-            widest, widest_end = index, end
+        if end > reached:
+            reached = end
         previous = index
     return limits
 
