@@ -51,9 +51,10 @@ class Embedding:
         _finalizers[number] = guest.close
         binding = host.binding(version)
         self.functions: dict[str, wasmtime.Func] = {}
+        types = binding.types(store.engine)
         for index, name in enumerate(binding.callbacks):
             finalizer = _finalizer_callback if index == 0 else None
-            func = host.new_function(self._context, guest, binding.types[name], binding.callbacks[name], finalizer)
+            func = host.new_function(self._context, guest, types[name], binding.callbacks[name], finalizer)
             self.functions[name] = wasmtime.Func._from_raw(func)
 
     def attach(self, instance: wasmtime.Instance) -> None:

@@ -17,6 +17,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import wasmtime
 from wasmtime import _ffi as ffi
@@ -138,22 +139,27 @@ def _latch(env: int, end: BaseException) -> int:
 
 
 class Binding:
-    """The functions of one snapshot as C function pointers with their types; made once per process."""
+    """The functions of one snapshot as C function pointers, made once per process."""
 
     def __init__(self, abi: Abi) -> None:
         self.abi = abi
-        self.callbacks: dict[str, Any] = {}
-        self.types: dict[str, wasmtime.FuncType] = {}
-        value = {"i": wasmtime.ValType.i32, "I": wasmtime.ValType.i64}
-        for name, function in table(abi).items():
-            types = abi.functions[name]
-            self.callbacks[name] = _bind(function, types)
-            results = [] if name == "proc_exit" else [wasmtime.ValType.i32()]
-            self.types[name] = wasmtime.FuncType([value[letter]() for letter in types], results)
+        self.callbacks = {name: _bind(function, abi.functions[name]) for name, function in table(abi).items()}
+        # A function type belongs to the first engine it is used with; another engine aborts the process.
+        self._types: WeakKeyDictionary[wasmtime.Engine, dict[str, wasmtime.FuncType]] = WeakKeyDictionary()
 
-    def make(self, context: int, guest: Guest, name: str) -> ffi.wasmtime_func_t:
-        """The function `name` for `guest` in the store of `context`."""
-        return new_function(context, guest, self.types[name], self.callbacks[name])
+    def types(self, engine: wasmtime.Engine) -> dict[str, wasmtime.FuncType]:
+        """The functions' types for stores of `engine`."""
+        types = self._types.get(engine)
+        if types is None:
+            types = {name: _function_type(name, letters) for name, letters in self.abi.functions.items()}
+            self._types[engine] = types
+        return types
+
+
+def _function_type(name: str, letters: str) -> wasmtime.FuncType:
+    value = {"i": wasmtime.ValType.i32, "I": wasmtime.ValType.i64}
+    results = [] if name == "proc_exit" else [wasmtime.ValType.i32()]
+    return wasmtime.FuncType([value[letter]() for letter in letters], results)
 
 
 def new_function(

@@ -113,11 +113,13 @@ class Program:
         if abi is None or wanted.name not in abi.functions:
             return None
         bound = host.binding(abi.version)
-        if not _same_type(bound.types[wanted.name], wanted.type):
+        type_ = bound.types(engine())[wanted.name]
+        if not _same_type(type_, wanted.type):
             raise InvalidModuleError(
                 f"{self.name}: imports {wanted.module}.{wanted.name} with a type that WASI does not give it"
             )
-        return lambda context, guest: bound.make(context, guest, wanted.name)
+        callback = bound.callbacks[wanted.name]
+        return lambda context, guest: host.new_function(context, guest, type_, callback)
 
     def check_command(self) -> None:
         """Raises MissingExportError unless the module is a command, with an entry point that can be run."""

@@ -36,11 +36,11 @@ class GuestMemory:
         """Re-take the view if the memory has grown."""
 
     def slice(self, ptr: int, length: int) -> memoryview:
-        """`length` bytes at `ptr`, shared with the guest. Raises FAULT."""
+        """`length` bytes at `ptr`, shared with the guest; no bytes are fine anywhere. Raises FAULT."""
         end = ptr + length
         if end > self.size:
             self.refresh()
-            if end > self.size:
+            if end > self.size and length:
                 raise FsError(Errno.FAULT)
         return self.view[ptr:end]
 
@@ -48,7 +48,7 @@ class GuestMemory:
         """Raises FAULT if any of these bytes is outside: for results, before anything is done."""
         if ptr + length > self.size:
             self.refresh()
-            if ptr + length > self.size:
+            if ptr + length > self.size and length:
                 raise FsError(Errno.FAULT)
 
     def read(self, ptr: int, length: int) -> bytes:
