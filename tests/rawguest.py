@@ -68,8 +68,6 @@ class Dirent(NamedTuple):
     name: bytes
 
 
-
-
 def wat(abi: Abi) -> bytes:
     """The module for one snapshot, in the text format."""
     value = {"i": "i32", "I": "i64"}
@@ -95,9 +93,7 @@ def wat(abi: Abi) -> bytes:
 class RawGuest:
     """An instance of that module under `vfswasi.WASI`. The first preopen is descriptor 3."""
 
-    def __init__(
-        self, preopens: Mapping[str, Any] | None = None, *, version: str = "preview1", **options: Any
-    ) -> None:
+    def __init__(self, preopens: Mapping[str, Any] | None = None, *, version: str = "preview1", **options: Any) -> None:
         options.setdefault("stdin", b"")
         options.setdefault("stdout", vfswasi.PIPE)
         options.setdefault("stderr", vfswasi.PIPE)

@@ -174,7 +174,7 @@ class Sandbox:
                 raise ValueError("stdout and stderr may not be used with capture_output")
             stdout = stderr = PIPE
         if text:
-            b"".decode(encoding, errors)  # a mistake here must not cost the output of a finished run
+            codecs.lookup(encoding)  # a mistake here must not cost the output of a finished run
             codecs.lookup_error(errors)
         if isinstance(args, str | bytes):
             raise TypeError("args must be a sequence of str, not one string")

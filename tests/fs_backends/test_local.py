@@ -94,9 +94,7 @@ def test_constructor_raises_what_the_host_says(ground: Path) -> None:
         LocalBackend(ground / "f")
 
 
-def test_constructor_leaves_no_descriptor_behind_when_it_fails(
-    ground: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_constructor_leaves_no_descriptor_behind_when_it_fails(ground: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vfswasi.fs_backends.local.openat2_works", lambda fd: False)
     before = descriptors()
     with pytest.raises(OSError, match="openat2"):
@@ -370,9 +368,7 @@ def test_what_is_mounted_below_the_root_has_one_number(use_openat2: bool) -> Non
     backend.close()
 
 
-def test_without_a_mount_table_listings_are_still_right(
-    ground: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_mount_table_listings_are_still_right(ground: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_table(path: str, flags: int) -> int:
         raise FileNotFoundError(path)
 
@@ -549,9 +545,7 @@ def test_short_transfers_are_continued(backend: LocalBackend, monkeypatch: pytes
     handle.close()
 
 
-def test_a_full_disk_and_a_stuck_write_are_errors(
-    backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_and_a_stuck_write_are_errors(backend: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     handle = backend.create(("f",))
 
     def fails(code: int) -> Callable[..., int]:
@@ -631,9 +625,7 @@ def test_truncate_and_allocate(backend: LocalBackend, ground: Path) -> None:
     handle.close()
 
 
-def test_allocate_where_the_file_system_cannot(
-    backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_allocate_where_the_file_system_cannot(backend: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     handle = backend.create(("f",))
     codes = [errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSPC]
 
@@ -683,9 +675,7 @@ def test_an_unlinked_file_lives_on_in_its_handle(backend: LocalBackend, ground: 
     handle.close()
 
 
-def test_a_closed_handle_never_touches_the_next_owner_of_its_number(
-    backend: LocalBackend, ground: Path
-) -> None:
+def test_a_closed_handle_never_touches_the_next_owner_of_its_number(backend: LocalBackend, ground: Path) -> None:
     handle = backend.create(("f",))
     handle.close()
     other = backend.create(("g",))
@@ -796,9 +786,7 @@ def test_rename_replaces_its_like(backend: LocalBackend, ground: Path) -> None:
         ("walk", [(), ("d", "n" * 256)], Errno.NAMETOOLONG),
     ],
 )
-def test_errors_change_nothing(
-    backend: LocalBackend, ground: Path, method: str, args: list[Any], code: Errno
-) -> None:
+def test_errors_change_nothing(backend: LocalBackend, ground: Path, method: str, args: list[Any], code: Errno) -> None:
     (ground / "f").write_bytes(b"abc")
     (ground / "d" / "e").mkdir(parents=True)
     (ground / "empty").mkdir()
@@ -843,9 +831,7 @@ def test_a_link_target_that_is_not_text_is_ilseq(backend: LocalBackend, ground: 
 
 
 @pytest.mark.parametrize("key", [("f",), ("d", "f"), ("d",), ("l",), ()], ids=str)
-def test_set_times_sets_what_is_given_on_the_object_itself(
-    backend: LocalBackend, ground: Path, key: Key
-) -> None:
+def test_set_times_sets_what_is_given_on_the_object_itself(backend: LocalBackend, ground: Path, key: Key) -> None:
     (ground / "f").write_bytes(b"")
     (ground / "d").mkdir()
     (ground / "d" / "f").write_bytes(b"")
@@ -860,12 +846,8 @@ def test_set_times_sets_what_is_given_on_the_object_itself(
         assert (ground / "f").stat().st_mtime_ns > 10**18
 
 
-@pytest.mark.parametrize(
-    "wanted", [-1, -(10**18), -(1 << 63), -(1 << 80), (1 << 63) - 1, (1 << 64) - 1, 1 << 80]
-)
-def test_times_out_of_the_ordinary_are_kept_or_clamped(
-    backend: LocalBackend, ground: Path, wanted: int
-) -> None:
+@pytest.mark.parametrize("wanted", [-1, -(10**18), -(1 << 63), -(1 << 80), (1 << 63) - 1, (1 << 64) - 1, 1 << 80])
+def test_times_out_of_the_ordinary_are_kept_or_clamped(backend: LocalBackend, ground: Path, wanted: int) -> None:
     """What comes back is the file system's choice: the nearest time that it can store."""
     handle = backend.create(("f",))
     for setter in (handle.set_times, lambda *times: backend.set_times(("f",), *times)):
@@ -922,9 +904,7 @@ def test_a_link_on_the_way_is_never_followed(backend: LocalBackend, ground: Path
 
 
 @pytest.mark.parametrize("name", ["..", ".", "", "../outside/f", "d/../f", "/etc/passwd", "a\0b", "\ud800"])
-def test_names_that_no_key_may_hold_are_refused_all_the_same(
-    backend: LocalBackend, ground: Path, name: str
-) -> None:
+def test_names_that_no_key_may_hold_are_refused_all_the_same(backend: LocalBackend, ground: Path, name: str) -> None:
     (ground / "f").write_bytes(b"")
     for call, *args in (
         (backend.stat, (name,)),
@@ -966,9 +946,7 @@ while os.getppid() == int(sys.argv[2]):
 
 
 @MODES
-def test_no_escape_while_another_process_swaps_a_directory_for_a_link(
-    ground: Path, use_openat2: bool
-) -> None:
+def test_no_escape_while_another_process_swaps_a_directory_for_a_link(ground: Path, use_openat2: bool) -> None:
     (ground / "d").mkdir()
     (ground / "d" / "f").write_bytes(b"public")
     (ground / "trap").symlink_to("../outside")

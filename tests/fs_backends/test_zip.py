@@ -65,9 +65,7 @@ def test_tree_of_an_ordinary_archive() -> None:
         (["d/", "d/"], {"d": {}}),
     ],
 )
-def test_names_map_as_documented_and_never_harm_siblings(
-    names: list[str], expected: dict[str, object]
-) -> None:
+def test_names_map_as_documented_and_never_harm_siblings(names: list[str], expected: dict[str, object]) -> None:
     entries = [Entry(name, b"" if name.endswith("/") else b"%d" % n) for n, name in enumerate(names)]
     backend = mount(forge(Entry("before", b"x"), *entries, Entry("zz/after", b"y")))
     assert tree(backend) == {"before": b"x", **expected, "zz": {"after": b"y"}}
@@ -314,10 +312,7 @@ def test_threads_share_one_backend(as_object: bool, tmp_path: Path) -> None:
             try:
                 for _ in range(150):
                     name, offset = rng.choice(list(members)), rng.randrange(300_000)
-                    if (
-                        read(backend.open((name,), False), offset, 5000)
-                        != members[name][offset : offset + 5000]
-                    ):
+                    if read(backend.open((name,), False), offset, 5000) != members[name][offset : offset + 5000]:
                         wrong.append((name, offset))
             except Exception as error:
                 wrong.append(error)

@@ -54,9 +54,7 @@ LIARS = {
     "deflated, compressed size too small": Entry("bad", DATA, DEFLATED, compress_size=5000),
     "deflated, compressed size zero": Entry("bad", DATA, DEFLATED, compress_size=0),
     "deflated, rubbish after the end": Entry("bad", DATA, DEFLATED, payload=deflate(DATA) + b"rubbish"),
-    "deflated, much rubbish after the end": Entry(
-        "bad", DATA, DEFLATED, payload=deflate(DATA) + bytes(100_000)
-    ),
+    "deflated, much rubbish after the end": Entry("bad", DATA, DEFLATED, payload=deflate(DATA) + bytes(100_000)),
     "deflated, rubbish after a full input": Entry("bad", BLOCK, DEFLATED, payload=BLOCK_STREAM + b"rubbish"),
     "deflated, cut inside": Entry("bad", DATA, DEFLATED, payload=deflate(DATA)[:-1]),
     "deflated, rubbish": Entry("bad", DATA, DEFLATED, payload=b"\xff" * 1000),
@@ -183,9 +181,7 @@ def test_an_overlap_made_by_the_local_extra_field_is_found() -> None:
 
 
 def test_data_descriptors_and_gaps_are_fine() -> None:
-    backend = mount(
-        forge(Entry("a", DATA, DEFLATED, flags=0x808, after=b"PK\7\x08" + bytes(12)), Entry("b", b"b"))
-    )
+    backend = mount(forge(Entry("a", DATA, DEFLATED, flags=0x808, after=b"PK\7\x08" + bytes(12)), Entry("b", b"b")))
     assert tree(backend) == {"a": DATA, "b": b"b"}
 
 

@@ -258,9 +258,7 @@ def unknown_flags(guest: RawGuest, name: str, words: Sequence[str | int]) -> lis
 
 
 @pytest.mark.parametrize(("name", "words"), FLAGS_UNKNOWN)
-def test_unknown_flag_bits_whence_and_advice_are_inval(
-    guest: RawGuest, name: str, words: Sequence[str | int]
-) -> None:
+def test_unknown_flag_bits_whence_and_advice_are_inval(guest: RawGuest, name: str, words: Sequence[str | int]) -> None:
     guest.create("f", b"content")
     assert guest.call(name, *unknown_flags(guest, name, words)) is Errno.INVAL
     assert guest.names() == [b"f"]
