@@ -41,7 +41,7 @@ def wasmtime_guest(module: str, source: str, args: list[str]) -> int:
     config.argv = ["bench.wasm", *args]
     config.inherit_stdout()
     config.inherit_stderr()
-    config.preopen_dir(source, "/d", wasmtime.DirPerms.READ_WRITE, wasmtime.FilePerms.READ_WRITE)
+    config.preopen_dir(source, "/d")  # writable by default
     store.set_wasi(config)
     instance = linker.instantiate(store, wasmtime.Module.from_file(engine, module))
     start = instance.exports(store)["_start"]

@@ -118,7 +118,7 @@ def compile_native(target: Path) -> Path | None:
 def measure(taking_part: list[Peer], rounds: int, directory: Path) -> tuple[Samples, dict[str, str]]:
     """(samples, peer -> why it failed). Each round runs every peer once, so a slow minute hits all of them.
 
-    A peer that fails is dropped with what it had measured; the others go on.
+    A peer that fails is dropped, and so is what it had measured; the others go on.
     """
     samples: Samples = {}
     failed: dict[str, str] = {}
@@ -187,7 +187,7 @@ def table(medians: dict[str, dict[str, float]], markdown: bool) -> Iterator[str]
     rows = list(dict.fromkeys(row for by_row in medians.values() for row in by_row))
     cells = [["operation", *medians]]
     for row in rows:
-        baseline = medians.get(BASELINE, {}).get(row)
+        baseline = None if row == "empty" else medians.get(BASELINE, {}).get(row)  # a loop says nothing about a host
         cells.append([row, *(cell(by_row.get(row), baseline, peer) for peer, by_row in medians.items())])
     if markdown:
         yield "| " + " | ".join(cells[0]) + " |"

@@ -257,7 +257,9 @@ def test_every_function_is_called_and_does_its_work(version: str, name: str, mou
 
 IGNORED = "NONE PIPE CHLD CONT URG WINCH"
 STOPPING = "STOP TSTP TTIN TTOU"
-TERMINATING = "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 ALRM TERM XCPU XFSZ VTALRM PROF POLL PWR SYS"
+TERMINATING = (
+    "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 ALRM TERM XCPU XFSZ VTALRM PROF POLL PWR SYS"
+)
 NUMBERS = {
     name: number
     for number, name in enumerate(
@@ -349,7 +351,9 @@ def test_preview1s_filestat_has_a_u64_link_count_and_64_bytes(guest: RawGuest) -
 
 
 @pytest.mark.parametrize(
-    ("version", "cur", "end", "start"), [("preview1", 1, 2, 0), ("unstable", 0, 1, 2)], ids=["preview1", "unstable"]
+    ("version", "cur", "end", "start"),
+    [("preview1", 1, 2, 0), ("unstable", 0, 1, 2)],
+    ids=["preview1", "unstable"],
 )
 def test_whence_is_numbered_as_each_snapshot_has_it(
     version: str, cur: int, end: int, start: int, mount: vfswasi.Mount
@@ -386,7 +390,9 @@ def test_unstables_identifier_of_a_clock_is_not_its_id(unstable: RawGuest) -> No
 
 
 @pytest.mark.parametrize(("version", "bits"), [("preview1", 30), ("unstable", 29)])
-def test_rights_have_as_many_bits_as_each_snapshot_knows(version: str, bits: int, mount: vfswasi.Mount) -> None:
+def test_rights_have_as_many_bits_as_each_snapshot_knows(
+    version: str, bits: int, mount: vfswasi.Mount
+) -> None:
     assert ABIS[version].rights_all == 2**bits - 1
     with RawGuest({"/d": mount}, version=version) as guest:
         stat = guest.fdstat(3)

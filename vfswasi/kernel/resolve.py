@@ -88,6 +88,8 @@ class _Walk:
 
     def run(self, path: str) -> Lookup:
         dots = self._push(path)
+        if dots:
+            self.last = FOLLOW  # what comes before the dots is not the last component
         stat: Stat | None = None
         while self.todo:
             if self.todo[-1] == "..":
@@ -102,7 +104,7 @@ class _Walk:
                 run.append(self.todo.pop())
             count, stat = self.backend.walk((*self.base, *self.done), tuple(run))
             if count < len(run) and (stat is None or stat.filetype is FileType.DIRECTORY):
-                if count < len(run) - 1 or self.todo:
+                if count < len(run) - 1 or self.todo or dots:
                     raise FsError(Errno.NOENT)
                 return Lookup((*self.base, *self.done, *run), None, self.slash, "")
             self.todo.extend(reversed(run[count:]))
