@@ -195,9 +195,9 @@ def table(medians: dict[str, dict[str, float]], markdown: bool) -> Iterator[str]
         yield from ("| " + " | ".join(line) + " |" for line in cells[1:])
         return
     widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    for line in cells:
-        first, *others = (text.ljust(w) if i == 0 else text.rjust(w) for i, (text, w) in enumerate(zip(line, widths)))
-        yield "  ".join([first, *others])
+    for first, *others in cells:
+        numbers = (text.rjust(width) for text, width in zip(others, widths[1:], strict=True))
+        yield "  ".join([first.ljust(widths[0]), *numbers])
 
 
 def cell(microseconds: float | None, baseline: float | None, peer: str) -> str:
