@@ -113,7 +113,7 @@ class Real:
 
     def leaves_root(self, path: str, follow: bool) -> bool:
         """Whether resolving `path` ever goes above the root: walked by hand, link by link, as far as Linux would get."""
-        todo, current = list(reversed(path.split("/"))), self.root
+        todo, current = list(reversed((path if follow else path.rstrip("/")).split("/"))), self.root
         for _ in range(400):
             if not todo:
                 return False

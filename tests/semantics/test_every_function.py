@@ -35,8 +35,8 @@ def run_with_number(abi: Abi, function: str, number: int) -> vfswasi.Result:
 
 
 class Succeeds:
-    """One method for each function. The guest has args ["a", "bc"], the environment {"A": "1"} and, in its only
-    preopen "/d", the file "f" open for everything as descriptor 4 with its cursor behind b"content"."""
+    """One method for each function. The guest has args ["a", "bc"], the environment {"A": "1"} and, in its
+    only preopen "/d", the file "f" open for everything as descriptor 4, its cursor behind b"content"."""
 
     def __init__(self, guest: RawGuest) -> None:
         self.guest = guest
@@ -263,8 +263,8 @@ TERMINATING = (
 NUMBERS = {
     name: number
     for number, name in enumerate(
-        "NONE HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM CHLD CONT STOP TSTP TTIN TTOU "
-        "URG XCPU XFSZ VTALRM PROF WINCH POLL PWR SYS".split()
+        "NONE HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM CHLD CONT STOP TSTP "
+        "TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH POLL PWR SYS".split()
     )
 }
 

@@ -1,4 +1,4 @@
-"""poll_oneoff. Times are checked as lower bounds only; a wait that does not end is interrupted after a while."""
+"""poll_oneoff. Times are checked as lower bounds only; a wait that does not end is interrupted."""
 
 from __future__ import annotations
 

@@ -20,7 +20,11 @@ def test_all_iovecs_are_filled_in_one_call_and_empty_ones_skipped(guest: RawGues
     vector = guest.iovs((FREE, 3), (FREE + 100, 0), (FREE + 200, 4), (FREE + 300, 9))
     guest.must("fd_read", fd, *vector, RESULT)
     assert guest.u32() == 10
-    assert [guest.peek(FREE + 100 * n, size) for n, size in ((0, 3), (2, 4), (3, 3))] == [b"abc", b"defg", b"hij"]
+    assert [guest.peek(FREE + 100 * n, size) for n, size in ((0, 3), (2, 4), (3, 3))] == [
+        b"abc",
+        b"defg",
+        b"hij",
+    ]
     assert guest.tell(fd) == 10
 
 
@@ -107,7 +111,9 @@ def test_an_offset_from_2_63_is_inval(guest: RawGuest, name: str, offset: int) -
 
 def test_append_writes_at_the_end_whatever_the_cursor(guest: RawGuest) -> None:
     guest.create("f", b"abc")
-    fd = guest.open("f", base=c.RIGHT_FD_WRITE | c.RIGHT_FD_READ | c.RIGHT_FD_SEEK | c.RIGHT_FD_TELL, fdflags=1)
+    fd = guest.open(
+        "f", base=c.RIGHT_FD_WRITE | c.RIGHT_FD_READ | c.RIGHT_FD_SEEK | c.RIGHT_FD_TELL, fdflags=1
+    )
     guest.seek(fd, 1)
     guest.write(fd, b"de")
     assert guest.tell(fd) == 5
@@ -179,7 +185,12 @@ def test_seeks_from_every_base_and_past_the_end(guest: RawGuest) -> None:
     assert guest.seek(fd, 3, c.WHENCE_CUR) == 5
     assert guest.seek(fd, -1, c.WHENCE_END) == 5
     assert guest.seek(fd, 2**62, c.WHENCE_SET) == 2**62
-    for offset, whence in ((-1, c.WHENCE_SET), (-(2**63), c.WHENCE_CUR), (-7, c.WHENCE_END), (2**63 - 1, c.WHENCE_CUR)):
+    for offset, whence in (
+        (-1, c.WHENCE_SET),
+        (-(2**63), c.WHENCE_CUR),
+        (-7, c.WHENCE_END),
+        (2**63 - 1, c.WHENCE_CUR),
+    ):
         assert guest.call("fd_seek", fd, offset, whence, RESULT) is Errno.INVAL
     assert guest.tell(fd) == 2**62
 

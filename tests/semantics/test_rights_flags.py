@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -184,8 +185,8 @@ def syncs(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """What handles were asked to make durable: True for data alone."""
     asked: list[bool] = []
 
-    def spy(real: Callable[[Handle, bool], None]) -> Callable[[Handle, bool], None]:
-        def sync(handle: Handle, data_only: bool) -> None:
+    def spy(real: Callable[[Any, bool], None]) -> Callable[[Any, bool], None]:
+        def sync(handle: Any, data_only: bool) -> None:
             asked.append(data_only)
             real(handle, data_only)
 
