@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import threading
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -148,6 +149,7 @@ class Sandbox:
         self._program = Program(modules.load(wasm, name), name, imports)
         self._program.check_command()
         self._mounts = MountTable(preopens)
+        weakref.finalize(self, self._mounts.close)
         self._running: set[Deadline] = set()
         self._lock = threading.Lock()
         self._closed = False

@@ -7,6 +7,7 @@ instance must export its memory. Beyond it, preopens may be any source and stand
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,7 @@ class WASI:
             descriptor_limit=limits.descriptors,
             rights_all=self._abi.rights_all,
         )
+        self._unbound = weakref.finalize(self, self._mounts.close)
         self._embedding: Embedding | None = None
         self._state = "new"
         self._running = threading.Lock()
@@ -93,7 +95,8 @@ class WASI:
         """
         if self._embedding is None:
             self._check_open()
-            self._embedding = Embedding(store, self._process, self._abi.version)
+            self._embedding = Embedding(store, self._process, self._abi.version, self._mounts.close)
+            self._unbound.detach()  # from now on the mounts live as long as the store
         elif self._embedding.store is not store:
             raise WasiStateError("this WASI is bound to another store; make one WASI for each store")
         return {self._abi.module: self._embedding.functions}
@@ -121,6 +124,7 @@ class WASI:
                 status = embedding.call(instance, "_start")
             finally:
                 self._process.close()
+                self._mounts.close()
         if not self._return_on_exit:
             raise SystemExit(status)
         return status
@@ -143,7 +147,10 @@ class WASI:
 
     def finalize_bindings(self, instance: wasmtime.Instance) -> None:
         """Answer the instance's calls from now on without calling anything: for programs whose entry point the
-        host calls itself. Raises WasiStateError, MissingExportError (no memory)."""
+        host calls itself. Raises WasiStateError, MissingExportError (no memory).
+
+        `proc_exit` in a call that the host makes is a GuestExitError out of that call.
+        """
         embedding = self._begin(instance, "finalize_bindings")
         embedding.attach(instance)
         self._state = "bound"

@@ -1,6 +1,6 @@
 """Every function of both snapshots is called once where it succeeds, and what it did is looked at.
 
-The functions' names are the names of the methods of `Succeeds`; a function without one fails the test.
+`Succeeds` has a method of each function's name; a function without one fails the test.
 """
 
 from __future__ import annotations
@@ -88,8 +88,7 @@ class Succeeds:
         self.guest.must("fd_sync", self.file)
 
     def fd_fdstat_get(self) -> None:
-        stat = self.guest.fdstat(self.file)
-        assert stat == (FileType.REGULAR_FILE, 0, ALL_FILE_RIGHTS, 0)
+        assert self.guest.fdstat(self.file) == (FileType.REGULAR_FILE, 0, ALL_FILE_RIGHTS, 0)
 
     def fd_fdstat_set_flags(self) -> None:
         self.guest.must("fd_fdstat_set_flags", self.file, c.FDFLAG_APPEND)
@@ -255,8 +254,7 @@ def test_every_function_is_called_and_does_its_work(version: str, name: str, mou
 
 # Signals, with the actions that the specification names.
 
-IGNORED = "NONE PIPE CHLD CONT URG WINCH"
-STOPPING = "STOP TSTP TTIN TTOU"
+IGNORED, STOPPING = "NONE PIPE CHLD CONT URG WINCH", "STOP TSTP TTIN TTOU"
 TERMINATING = (
     "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 ALRM TERM XCPU XFSZ VTALRM PROF POLL PWR SYS"
 )

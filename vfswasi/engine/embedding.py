@@ -41,14 +41,21 @@ _finalizer_callback = ctypes.CFUNCTYPE(None, ctypes.c_size_t)(_finalize)
 class Embedding:
     """One process bound into one store of the user."""
 
-    def __init__(self, store: wasmtime.Store, process: Process, version: str) -> None:
+    def __init__(self, store: wasmtime.Store, process: Process, version: str, release: Callable[[], object]) -> None:
+        """`release` is called when the store goes, or by `close`."""
         self.store = store
         self.guest = host.Guest(process, user_memory_moves=True)
         store_address = ctypes.cast(store.ptr(), ctypes.c_void_p).value
         self._context = capi.store_context(store_address)
         number = self.guest.number
         guest = self.guest
-        _finalizers[number] = guest.close
+        self._release = release
+
+        def finalize() -> None:
+            guest.close()
+            release()
+
+        _finalizers[number] = finalize
         binding = host.binding(version)
         self.functions: dict[str, wasmtime.Func] = {}
         types = binding.types(store.engine)
@@ -80,6 +87,7 @@ class Embedding:
         if not capi.instance_export_get(self._context, address, raw, len(raw), ctypes.addressof(extern)):
             raise MissingExportError(f"the instance does not export {name}")
         trap = ctypes.c_size_t(0)
+        self.guest.calling = True
         with _deferred_interrupt(self.guest.process):
             error = capi.func_call_unchecked(
                 self._context, ctypes.addressof(extern.of.func), None, 0, ctypes.addressof(trap)
@@ -93,6 +101,7 @@ class Embedding:
         elif trap:
             raised = wasmtime.Trap._from_ptr(ctypes.cast(trap, ctypes.POINTER(ffi.wasm_trap_t)))
         outcome, self.guest.outcome = self.guest.outcome, None
+        self.guest.calling = False
         if isinstance(outcome, ProcessExit):
             return outcome.code
         if isinstance(outcome, ProcessSignal):
@@ -112,6 +121,7 @@ class Embedding:
         """Release everything the guest holds; its functions trap from now on."""
         _finalizers.pop(self.guest.number, None)
         self.guest.close()
+        self._release()
 
 
 @contextlib.contextmanager

@@ -21,10 +21,11 @@ from weakref import WeakKeyDictionary
 
 import wasmtime
 from wasmtime import _ffi as ffi
+from wasmtime import _func as wasmtime_func
 
 from ..abi.layouts import ABIS, Abi
-from ..errors import Errno, FsError, MissingExportError, WasiStateError
-from ..kernel.clocks import GuestEnd
+from ..errors import Errno, FsError, GuestExitError, GuestTrapError, HostCallError, MissingExportError, WasiStateError
+from ..kernel.clocks import GuestEnd, ProcessExit, ProcessSignal
 from ..kernel.process import Process
 from ..syscalls import table
 from . import capi
@@ -39,6 +40,16 @@ _numbers = itertools.count(1)
 _live: dict[int, Guest] = {}
 
 
+def _for_the_user(end: BaseException) -> BaseException:
+    if isinstance(end, ProcessExit):
+        return GuestExitError(f"the guest ended with exit status {end.code}", returncode=end.code)
+    if isinstance(end, ProcessSignal):
+        return GuestTrapError(f"the guest was ended by signal {end.number}", returncode=-end.number)
+    if isinstance(end, GuestEnd):
+        return HostCallError("the guest was interrupted")
+    return end
+
+
 def guest(number: int) -> Guest | None:
     """The running guest of that number, if it still runs."""
     return _live.get(number)
@@ -51,7 +62,7 @@ class HostFault(GuestEnd):
 class Guest:
     """One instance from the engine's side. `outcome`: what ended it inside a host call, or None."""
 
-    __slots__ = ("memory", "moving_memory", "number", "outcome", "process", "ready", "user_memory_moves")
+    __slots__ = ("calling", "memory", "moving_memory", "number", "outcome", "process", "ready", "user_memory_moves")
 
     def __init__(self, process: Process, *, user_memory_moves: bool = False) -> None:
         """`user_memory_moves`: the store is the user's, so its memory may move."""
@@ -61,6 +72,7 @@ class Guest:
         self.outcome: BaseException | None = None
         self.user_memory_moves = user_memory_moves
         self.ready = not user_memory_moves  # a WASI object's calls are refused before start()
+        self.calling = not user_memory_moves  # whether we made the call that runs the guest, or the user did
         self.number = next(_numbers)
         _live[self.number] = self
 
@@ -78,7 +90,10 @@ class Guest:
 
     def latch(self, end: BaseException) -> int:
         """Keep the first reason for ending; a new trap that unwinds the guest."""
-        if self.outcome is None:
+        if not self.calling:
+            # The user called an export through wasmtime's package, whose only way for an exception is its global.
+            wasmtime_func.LAST_EXCEPTION = _for_the_user(end)  # type: ignore[assignment]
+        elif self.outcome is None:
             self.outcome = end
         return int(capi.trap_new(_ENDED, len(_ENDED)))
 

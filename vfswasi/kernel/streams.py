@@ -81,6 +81,14 @@ class DescriptorSource(Source):
     def fileno(self) -> int | None:
         return self._fd if self._waits else None
 
+    def available(self) -> int:
+        if self._waits:
+            return 0
+        try:
+            return max(0, os.fstat(self._fd).st_size - os.lseek(self._fd, 0, os.SEEK_CUR))
+        except OSError:
+            return 0
+
 
 class FileSource(Source):
     """A Python object with `read(size)` that gives bytes or str (encoded as UTF-8)."""
