@@ -42,8 +42,8 @@ def fingerprints(backend: Backend, key: Key = ()) -> dict[str, Fingerprint]:
     found: dict[str, Fingerprint] = {}
     if stat.filetype is FileType.REGULAR_FILE:
         handle = backend.open(key, False)
-        content = bytearray(stat.size)
-        content = bytes(content[: handle.read_into(0, content)])
+        buffer = bytearray(stat.size)
+        content = bytes(buffer[: handle.read_into(0, buffer)])
         handle.close()
     elif stat.filetype is FileType.SYMBOLIC_LINK:
         content = backend.readlink(key)

@@ -1,0 +1,483 @@
+"""What every backend promises to the kernel, as tests.
+
+Subclass `BackendConformance` in a test module and say how a backend holding a given tree is made. The tests call the
+protocol of `fs_backends.base` directly. A capability that the backend lacks is asserted as its errno, never skipped; what
+its store cannot even represent in the tree it is made of is said in class attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ..errors import Errno, FsError
+from ..fs_backends.base import Backend, Caps, FileType, Handle, Key
+from ..fs_backends.memory import Symlink
+
+AWKWARD_NAMES = (
+    "a b",
+    " leading and trailing ",
+    "back\\slash",
+    "~",
+    "$HOME",
+    "*",
+    "?",
+    "[a-z]",
+    "file:",
+    "a::b",
+    "C:",
+    "name?versionId=1",
+    "name#fragment",
+    "per%2fcent",
+    "-rf",
+    "...",
+    "..a",
+    "new\nline",
+    "\N{FULLWIDTH SOLIDUS}",
+    "\N{FULLWIDTH FULL STOP}\N{FULLWIDTH FULL STOP}",
+    "e\N{COMBINING ACUTE ACCENT}",
+    "\N{LATIN SMALL LETTER E WITH ACUTE}",
+    "UPPER",
+    "upper",
+    "\N{SNOWMAN}",
+    "x" * 255,
+)
+
+TREE: dict[str, Any] = {
+    "empty": b"",
+    "file": b"hello world\n",
+    "large": bytes(range(256)) * 1024,
+    "dir": {"inner": b"inner", "deep": {"deeper": {"file": b"deep"}}},
+}
+
+
+def errno_of(call: Any, *args: Any) -> Errno:
+    """The errno that a call fails with; SUCCESS if it does not fail."""
+    try:
+        call(*args)
+    except FsError as error:
+        return error.errno
+    return Errno.SUCCESS
+
+
+def contents(backend: Backend, key: Key) -> bytes:
+    """A whole file."""
+    handle = backend.open(key, False)
+    try:
+        return read(handle, 0, handle.size())
+    finally:
+        handle.close()
+
+
+def read(handle: Handle, offset: int, size: int) -> bytes:
+    """Up to `size` bytes at `offset`."""
+    buffer = bytearray(size)
+    count = handle.read_into(offset, memoryview(buffer))
+    return bytes(buffer[:count])
+
+
+class BackendConformance:
+    """Subclass it; `make` builds a backend that holds a tree literal (bytes, dicts, `Symlink`)."""
+
+    symlinks_in_tree = True  # whether `make` can put symbolic links into the store
+    empty_dirs_in_tree = True  # whether `make` can put empty directories into the store
+    names: tuple[str, ...] = AWKWARD_NAMES  # what the store can hold as a name
+    times_granularity_ns = 1  # what set_times keeps
+
+    def make(self, tree: dict[str, Any]) -> Backend:
+        """A backend holding `tree`. Called once or more in a test; closed by the fixture."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def backend(self) -> Iterator[Backend]:
+        """A backend holding `TREE`."""
+        made = self.make(TREE)
+        yield made
+        made.close()
+
+    @pytest.fixture
+    def writable(self, backend: Backend) -> bool:
+        return Caps.WRITE in backend.caps
+
+    # Looking
+
+    @pytest.mark.parametrize(
+        ("key", "filetype", "size"),
+        [
+            ((), FileType.DIRECTORY, None),
+            (("file",), FileType.REGULAR_FILE, 12),
+            (("empty",), FileType.REGULAR_FILE, 0),
+            (("dir",), FileType.DIRECTORY, None),
+            (("dir", "deep", "deeper", "file"), FileType.REGULAR_FILE, 4),
+        ],
+    )
+    def test_stat(self, backend: Backend, key: Key, filetype: FileType, size: int | None) -> None:
+        stat = backend.stat(key)
+        assert stat.filetype is filetype
+        assert size is None or stat.size == size
+        for time_ns in (stat.atim_ns, stat.mtim_ns, stat.ctim_ns):
+            assert time_ns is None or isinstance(time_ns, int)
+        assert stat.ident is None or 0 < stat.ident < 2**64
+
+    @pytest.mark.parametrize(
+        ("key", "errnos"),
+        [
+            (("missing",), {Errno.NOENT}),
+            (("missing", "below"), {Errno.NOENT}),
+            (("dir", "missing"), {Errno.NOENT}),
+            (("file", "below"), {Errno.NOTDIR, Errno.NOENT}),
+        ],
+    )
+    def test_what_is_not_there(self, backend: Backend, key: Key, errnos: set[Errno]) -> None:
+        assert errno_of(backend.stat, key) in errnos
+        assert errno_of(backend.open, key, False) in errnos
+        assert errno_of(lambda: list(backend.list(key))) in errnos
+
+    def test_walk(self, backend: Backend) -> None:
+        for key, names, count in (
+            ((), ("dir", "deep", "deeper", "file"), 4),
+            (("dir",), ("deep", "deeper"), 2),
+            ((), ("dir", "missing", "below"), 1),
+            ((), ("missing",), 0),
+            ((), ("file", "below", "more"), 1),
+            ((), ("file",), 1),
+        ):
+            found, stat = backend.walk(key, names)
+            assert found == count
+            if count:
+                assert stat is not None
+                expected = backend.stat(key + names[:count])
+                assert (stat.filetype, stat.size, stat.ident) == (expected.filetype, expected.size, expected.ident)
+            else:
+                assert stat is None
+
+    def test_list(self, backend: Backend) -> None:
+        entries = {entry.name: entry for entry in backend.list(())}
+        assert set(entries) == {"empty", "file", "large", "dir"}
+        for name, entry in entries.items():
+            stat = backend.stat((name,))
+            assert (entry.filetype, entry.ident) == (stat.filetype, stat.ident)
+        assert [entry.name for entry in backend.list(("dir", "deep"))] == ["deeper"]
+        assert errno_of(lambda: list(backend.list(("file",)))) is Errno.NOTDIR
+
+    def test_idents_are_unique(self, backend: Backend) -> None:
+        keys: list[Key] = [(), ("file",), ("empty",), ("dir",), ("dir", "inner"), ("dir", "deep")]
+        idents = [ident for ident in (backend.stat(key).ident for key in keys) if ident is not None]
+        assert len(set(idents)) == len(idents)
+
+    def test_empty_directories(self) -> None:
+        backend = self.make({"empty": {}, "file": b""} if self.empty_dirs_in_tree else {"file": b""})
+        try:
+            if self.empty_dirs_in_tree:
+                assert list(backend.list(("empty",))) == []
+                assert backend.stat(("empty",)).filetype is FileType.DIRECTORY
+            elif Caps.EMPTY_DIRS in backend.caps and Caps.WRITE in backend.caps:
+                backend.mkdir(("made",))
+                assert list(backend.list(("made",))) == []
+        finally:
+            backend.close()
+
+    def test_an_empty_tree(self) -> None:
+        backend = self.make({})
+        try:
+            assert list(backend.list(())) == []
+            assert backend.stat(()).filetype is FileType.DIRECTORY
+        finally:
+            backend.close()
+
+    def test_awkward_names(self) -> None:
+        tree = {name: name.encode() for name in self.names}
+        backend = self.make({"dir": tree})
+        try:
+            assert {entry.name for entry in backend.list(("dir",))} == set(tree)
+            for name, data in tree.items():
+                assert contents(backend, ("dir", name)) == data
+        finally:
+            backend.close()
+
+    def test_a_thousand_entries(self) -> None:
+        backend = self.make({"many": {f"{number:04}": b"x" for number in range(1000)}})
+        try:
+            names = [entry.name for entry in backend.list(("many",))]
+            assert len(names) == 1000
+            assert set(names) == {f"{number:04}" for number in range(1000)}
+        finally:
+            backend.close()
+
+    # Reading
+
+    def test_reading(self, backend: Backend) -> None:
+        handle = backend.open(("large",), False)
+        data = TREE["large"]
+        for offset, size in ((0, 10), (5, 1000), (0, len(data)), (len(data) - 3, 10), (65535, 2), (1, 0)):
+            assert read(handle, offset, size) == data[offset : offset + size]
+        for offset in (len(data), len(data) + 1, 2**40, 2**62):
+            assert read(handle, offset, 10) == b""
+        for offset in range(0, len(data), 37_000):
+            assert read(handle, len(data) - offset, 100) == data[len(data) - offset :][:100]
+        assert handle.size() == handle.stat().size == len(data)
+        assert handle.stat().ident == backend.stat(("large",)).ident
+        handle.close()
+        assert contents(backend, ("empty",)) == b""
+
+    def test_reading_leaves_the_rest_of_the_buffer_alone(self, backend: Backend) -> None:
+        handle = backend.open(("file",), False)
+        buffer = bytearray(b"\xaa" * 32)
+        assert handle.read_into(6, memoryview(buffer)[4:24]) == 6
+        assert bytes(buffer) == b"\xaa" * 4 + b"world\n" + b"\xaa" * 22
+        handle.close()
+
+    def test_handles_are_independent(self, backend: Backend) -> None:
+        one, other = backend.open(("file",), False), backend.open(("file",), False)
+        assert read(one, 0, 5) == b"hello"
+        assert read(other, 6, 5) == b"world"
+        one.close()
+        assert read(other, 0, 5) == b"hello"
+        other.close()
+
+    def test_open_wants_a_file(self, backend: Backend) -> None:
+        assert errno_of(backend.open, ("dir",), False) is Errno.ISDIR
+        assert errno_of(backend.open, (), False) is Errno.ISDIR
+
+    def test_a_handle_for_reading_does_not_write(self, backend: Backend) -> None:
+        handle = backend.open(("file",), False)
+        for call, args in ((handle.write_from, (0, b"x")), (handle.truncate, (0,)), (handle.append, (b"x",))):
+            assert errno_of(call, *args) is not Errno.SUCCESS
+        handle.close()
+        assert contents(backend, ("file",)) == TREE["file"]
+
+    # Links
+
+    def test_symbolic_links_are_looked_at_and_not_followed(self) -> None:
+        if self.symlinks_in_tree:
+            backend = self.make({"file": b"data", "dir": {"f": b""}, "l": Symlink("file"), "d": Symlink("dir")})
+        else:
+            backend = self.make(TREE)
+        try:
+            if not self.symlinks_in_tree:
+                assert errno_of(backend.readlink, ("file",)) is Errno.INVAL
+                expected = Errno.NOTSUP if Caps.WRITE in backend.caps else Errno.ROFS
+                made = errno_of(backend.symlink, "t", ("l",))
+                assert made is (Errno.SUCCESS if Caps.SYMLINKS in backend.caps else expected)
+                return
+            stat = backend.stat(("l",))
+            assert (stat.filetype, stat.size) == (FileType.SYMBOLIC_LINK, 4)
+            assert backend.readlink(("l",)) == "file"
+            assert errno_of(backend.readlink, ("file",)) is Errno.INVAL
+            assert errno_of(backend.readlink, ("dir",)) is Errno.INVAL
+            assert errno_of(backend.open, ("l",), False) is Errno.LOOP
+            assert backend.walk((), ("d", "f"))[0] == 1
+            assert errno_of(backend.stat, ("d", "f")) in (Errno.NOTDIR, Errno.LOOP, Errno.NOENT)
+            assert errno_of(backend.open, ("d", "f"), False) in (Errno.NOTDIR, Errno.LOOP, Errno.NOENT)
+            assert {entry.name: entry.filetype for entry in backend.list(())}["l"] is FileType.SYMBOLIC_LINK
+        finally:
+            backend.close()
+
+    def test_making_symbolic_links(self, backend: Backend, writable: bool) -> None:
+        if Caps.SYMLINKS not in backend.caps or not writable:
+            assert errno_of(backend.symlink, "t", ("l",)) is (Errno.NOTSUP if writable else Errno.ROFS)
+            assert errno_of(backend.stat, ("l",)) is Errno.NOENT
+            return
+        for target in ("file", "../out", "ünï", "a//b/"):
+            backend.symlink(target, ("l",))
+            assert backend.readlink(("l",)) == target
+            assert errno_of(backend.symlink, "t", ("l",)) is Errno.EXIST
+            backend.remove(("l",))
+        assert errno_of(backend.symlink, "t", ("file",)) is Errno.EXIST
+        assert errno_of(backend.symlink, "t", ("missing", "l")) is Errno.NOENT
+        assert contents(backend, ("file",)) == TREE["file"]
+
+    def test_hard_links(self, backend: Backend, writable: bool) -> None:
+        if Caps.HARDLINKS not in backend.caps or not writable:
+            assert errno_of(backend.link, ("file",), ("second",)) is (Errno.NOTSUP if writable else Errno.ROFS)
+            assert errno_of(backend.stat, ("second",)) is Errno.NOENT
+            return
+        backend.link(("file",), ("dir", "second"))
+        assert backend.stat(("file",)).nlink == 2
+        assert backend.stat(("file",)).ident == backend.stat(("dir", "second")).ident
+        assert errno_of(backend.link, ("file",), ("empty",)) is Errno.EXIST
+        assert errno_of(backend.link, ("dir",), ("dir2",)) is Errno.PERM
+        assert errno_of(backend.link, ("missing",), ("new",)) is Errno.NOENT
+        backend.remove(("file",))
+        assert contents(backend, ("dir", "second")) == TREE["file"]
+        assert backend.stat(("dir", "second")).nlink == 1
+
+    # Changing
+
+    def test_a_store_that_cannot_write_refuses_with_rofs(self, backend: Backend, writable: bool) -> None:
+        if writable:
+            backend.mkdir(("made",))
+            assert backend.stat(("made",)).filetype is FileType.DIRECTORY
+            return
+        before = [(entry.name, entry.filetype) for entry in backend.list(())]
+        for call, args in (
+            (backend.open, (("file",), True)),
+            (backend.create, (("new",),)),
+            (backend.mkdir, (("new",),)),
+            (backend.rmdir, (("dir",),)),
+            (backend.remove, (("file",),)),
+            (backend.rename, (("file",), ("new",))),
+            (backend.symlink, ("t", ("new",))),
+            (backend.link, (("file",), ("new",))),
+            (backend.set_times, (("file",), 1, 1)),
+        ):
+            assert errno_of(call, *args) is Errno.ROFS, call
+        assert [(entry.name, entry.filetype) for entry in backend.list(())] == before
+
+    def test_create_is_exclusive(self, backend: Backend, writable: bool) -> None:
+        if not writable:
+            assert errno_of(backend.create, ("new",)) is Errno.ROFS
+            return
+        handle = backend.create(("new",))
+        handle.write_from(0, b"abc")
+        assert read(handle, 0, 9) == b"abc"
+        handle.close()
+        assert contents(backend, ("new",)) == b"abc"
+        for key in (("new",), ("file",), ("dir",)):
+            assert errno_of(backend.create, key) is Errno.EXIST
+        assert errno_of(backend.create, ("missing", "new")) is Errno.NOENT
+        assert errno_of(backend.create, ("file", "new")) in (Errno.NOTDIR, Errno.NOENT)
+        assert contents(backend, ("file",)) == TREE["file"]
+
+    def test_writing(self, backend: Backend, writable: bool) -> None:
+        if not writable:
+            assert errno_of(backend.open, ("file",), True) is Errno.ROFS
+            return
+        handle = backend.open(("file",), True)
+        if Caps.RANDOM_WRITE not in backend.caps:
+            assert errno_of(handle.write_from, 3, b"x") is Errno.NOTSUP
+            handle.close()
+            return
+        handle.write_from(0, b"HE")
+        handle.write_from(20, b"end")
+        handle.write_from(100, b"")
+        assert handle.size() == 23
+        assert read(handle, 0, 99) == b"HEllo world\n" + b"\0" * 8 + b"end"
+        assert handle.append(b"!") == 24
+        handle.truncate(3)
+        handle.truncate(5)
+        assert read(handle, 0, 99) == b"HEl\0\0"
+        handle.allocate(0, 8)
+        assert handle.size() == 8
+        handle.allocate(0, 2)
+        assert handle.size() == 8
+        handle.sync(False)
+        handle.sync(True)
+        handle.close()
+        assert contents(backend, ("file",)) == b"HEl\0\0\0\0\0"
+        assert backend.stat(("file",)).size == 8
+
+    def test_two_handles_see_each_other(self, backend: Backend, writable: bool) -> None:
+        if not writable or Caps.RANDOM_WRITE not in backend.caps:
+            assert contents(backend, ("file",)) == TREE["file"]
+            return
+        reader, writer = backend.open(("file",), False), backend.open(("file",), True)
+        writer.write_from(0, b"J")
+        assert read(reader, 0, 5) == b"Jello"
+        writer.truncate(1)
+        assert reader.size() == 1
+        reader.close()
+        writer.close()
+
+    def test_directories(self, backend: Backend, writable: bool) -> None:
+        if not writable:
+            assert errno_of(backend.mkdir, ("new",)) is Errno.ROFS
+            return
+        backend.mkdir(("new",))
+        backend.mkdir(("new", "below"))
+        assert errno_of(backend.mkdir, ("new",)) is Errno.EXIST
+        assert errno_of(backend.mkdir, ("file",)) is Errno.EXIST
+        assert errno_of(backend.mkdir, ("missing", "new")) is Errno.NOENT
+        assert errno_of(backend.rmdir, ("new",)) is Errno.NOTEMPTY
+        assert errno_of(backend.rmdir, ("file",)) is Errno.NOTDIR
+        assert errno_of(backend.rmdir, ("missing",)) is Errno.NOENT
+        assert errno_of(backend.remove, ("new",)) is Errno.ISDIR
+        backend.rmdir(("new", "below"))
+        backend.rmdir(("new",))
+        assert errno_of(backend.stat, ("new",)) is Errno.NOENT
+
+    def test_removing_files(self, backend: Backend, writable: bool) -> None:
+        if not writable:
+            assert errno_of(backend.remove, ("file",)) is Errno.ROFS
+            return
+        handle = backend.open(("file",), False)
+        backend.remove(("file",))
+        assert errno_of(backend.stat, ("file",)) is Errno.NOENT
+        assert errno_of(backend.remove, ("file",)) is Errno.NOENT
+        assert "file" not in {entry.name for entry in backend.list(())}
+        if Caps.HANDLE_SURVIVES_UNLINK in backend.caps:
+            assert read(handle, 0, 5) == b"hello"
+            assert handle.stat().nlink == 0
+        handle.close()
+
+    @pytest.mark.parametrize(
+        ("old", "new", "errno"),
+        [
+            (("file",), ("new",), Errno.SUCCESS),
+            (("file",), ("empty",), Errno.SUCCESS),
+            (("file",), ("dir", "deep", "moved"), Errno.SUCCESS),
+            (("dir",), ("new",), Errno.SUCCESS),
+            (("dir",), ("target",), Errno.SUCCESS),
+            (("target",), ("dir",), Errno.NOTEMPTY),
+            (("dir",), ("file",), Errno.NOTDIR),
+            (("file",), ("target",), Errno.ISDIR),
+            (("missing",), ("new",), Errno.NOENT),
+            (("file",), ("missing", "new"), Errno.NOENT),
+        ],
+    )
+    def test_rename(self, backend: Backend, writable: bool, old: Key, new: Key, errno: Errno) -> None:
+        if not writable:
+            assert errno_of(backend.rename, ("file",), ("new",)) is Errno.ROFS
+            return
+        backend.mkdir(("target",))
+        before = backend.stat(old) if old != ("missing",) else None
+        got = errno_of(backend.rename, old, new)
+        if got is Errno.NOTSUP and before is not None and before.filetype is FileType.DIRECTORY:
+            assert Caps.ATOMIC_RENAME not in backend.caps
+            return
+        assert got is errno
+        if errno is Errno.SUCCESS:
+            assert errno_of(backend.stat, old) is Errno.NOENT
+            assert before is not None
+            assert (backend.stat(new).filetype, backend.stat(new).ident) == (before.filetype, before.ident)
+            if before.filetype is FileType.DIRECTORY:
+                assert contents(backend, (*new, "deep", "deeper", "file")) == b"deep"
+            else:
+                assert contents(backend, new) == TREE["file"]
+        elif before is not None:
+            assert backend.stat(old).ident == before.ident
+
+    def test_times(self, backend: Backend, writable: bool) -> None:
+        if not writable or Caps.SET_TIMES not in backend.caps:
+            expected = Errno.NOTSUP if writable else Errno.ROFS
+            assert errno_of(backend.set_times, ("file",), 1, 1) is expected
+            return
+        base = 1_700_000_000_123_456_789
+        backend.set_times(("file",), base, base + 1)
+        unit = self.times_granularity_ns
+        stat = backend.stat(("file",))
+        assert stat.atim_ns is not None
+        assert stat.mtim_ns is not None
+        assert (stat.atim_ns // unit, stat.mtim_ns // unit) == (base // unit, (base + 1) // unit)
+        backend.set_times(("file",), None, base + 10**10)
+        assert backend.stat(("file",)).atim_ns == stat.atim_ns
+        handle = backend.open(("file",), True)
+        handle.set_times(base + 10**11, None)
+        assert (handle.stat().atim_ns or 0) // unit == (base + 10**11) // unit
+        assert (handle.stat().mtim_ns or 0) // unit == (base + 10**10) // unit
+        handle.close()
+        assert errno_of(backend.set_times, ("missing",), 1, 1) is Errno.NOENT
+
+    def test_awkward_names_can_be_made_and_touch_one_file(self, backend: Backend, writable: bool) -> None:
+        if not writable:
+            assert errno_of(backend.create, (self.names[0],)) is Errno.ROFS
+            return
+        backend.mkdir(("made",))
+        for name in self.names:
+            backend.create(("made", name)).close()
+        assert {entry.name for entry in backend.list(("made",))} == set(self.names)
+        for number, name in enumerate(self.names, 1):
+            backend.remove(("made", name))
+            assert len(list(backend.list(("made",)))) == len(self.names) - number
