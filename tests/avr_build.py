@@ -22,14 +22,42 @@ _DEVICE = json.loads(toolchain.FLAGS_TABLE.read_text())["atmega328p"]
 STEPS = (
     (
         "cc1",
-        ["-quiet", "-nostdinc", "-isystem", "/inc/gcc", "-isystem", "/inc/gcc-fixed", "-isystem", "/inc/avr"]
-        + ["-I", "/inc/own", *_DEVICE["flags"], "-Os", "-Wall", "-g", "/src/firmware.c", "-o", "/out/firmware.s"],
+        [
+            "-quiet",
+            "-nostdinc",
+            "-isystem",
+            "/inc/gcc",
+            "-isystem",
+            "/inc/gcc-fixed",
+            "-isystem",
+            "/inc/avr",
+            "-I",
+            "/inc/own",
+            *_DEVICE["flags"],
+            "-Os",
+            "-Wall",
+            "-g",
+            "/src/firmware.c",
+            "-o",
+            "/out/firmware.s",
+        ],
     ),
     ("avr-as", ["-mmcu=avr5", "-mgcc-isr", "-o", "/out/firmware.o", "/out/firmware.s"]),
     (
         "avr-ld",
-        ["-T", "/src/link.ld", "-o", "/out/firmware.elf", "/out/firmware.o", "-L", "/lib", "-lgcc", "--gc-sections"]
-        + ["-e", "main"],
+        [
+            "-T",
+            "/src/link.ld",
+            "-o",
+            "/out/firmware.elf",
+            "/out/firmware.o",
+            "-L",
+            "/lib",
+            "-lgcc",
+            "--gc-sections",
+            "-e",
+            "main",
+        ],
     ),
     ("avr-objcopy", ["-O", "ihex", "/out/firmware.elf", "/out/firmware.hex"]),
 )

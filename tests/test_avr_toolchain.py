@@ -1,5 +1,8 @@
-"""The main job on real input: a compiler, an assembler and a linker that other people compiled build a firmware of several hundred
-lines, with headers from a zip archive and results in memory, to the byte what wasmtime's own WASI makes of local directories."""
+"""The main job on real input: a compiler, an assembler and a linker that other people compiled build a firmware.
+
+Headers come from a zip archive and results go to memory; they are to the byte what wasmtime's own WASI makes of local
+directories.
+"""
 
 from __future__ import annotations
 
@@ -50,10 +53,12 @@ def reference(tmp_path_factory: pytest.TempPathFactory, include: Path) -> dict[s
             config.preopen_dir(str(host), guest)
         store.set_wasi(config)
         instance = linker.instantiate(store, modules.load(path.read_bytes(), name).module)
+        status = 0
         try:
             instance.exports(store)["_start"](store)
         except wasmtime.ExitTrap as end:
-            assert end.code == 0, name
+            status = end.code
+        assert status == 0, name
     return {name: (out / name).read_bytes() for name in RESULTS}
 
 

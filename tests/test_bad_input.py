@@ -1,4 +1,4 @@
-"""Bad input: one line that names the thing and says what to do, status 125, nothing created; the right exception in Python."""
+"""Bad input: one line that names the thing and says what to do, status 125, nothing created; in Python an exception."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ BAD_MODULES: dict[str, tuple[bytes, type[Exception], str]] = {
         "env.frobnicate",
     ),
     "unknown wasi function": (
-        b'(module (import "wasi_snapshot_preview1" "fd_dance" (func)) (memory (export "memory") 1) (func (export "_start")))',
+        b'(module (import "wasi_snapshot_preview1" "fd_dance" (func)) (memory (export "memory") 1)'
+        b'(func (export "_start")))',
         vfswasi.MissingImportError,
         "fd_dance",
     ),

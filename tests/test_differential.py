@@ -1,8 +1,8 @@
 """The operating system says who is right: random plans of path operations, run on ours and on real directories.
 
-The alphabet is small so that the operations meet: `.`, `..`, `a`, `b`, a link `l` and a dangling one `z`, empty components,
-trailing slashes. After each operation the errno and the whole tree must be equal. What we decide otherwise is in
-`_ours_differs`, and only there. More seeds: VFSWASI_DIFFERENTIAL_SEEDS=100.
+The alphabet is small so that the operations meet: `.`, `..`, `a`, `b`, a link `l` and a dangling one `z`, empty
+components, trailing slashes. After each operation the errno and the whole tree must be equal. What we decide otherwise
+is in `_ours_differs`, and only there. More seeds: VFSWASI_DIFFERENTIAL_SEEDS=100.
 """
 
 from __future__ import annotations
@@ -64,8 +64,7 @@ class Real:
         try:
             return "SUCCESS", getattr(self, step.operation)(step)
         except OSError as error:
-            assert error.errno is not None
-            return os_errno.errorcode[error.errno].removeprefix("E"), None
+            return os_errno.errorcode[error.errno or 0].removeprefix("E"), None
 
     def mkdir(self, step: Step) -> None:
         os.mkdir(step.path, dir_fd=self.fd)
@@ -112,7 +111,7 @@ class Real:
             os.close(fd)
 
     def leaves_root(self, path: str, follow: bool) -> bool:
-        """Whether resolving `path` ever goes above the root: walked by hand, link by link, as far as Linux would get."""
+        """Whether resolving `path` ever goes above the root: walked by hand, link by link, as Linux does."""
         todo, current = list(reversed((path if follow else path.rstrip("/")).split("/"))), self.root
         for _ in range(400):
             if not todo:

@@ -142,9 +142,7 @@ def test_a_bad_pointer_is_fault_and_nothing_is_done(raw: RawGuest, name: str) ->
 
 @pytest.mark.parametrize("name", ["fd_read", "fd_write", "fd_pread", "fd_pwrite", "sock_recv", "sock_send"])
 @pytest.mark.parametrize(("buffer", "length"), [(SIZE, 1), (SIZE - 4, 5), (0xFFFFFFFF, 1), (16, 0xFFFFFFFF)])
-def test_an_iovec_that_leads_out_of_memory_is_fault(
-    guest: RawGuest, name: str, buffer: int, length: int
-) -> None:
+def test_an_iovec_that_leads_out_of_memory_is_fault(guest: RawGuest, name: str, buffer: int, length: int) -> None:
     guest.create("f", b"content")
     args = arguments(guest, name)
     guest.poke(FREE + 128, struct.pack("<II", buffer, length))
@@ -265,9 +263,7 @@ def unknown_flags(guest: RawGuest, name: str, words: Sequence[str | int]) -> lis
 
 
 @pytest.mark.parametrize(("name", "words"), FLAGS_UNKNOWN)
-def test_unknown_flag_bits_whence_and_advice_are_inval(
-    guest: RawGuest, name: str, words: Sequence[str | int]
-) -> None:
+def test_unknown_flag_bits_whence_and_advice_are_inval(guest: RawGuest, name: str, words: Sequence[str | int]) -> None:
     guest.create("f", b"content")
     assert guest.call(name, *unknown_flags(guest, name, words)) is Errno.INVAL
     assert guest.names() == [b"f"]
@@ -275,9 +271,7 @@ def test_unknown_flag_bits_whence_and_advice_are_inval(
 
 
 @pytest.mark.parametrize(("name", "words"), FLAGS_UNKNOWN)
-def test_the_descriptor_is_checked_before_the_flags(
-    guest: RawGuest, name: str, words: Sequence[str | int]
-) -> None:
+def test_the_descriptor_is_checked_before_the_flags(guest: RawGuest, name: str, words: Sequence[str | int]) -> None:
     closed = [99 if word in DESCRIPTORS else word for word in words]
     assert guest.call(name, *unknown_flags(guest, name, closed)) is Errno.BADF
 
@@ -296,9 +290,7 @@ def test_an_unknown_clock_is_inval(guest: RawGuest, clock: int) -> None:
     assert guest.call("poll_oneoff", FREE, FREE + 0x1000, 1, FREE + 0x2000) is Errno.INVAL
 
 
-@pytest.mark.parametrize(
-    "subscription", [(0, "clock", 1, 0, 2), (0, "clock", 1, 0, 0x8000), (0, 3, 0), (0, 255, 0)]
-)
+@pytest.mark.parametrize("subscription", [(0, "clock", 1, 0, 2), (0, "clock", 1, 0, 0x8000), (0, 3, 0), (0, 255, 0)])
 def test_an_unknown_subscription_kind_or_clock_flag_is_inval(
     guest: RawGuest, subscription: tuple[str | int, ...]
 ) -> None:

@@ -255,9 +255,7 @@ def test_every_function_is_called_and_does_its_work(version: str, name: str, mou
 # Signals, with the actions that the specification names.
 
 IGNORED, STOPPING = "NONE PIPE CHLD CONT URG WINCH", "STOP TSTP TTIN TTOU"
-TERMINATING = (
-    "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 ALRM TERM XCPU XFSZ VTALRM PROF POLL PWR SYS"
-)
+TERMINATING = "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 ALRM TERM XCPU XFSZ VTALRM PROF POLL PWR SYS"
 NUMBERS = {
     name: number
     for number, name in enumerate(
@@ -388,9 +386,7 @@ def test_unstables_identifier_of_a_clock_is_not_its_id(unstable: RawGuest) -> No
 
 
 @pytest.mark.parametrize(("version", "bits"), [("preview1", 30), ("unstable", 29)])
-def test_rights_have_as_many_bits_as_each_snapshot_knows(
-    version: str, bits: int, mount: vfswasi.Mount
-) -> None:
+def test_rights_have_as_many_bits_as_each_snapshot_knows(version: str, bits: int, mount: vfswasi.Mount) -> None:
     assert ABIS[version].rights_all == 2**bits - 1
     with RawGuest({"/d": mount}, version=version) as guest:
         stat = guest.fdstat(3)

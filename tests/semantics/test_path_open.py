@@ -84,9 +84,7 @@ def test_excl_creates_what_is_not_there(tree: RawGuest) -> None:
 @pytest.mark.parametrize("path", ["to_f", "to_dir", "dangling"])
 @pytest.mark.parametrize("oflags", [0, CREAT, TRUNC, CREAT | TRUNC])
 @pytest.mark.parametrize("base", [READ, WRITE])
-def test_without_follow_a_link_is_loop_dangling_too(
-    tree: RawGuest, path: str, oflags: int, base: int
-) -> None:
+def test_without_follow_a_link_is_loop_dangling_too(tree: RawGuest, path: str, oflags: int, base: int) -> None:
     assert tree.try_open(path, follow=False, oflags=oflags, base=base)[0] is Errno.LOOP
     assert_unchanged(tree)
 
@@ -178,9 +176,7 @@ def test_what_is_missing_is_noent(tree: RawGuest, path: str) -> None:
     assert_unchanged(tree)
 
 
-@pytest.mark.parametrize(
-    ("oflags", "left"), [(0, b"content"), (CREAT, b"content"), (TRUNC, b""), (CREAT | TRUNC, b"")]
-)
+@pytest.mark.parametrize(("oflags", "left"), [(0, b"content"), (CREAT, b"content"), (TRUNC, b""), (CREAT | TRUNC, b"")])
 def test_only_trunc_empties_a_file(tree: RawGuest, oflags: int, left: bytes) -> None:
     tree.open("f", oflags=oflags, base=WRITE)
     assert tree.contents("f") == left

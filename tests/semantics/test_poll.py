@@ -170,9 +170,7 @@ def test_a_file_of_the_host_as_standard_input_is_always_ready(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("clock_first", [True, False])
-def test_a_zero_timeout_with_ready_standard_input_reports_both(
-    reader: RawGuest, pipe: Pipe, clock_first: bool
-) -> None:
+def test_a_zero_timeout_with_ready_standard_input_reports_both(reader: RawGuest, pipe: Pipe, clock_first: bool) -> None:
     os.write(pipe.write_end, b"abc")
     clock = (1, "clock", c.CLOCK_MONOTONIC, 0, 0)
     stdin = (2, "read", 0)
@@ -210,9 +208,7 @@ def test_a_wait_ends_when_bytes_arrive_and_they_are_still_there_to_read(reader: 
     assert reader.read(0, 100) == b"late"
 
 
-def test_the_end_of_input_on_a_pipe_is_a_read_event_with_the_hang_up_flag(
-    reader: RawGuest, pipe: Pipe
-) -> None:
+def test_the_end_of_input_on_a_pipe_is_a_read_event_with_the_hang_up_flag(reader: RawGuest, pipe: Pipe) -> None:
     os.write(pipe.write_end, b"rest")
     pipe.close(pipe.write_end)
     assert poll(reader, (5, "read", 0)) == [PollEvent(5, 0, READ, 4, c.EVENTRWFLAG_HANGUP)]
@@ -228,9 +224,7 @@ def test_a_pipe_that_takes_bytes_is_a_write_event_and_a_full_one_is_not(writer: 
     assert poll(writer, (2, "write", 1), clock) == [PollEvent(1, 0, CLOCK, 0, 0)]
 
 
-def test_a_pipe_that_nobody_reads_is_a_write_event_with_the_hang_up_flag(
-    writer: RawGuest, pipe: Pipe
-) -> None:
+def test_a_pipe_that_nobody_reads_is_a_write_event_with_the_hang_up_flag(writer: RawGuest, pipe: Pipe) -> None:
     pipe.close(pipe.read_end)
     assert poll(writer, (2, "write", 1)) == [PollEvent(2, 0, WRITE, 0, c.EVENTRWFLAG_HANGUP)]
 

@@ -111,9 +111,7 @@ def test_an_offset_from_2_63_is_inval(guest: RawGuest, name: str, offset: int) -
 
 def test_append_writes_at_the_end_whatever_the_cursor(guest: RawGuest) -> None:
     guest.create("f", b"abc")
-    fd = guest.open(
-        "f", base=c.RIGHT_FD_WRITE | c.RIGHT_FD_READ | c.RIGHT_FD_SEEK | c.RIGHT_FD_TELL, fdflags=1
-    )
+    fd = guest.open("f", base=c.RIGHT_FD_WRITE | c.RIGHT_FD_READ | c.RIGHT_FD_SEEK | c.RIGHT_FD_TELL, fdflags=1)
     guest.seek(fd, 1)
     guest.write(fd, b"de")
     assert guest.tell(fd) == 5

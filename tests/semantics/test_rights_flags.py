@@ -60,9 +60,7 @@ def test_a_file_opened_one_way_lacks_the_other_even_for_no_bytes(
 
 
 @pytest.mark.parametrize("existing", [True, False])
-def test_creat_and_trunc_with_read_rights_do_not_make_a_file_writable(
-    guest: RawGuest, existing: bool
-) -> None:
+def test_creat_and_trunc_with_read_rights_do_not_make_a_file_writable(guest: RawGuest, existing: bool) -> None:
     if existing:
         guest.create("f", b"content")
     file = guest.open("f", oflags=c.OFLAG_CREAT | c.OFLAG_TRUNC, base=READ)
@@ -88,9 +86,7 @@ def test_a_file_has_no_inheriting_rights(guest: RawGuest) -> None:
 @pytest.mark.parametrize("path", [".", "sub"])
 def test_directories_never_have_seek_or_set_size(guest: RawGuest, path: str) -> None:
     guest.mkdir("sub")
-    never = (
-        c.RIGHT_FD_SEEK | c.RIGHT_FD_TELL | c.RIGHT_FD_FILESTAT_SET_SIZE | c.RIGHT_FD_READ | c.RIGHT_FD_WRITE
-    )
+    never = c.RIGHT_FD_SEEK | c.RIGHT_FD_TELL | c.RIGHT_FD_FILESTAT_SET_SIZE | c.RIGHT_FD_READ | c.RIGHT_FD_WRITE
     assert not guest.fdstat(3).base & never
     asked = guest.fdstat(3).inheriting & ~c.RIGHT_FD_WRITE
     for base, inheriting in ((0, 0), (asked, asked), (c.RIGHT_FD_SEEK | c.RIGHT_FD_FILESTAT_SET_SIZE, 0)):
@@ -99,9 +95,7 @@ def test_directories_never_have_seek_or_set_size(guest: RawGuest, path: str) -> 
 
 
 @pytest.mark.parametrize("path", [None, ".", "sub"])
-def test_a_read_only_directory_does_not_offer_write_to_inherit(
-    readonly: vfswasi.Mount, path: str | None
-) -> None:
+def test_a_read_only_directory_does_not_offer_write_to_inherit(readonly: vfswasi.Mount, path: str | None) -> None:
     with RawGuest({"/d": readonly}) as guest:
         directory = 3 if path is None else guest.opendir(path)
         stat = guest.fdstat(directory)

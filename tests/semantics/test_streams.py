@@ -134,9 +134,7 @@ def test_their_rights_hold_read_or_write_and_poll(plain: RawGuest, fd: int, has:
 
 
 @pytest.mark.parametrize("kind", ["pipe", "file", "terminal"])
-def test_size_and_times_are_0(
-    host_files: Callable[[str], tuple[int, int]], kind: str, tmp_path: Path
-) -> None:
+def test_size_and_times_are_0(host_files: Callable[[str], tuple[int, int]], kind: str, tmp_path: Path) -> None:
     reads, writes = host_files(kind)
     if kind == "file":
         os.write(writes, b"content of the host's file")

@@ -339,7 +339,7 @@ def test_a_closed_object_says_so() -> None:
 
 
 def test_ctrl_c_on_the_main_thread() -> None:
-    program = f"""
+    program = """
 import os, signal, threading, wasmtime, vfswasi
 wat = '''(module (import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
   (memory (export "memory") 1) (func (export "_start") (loop (drop (call $yield)) (br 0))))'''

@@ -69,6 +69,12 @@ class Embedding:
         raw = instance._instance
         if raw.store_id != next(iter(self.functions.values()))._func.store_id:
             raise ValueError("the instance belongs to another store than the one given to get_import_object()")
+        exports = instance.exports(self.store).by_index
+        memories = [export for export in exports if isinstance(export, wasmtime.Memory | wasmtime.SharedMemory)]
+        if len(memories) > 1:
+            raise MissingExportError("the instance exports several memories; WASI uses exactly one, named memory")
+        if memories and isinstance(memories[0], wasmtime.Memory) and memories[0].type(self.store).is_64:
+            raise MissingExportError("the instance's memory is 64-bit; WASI preview1 has 32-bit pointers")
         self.guest.moving_memory = WasmMemory.of_instance(self._context, ctypes.addressof(raw))
         self.guest.ready = True
 

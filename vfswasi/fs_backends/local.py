@@ -302,9 +302,7 @@ class LocalBackend(Backend):
         def add(new_name: bytes, new_fd: int) -> None:
             self._in_parent(
                 old,
-                lambda name, fd: os.link(
-                    name, new_name, src_dir_fd=fd, dst_dir_fd=new_fd, follow_symlinks=False
-                ),
+                lambda name, fd: os.link(name, new_name, src_dir_fd=fd, dst_dir_fd=new_fd, follow_symlinks=False),
             )
 
         self._change(new, Errno.EXIST, add)
@@ -322,9 +320,7 @@ class LocalBackend(Backend):
         except HOST_ERRORS as error:
             raise translate(error) from error
 
-    def _change(
-        self, key: Key, at_root: Errno, act: Callable[[bytes, int], _T], exists: Errno = Errno.EXIST
-    ) -> _T:
+    def _change(self, key: Key, at_root: Errno, act: Callable[[bytes, int], _T], exists: Errno = Errno.EXIST) -> _T:
         """`_in_parent` for a mutator: `at_root` is its error for the root, which has no parent here, and
         `exists` what EEXIST means (POSIX lets rmdir and rename say so of a directory that is not empty)."""
         if not key:

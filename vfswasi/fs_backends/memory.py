@@ -47,9 +47,7 @@ class _Node:
 
     def stat(self) -> Stat:
         # tuple.__new__ skips the argument handling of Stat(...), which costs more than all the rest of a lookup.
-        return _new_tuple(
-            Stat, (self.filetype, self.size(), self.atim, self.mtim, self.ctim, self.nlink, self.ident)
-        )
+        return _new_tuple(Stat, (self.filetype, self.size(), self.atim, self.mtim, self.ctim, self.nlink, self.ident))
 
 
 class _File(_Node):

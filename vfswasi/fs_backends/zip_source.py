@@ -193,6 +193,5 @@ def open_url(url: str, storage_options: Mapping[str, Any] | None = None) -> Arch
 def redacted(url: str) -> str:
     """The URL without user names, passwords, queries and fragments."""
     return "::".join(
-        re.sub(r"(?<=://)[^/]*@", "***@", re.sub(r"[?#].*", "?***", part, flags=re.DOTALL))
-        for part in url.split("::")
+        re.sub(r"(?<=://)[^/]*@", "***@", re.sub(r"[?#].*", "?***", part, flags=re.DOTALL)) for part in url.split("::")
     )

@@ -96,9 +96,7 @@ class OpenFile(Descriptor):
 
     def read(self, buffers: Sequence[memoryview], deadline: Deadline) -> int:
         cursor = self.cursor
-        count = (
-            self.inode.handle.read_into(cursor, buffers[0]) if len(buffers) == 1 else self.pread(buffers, cursor)
-        )
+        count = self.inode.handle.read_into(cursor, buffers[0]) if len(buffers) == 1 else self.pread(buffers, cursor)
         self.cursor = cursor + count
         return count
 

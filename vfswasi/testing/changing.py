@@ -1,0 +1,244 @@
+"""Conformance: links, and everything that changes a store. What a store cannot do is asserted as its errno."""
+
+from __future__ import annotations
+
+import pytest
+
+from ..errors import Errno
+from ..fs_backends.base import Backend, Caps, FileType, Key
+from ..fs_backends.memory import Symlink
+from .ground import TREE, Ground, contents, errno_of, read
+
+
+class ChangingConformance(Ground):
+    """Links, creation, writing, removal, renaming, times."""
+
+    def test_symbolic_links_are_looked_at_and_not_followed(self) -> None:
+        if self.symlinks_in_tree:
+            backend = self.make({"file": b"data", "dir": {"f": b""}, "l": Symlink("file"), "d": Symlink("dir")})
+        else:
+            backend = self.make(TREE)
+        try:
+            if not self.symlinks_in_tree:
+                assert errno_of(backend.readlink, ("file",)) is Errno.INVAL
+                expected = Errno.NOTSUP if Caps.WRITE in backend.caps else Errno.ROFS
+                made = errno_of(backend.symlink, "t", ("l",))
+                assert made is (Errno.SUCCESS if Caps.SYMLINKS in backend.caps else expected)
+                return
+            stat = backend.stat(("l",))
+            assert (stat.filetype, stat.size) == (FileType.SYMBOLIC_LINK, 4)
+            assert backend.readlink(("l",)) == "file"
+            assert errno_of(backend.readlink, ("file",)) is Errno.INVAL
+            assert errno_of(backend.readlink, ("dir",)) is Errno.INVAL
+            assert errno_of(backend.open, ("l",), False) is Errno.LOOP
+            assert backend.walk((), ("d", "f"))[0] == 1
+            assert errno_of(backend.stat, ("d", "f")) in (Errno.NOTDIR, Errno.LOOP, Errno.NOENT)
+            assert errno_of(backend.open, ("d", "f"), False) in (Errno.NOTDIR, Errno.LOOP, Errno.NOENT)
+            assert {entry.name: entry.filetype for entry in backend.list(())}["l"] is FileType.SYMBOLIC_LINK
+        finally:
+            backend.close()
+
+    def test_making_symbolic_links(self, backend: Backend, writable: bool) -> None:
+        if Caps.SYMLINKS not in backend.caps or not writable:
+            assert errno_of(backend.symlink, "t", ("l",)) is (Errno.NOTSUP if writable else Errno.ROFS)
+            assert errno_of(backend.stat, ("l",)) is Errno.NOENT
+            return
+        for target in ("file", "../out", "ünï", "a//b/"):
+            backend.symlink(target, ("l",))
+            assert backend.readlink(("l",)) == target
+            assert errno_of(backend.symlink, "t", ("l",)) is Errno.EXIST
+            backend.remove(("l",))
+        assert errno_of(backend.symlink, "t", ("file",)) is Errno.EXIST
+        assert errno_of(backend.symlink, "t", ("missing", "l")) is Errno.NOENT
+        assert contents(backend, ("file",)) == TREE["file"]
+
+    def test_hard_links(self, backend: Backend, writable: bool) -> None:
+        if Caps.HARDLINKS not in backend.caps or not writable:
+            assert errno_of(backend.link, ("file",), ("second",)) is (Errno.NOTSUP if writable else Errno.ROFS)
+            assert errno_of(backend.stat, ("second",)) is Errno.NOENT
+            return
+        backend.link(("file",), ("dir", "second"))
+        assert backend.stat(("file",)).nlink == 2
+        assert backend.stat(("file",)).ident == backend.stat(("dir", "second")).ident
+        assert errno_of(backend.link, ("file",), ("empty",)) is Errno.EXIST
+        assert errno_of(backend.link, ("dir",), ("dir2",)) is Errno.PERM
+        assert errno_of(backend.link, ("missing",), ("new",)) is Errno.NOENT
+        backend.remove(("file",))
+        assert contents(backend, ("dir", "second")) == TREE["file"]
+        assert backend.stat(("dir", "second")).nlink == 1
+
+    def test_a_store_that_cannot_write_refuses_with_rofs(self, backend: Backend, writable: bool) -> None:
+        if writable:
+            backend.mkdir(("made",))
+            assert backend.stat(("made",)).filetype is FileType.DIRECTORY
+            return
+        before = [(entry.name, entry.filetype) for entry in backend.list(())]
+        for call, args in (
+            (backend.open, (("file",), True)),
+            (backend.create, (("new",),)),
+            (backend.mkdir, (("new",),)),
+            (backend.rmdir, (("dir",),)),
+            (backend.remove, (("file",),)),
+            (backend.rename, (("file",), ("new",))),
+            (backend.symlink, ("t", ("new",))),
+            (backend.link, (("file",), ("new",))),
+            (backend.set_times, (("file",), 1, 1)),
+        ):
+            assert errno_of(call, *args) is Errno.ROFS, call
+        assert [(entry.name, entry.filetype) for entry in backend.list(())] == before
+
+    def test_create_is_exclusive(self, backend: Backend, writable: bool) -> None:
+        if not writable:
+            assert errno_of(backend.create, ("new",)) is Errno.ROFS
+            return
+        handle = backend.create(("new",))
+        handle.write_from(0, b"abc")
+        assert read(handle, 0, 9) == b"abc"
+        handle.close()
+        assert contents(backend, ("new",)) == b"abc"
+        for key in (("new",), ("file",), ("dir",)):
+            assert errno_of(backend.create, key) is Errno.EXIST
+        assert errno_of(backend.create, ("missing", "new")) is Errno.NOENT
+        assert errno_of(backend.create, ("file", "new")) in (Errno.NOTDIR, Errno.NOENT)
+        assert contents(backend, ("file",)) == TREE["file"]
+
+    def test_writing(self, backend: Backend, writable: bool) -> None:
+        if not writable:
+            assert errno_of(backend.open, ("file",), True) is Errno.ROFS
+            return
+        handle = backend.open(("file",), True)
+        if Caps.RANDOM_WRITE not in backend.caps:
+            assert errno_of(handle.write_from, 3, b"x") is Errno.NOTSUP
+            handle.close()
+            return
+        handle.write_from(0, b"HE")
+        handle.write_from(20, b"end")
+        handle.write_from(100, b"")
+        assert handle.size() == 23
+        assert read(handle, 0, 99) == b"HEllo world\n" + b"\0" * 8 + b"end"
+        assert handle.append(b"!") == 24
+        handle.truncate(3)
+        handle.truncate(5)
+        assert read(handle, 0, 99) == b"HEl\0\0"
+        handle.allocate(0, 8)
+        assert handle.size() == 8
+        handle.allocate(0, 2)
+        assert handle.size() == 8
+        handle.sync(False)
+        handle.sync(True)
+        handle.close()
+        assert contents(backend, ("file",)) == b"HEl\0\0\0\0\0"
+        assert backend.stat(("file",)).size == 8
+
+    def test_two_handles_see_each_other(self, backend: Backend, writable: bool) -> None:
+        if not writable or Caps.RANDOM_WRITE not in backend.caps:
+            assert contents(backend, ("file",)) == TREE["file"]
+            return
+        reader, writer = backend.open(("file",), False), backend.open(("file",), True)
+        writer.write_from(0, b"J")
+        assert read(reader, 0, 5) == b"Jello"
+        writer.truncate(1)
+        assert reader.size() == 1
+        reader.close()
+        writer.close()
+
+    def test_directories(self, backend: Backend, writable: bool) -> None:
+        if not writable:
+            assert errno_of(backend.mkdir, ("new",)) is Errno.ROFS
+            return
+        backend.mkdir(("new",))
+        backend.mkdir(("new", "below"))
+        assert errno_of(backend.mkdir, ("new",)) is Errno.EXIST
+        assert errno_of(backend.mkdir, ("file",)) is Errno.EXIST
+        assert errno_of(backend.mkdir, ("missing", "new")) is Errno.NOENT
+        assert errno_of(backend.rmdir, ("new",)) is Errno.NOTEMPTY
+        assert errno_of(backend.rmdir, ("file",)) is Errno.NOTDIR
+        assert errno_of(backend.rmdir, ("missing",)) is Errno.NOENT
+        assert errno_of(backend.remove, ("new",)) is Errno.ISDIR
+        backend.rmdir(("new", "below"))
+        backend.rmdir(("new",))
+        assert errno_of(backend.stat, ("new",)) is Errno.NOENT
+
+    def test_removing_files(self, backend: Backend, writable: bool) -> None:
+        if not writable:
+            assert errno_of(backend.remove, ("file",)) is Errno.ROFS
+            return
+        handle = backend.open(("file",), False)
+        backend.remove(("file",))
+        assert errno_of(backend.stat, ("file",)) is Errno.NOENT
+        assert errno_of(backend.remove, ("file",)) is Errno.NOENT
+        assert "file" not in {entry.name for entry in backend.list(())}
+        if Caps.HANDLE_SURVIVES_UNLINK in backend.caps:
+            assert read(handle, 0, 5) == b"hello"
+            assert handle.stat().nlink == 0
+        handle.close()
+
+    @pytest.mark.parametrize(
+        ("old", "new", "errno"),
+        [
+            (("file",), ("new",), Errno.SUCCESS),
+            (("file",), ("empty",), Errno.SUCCESS),
+            (("file",), ("dir", "deep", "moved"), Errno.SUCCESS),
+            (("dir",), ("new",), Errno.SUCCESS),
+            (("dir",), ("target",), Errno.SUCCESS),
+            (("target",), ("dir",), Errno.NOTEMPTY),
+            (("dir",), ("file",), Errno.NOTDIR),
+            (("file",), ("target",), Errno.ISDIR),
+            (("missing",), ("new",), Errno.NOENT),
+            (("file",), ("missing", "new"), Errno.NOENT),
+        ],
+    )
+    def test_rename(self, backend: Backend, writable: bool, old: Key, new: Key, errno: Errno) -> None:
+        if not writable:
+            assert errno_of(backend.rename, ("file",), ("new",)) is Errno.ROFS
+            return
+        backend.mkdir(("target",))
+        before = backend.stat(old) if old != ("missing",) else None
+        got = errno_of(backend.rename, old, new)
+        if got is Errno.NOTSUP and before is not None and before.filetype is FileType.DIRECTORY:
+            assert Caps.ATOMIC_RENAME not in backend.caps
+            return
+        assert got is errno
+        if errno is Errno.SUCCESS:
+            assert errno_of(backend.stat, old) is Errno.NOENT
+            assert before is not None
+            assert (backend.stat(new).filetype, backend.stat(new).ident) == (before.filetype, before.ident)
+            if before.filetype is FileType.DIRECTORY:
+                assert contents(backend, (*new, "deep", "deeper", "file")) == b"deep"
+            else:
+                assert contents(backend, new) == TREE["file"]
+        elif before is not None:
+            assert backend.stat(old).ident == before.ident
+
+    def test_times(self, backend: Backend, writable: bool) -> None:
+        if not writable or Caps.SET_TIMES not in backend.caps:
+            expected = Errno.NOTSUP if writable else Errno.ROFS
+            assert errno_of(backend.set_times, ("file",), 1, 1) is expected
+            return
+        base = 1_700_000_000_123_456_789
+        backend.set_times(("file",), base, base + 1)
+        unit = self.times_granularity_ns
+        stat = backend.stat(("file",))
+        assert stat.atim_ns is not None
+        assert stat.mtim_ns is not None
+        assert (stat.atim_ns // unit, stat.mtim_ns // unit) == (base // unit, (base + 1) // unit)
+        backend.set_times(("file",), None, base + 10**10)
+        assert backend.stat(("file",)).atim_ns == stat.atim_ns
+        handle = backend.open(("file",), True)
+        handle.set_times(base + 10**11, None)
+        assert (handle.stat().atim_ns or 0) // unit == (base + 10**11) // unit
+        assert (handle.stat().mtim_ns or 0) // unit == (base + 10**10) // unit
+        handle.close()
+        assert errno_of(backend.set_times, ("missing",), 1, 1) is Errno.NOENT
+
+    def test_awkward_names_can_be_made_and_touch_one_file(self, backend: Backend, writable: bool) -> None:
+        if not writable:
+            assert errno_of(backend.create, (self.names[0],)) is Errno.ROFS
+            return
+        backend.mkdir(("made",))
+        for name in self.names:
+            backend.create(("made", name)).close()
+        assert {entry.name for entry in backend.list(("made",))} == set(self.names)
+        for number, name in enumerate(self.names, 1):
+            backend.remove(("made", name))
+            assert len(list(backend.list(("made",)))) == len(self.names) - number
