@@ -44,7 +44,9 @@ SLASHED = {
 }
 
 each_call = pytest.mark.parametrize("call", PATH_CALLS, ids=lambda call: call.name)
-following = pytest.mark.parametrize("call", [call for call in PATH_CALLS if call.follows], ids=lambda call: call.name)
+following = pytest.mark.parametrize(
+    "call", [call for call in PATH_CALLS if call.follows], ids=lambda call: call.name
+)
 
 
 def _plant(jail: Jail) -> None:
@@ -111,9 +113,13 @@ def test_p1_a_link_that_leads_out_is_not_followed(jail: Jail, call: PathCall, li
     assert jail.inside() == before
 
 
-@pytest.mark.parametrize("path", ["../f", "..", "../sub/g", "deep/../../f", "to-f", "to-f/x", "to-dir/new", "/g"])
+@pytest.mark.parametrize(
+    "path", ["../f", "..", "../sub/g", "deep/../../f", "to-f", "to-f/x", "to-dir/new", "/g"]
+)
 @each_call
-def test_p1_the_boundary_is_the_descriptor_used_not_the_preopen(jail: Jail, call: PathCall, path: str) -> None:
+def test_p1_the_boundary_is_the_descriptor_used_not_the_preopen(
+    jail: Jail, call: PathCall, path: str
+) -> None:
     jail.plant("sub/to-f", "../f")
     jail.plant("sub/to-dir", "../empty")
     sub = jail.guest.opendir("sub")
@@ -156,7 +162,9 @@ def test_p1_a_link_out_can_be_made_looked_at_and_removed_but_not_followed(jail: 
     assert guest.try_open("mine")[0] is Errno.NOTCAPABLE
     assert guest.link("mine", "second") is Errno.SUCCESS
     assert guest.try_open("second")[0] is Errno.NOTCAPABLE
-    assert guest.rename("mine", "sub/mine") is Errno.SUCCESS  # from there it leads to the jail, where nothing is
+    assert (
+        guest.rename("mine", "sub/mine") is Errno.SUCCESS
+    )  # from there it leads to the jail, where nothing is
     assert guest.try_open("sub/mine")[0] is Errno.NOENT
     assert guest.rename("second", "sub/second") is Errno.SUCCESS
     assert guest.symlink("../../jail-evil/secret", "sub/third") is Errno.SUCCESS
@@ -218,7 +226,9 @@ def test_p2_mounts_with_names_that_begin_alike_do_not_overlap(tmp_path: Path) ->
 @each_call
 @pytest.mark.parametrize("slash", ["/", "//", "/.", "/./", "/.//."])
 @pytest.mark.parametrize("link", ["out", "out-slash", "up", "abs"])
-def test_p3_a_slash_behind_a_link_leads_nowhere_else(jail: Jail, call: PathCall, link: str, slash: str) -> None:
+def test_p3_a_slash_behind_a_link_leads_nowhere_else(
+    jail: Jail, call: PathCall, link: str, slash: str
+) -> None:
     _plant(jail)
     before = jail.inside()
     errno = call.call(jail.guest, 3, link + slash)
@@ -255,7 +265,9 @@ def test_p3_slashes_behind_directories_and_links_to_them_are_fine(jail: Jail) ->
 
 
 @following
-@pytest.mark.parametrize("loop", [{"l": "l"}, {"l": "m", "m": "l"}, {"l": "sub/../l"}, {"l": "l/x"}, {"l": "./l/."}])
+@pytest.mark.parametrize(
+    "loop", [{"l": "l"}, {"l": "m", "m": "l"}, {"l": "sub/../l"}, {"l": "l/x"}, {"l": "./l/."}]
+)
 def test_p4_a_loop_of_links_ends(jail: Jail, call: PathCall, loop: dict[str, str]) -> None:
     for name, target in loop.items():
         jail.plant(name, target)
@@ -420,7 +432,9 @@ def test_p6_an_odd_name_is_a_directory_and_a_links_target_like_any_other(jail: J
     assert f"{name}/x" in jail.inside()
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "memory://x", "s3://bucket/x", "zip://f::file:///x", "C:/f"])
+@pytest.mark.parametrize(
+    "url", ["file:///etc/passwd", "memory://x", "s3://bucket/x", "zip://f::file:///x", "C:/f"]
+)
 def test_p6_a_url_is_a_path_to_a_missing_directory(jail: Jail, url: str) -> None:
     assert jail.guest.try_open(url)[0] is Errno.NOENT
     assert jail.guest.try_open(url, base=WRITE, oflags=CREAT)[0] is Errno.NOENT

@@ -57,7 +57,9 @@ class Store:
             self.look = lambda: (archive.read_bytes(), archive.stat().st_mtime_ns, sorted(place.iterdir()))
 
     def mounted(self, rw: bool) -> RawGuest:
-        return RawGuest({"/d": vfswasi.Mount(self.source, rw=rw), "/free": vfswasi.Mount({"f": b"free"}, rw=True)})
+        return RawGuest(
+            {"/d": vfswasi.Mount(self.source, rw=rw), "/free": vfswasi.Mount({"f": b"free"}, rw=True)}
+        )
 
 
 @pytest.fixture(params=["memory", "local"])
@@ -112,7 +114,9 @@ ATTEMPTS = [
     Attempt("fd_filestat_set_times", "file, now", lambda guest, file: _times(guest, file, NOW)),
     Attempt("fd_filestat_set_times", "directory", lambda guest, _: _times(guest, 3, GIVEN)),
     Attempt("fd_filestat_set_times", "sub", lambda guest, _: _times(guest, guest.opendir("sub"), NOW)),
-    Attempt("fd_write", "", lambda guest, file: guest.call("fd_write", file, *guest.iovs((FREE, 9)), FREE + 64)),
+    Attempt(
+        "fd_write", "", lambda guest, file: guest.call("fd_write", file, *guest.iovs((FREE, 9)), FREE + 64)
+    ),
     Attempt(
         "fd_pwrite",
         "",
@@ -156,7 +160,9 @@ HARMLESS = set(
     "poll_oneoff proc_exit proc_raise sched_yield random_get sock_accept sock_recv sock_send sock_shutdown".split()
 )
 
-each_attempt = pytest.mark.parametrize("attempt", ATTEMPTS, ids=lambda one: f"{one.function} {one.what}".strip())
+each_attempt = pytest.mark.parametrize(
+    "attempt", ATTEMPTS, ids=lambda one: f"{one.function} {one.what}".strip()
+)
 
 
 def test_r1_every_function_is_either_attempted_or_harmless() -> None:
@@ -221,7 +227,9 @@ def test_r1_nothing_is_linked_or_renamed_across_its_border(any_store: Store, nam
 
 
 @each_attempt
-def test_r1_a_writable_view_of_the_same_store_does_not_lend_its_rights(store: Store, attempt: Attempt) -> None:
+def test_r1_a_writable_view_of_the_same_store_does_not_lend_its_rights(
+    store: Store, attempt: Attempt
+) -> None:
     before = store.look()
     mounts = {
         "/ro": vfswasi.Mount(store.source, rw=False, overlap=True),
@@ -364,7 +372,9 @@ def test_r2_no_sequence_of_calls_makes_rights_grow(steps: list[tuple[str, int, i
                 current = spare
             else:
                 now = guest.fdstat(current)
-                given_rights = (base & now.inheriting, inheriting & now.inheriting) if what == "open" else (0, 0)
+                given_rights = (
+                    (base & now.inheriting, inheriting & now.inheriting) if what == "open" else (0, 0)
+                )
                 errno, fd = guest.try_open(".", fd=current, base=given_rights[0], inheriting=given_rights[1])
                 if errno is Errno.SUCCESS:
                     if given_rights == (0, 0):
@@ -437,7 +447,9 @@ def test_r3_wrong_mode_use_is_refused(
         (4, "read", Errno.NOTCAPABLE),
     ],
 )
-def test_r3_polling_the_wrong_way_is_an_event_with_the_error(store: Store, fd: int, kind: str, errno: Errno) -> None:
+def test_r3_polling_the_wrong_way_is_an_event_with_the_error(
+    store: Store, fd: int, kind: str, errno: Errno
+) -> None:
     with RawGuest({"/d": vfswasi.Mount(store.source, rw=True)}) as guest:
         assert guest.open("f", base=c.RIGHT_FD_WRITE | c.RIGHT_POLL_FD_READWRITE) == 4
         guest.poke(FREE, pack_subscriptions(guest.abi, [(7, kind, fd)]))

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextvars
 import ctypes
+import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any, Final
 
 import wasmtime
@@ -74,6 +76,65 @@ def _on_epoch(_context: int, number: int, delta: int, kind: int) -> int:
 
 
 _epoch_callback = capi.EpochCallback(_on_epoch)
+
+
+class _Worker:
+    """The thread that runs guests for the main thread; it stays, because starting one costs more than a short run."""
+
+    def __init__(self) -> None:
+        self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self.usable = True
+        threading.Thread(target=self._serve, name="vfswasi-guest", daemon=True).start()
+
+    def _serve(self) -> None:
+        while self.usable:
+            self._work.get()()
+
+    def call(self, function: Callable[[], Ending], process: Process) -> Ending:
+        """Call `function` on the thread, in a copy of the caller's context; interruptible by signal handlers."""
+        results: list[Ending | BaseException] = []
+        done = threading.Event()
+        context = contextvars.copy_context()
+
+        def work() -> None:
+            try:
+                results.append(context.run(function))
+            except BaseException as error:
+                results.append(error)
+            done.set()
+
+        self._work.put(work)
+        try:
+            done.wait()
+        except BaseException:
+            self.usable = False  # a second interruption may leave the guest behind: the thread ends with it
+            process.deadline.interrupt()
+            engine().increment_epoch()
+            done.wait()
+            raise
+        result = results[0]
+        if isinstance(result, Ending):
+            return result
+        raise result
+
+
+_the_worker: _Worker | None = None
+
+
+def _worker() -> _Worker:
+    """The main thread's worker. Only the main thread comes here, so there is one and it is idle."""
+    global _the_worker
+    if _the_worker is None or not _the_worker.usable:
+        _the_worker = _Worker()
+    return _the_worker
+
+
+def _forget_worker() -> None:
+    global _the_worker
+    _the_worker = None  # threads do not survive a fork
+
+
+os.register_at_fork(after_in_child=_forget_worker)
 
 
 class Program:
@@ -143,29 +204,7 @@ class Program:
         """
         if threading.current_thread() is not threading.main_thread():
             return self._run(process, limits)
-        results: list[Ending | BaseException] = []
-
-        def work() -> None:
-            try:
-                results.append(self._run(process, limits))
-            except BaseException as error:
-                results.append(error)
-
-        thread = threading.Thread(
-            target=contextvars.copy_context().run, args=(work,), name="vfswasi-guest", daemon=True
-        )
-        thread.start()
-        try:
-            thread.join()
-        except BaseException:
-            process.deadline.interrupt()
-            engine().increment_epoch()
-            thread.join()
-            raise
-        result = results[0]
-        if isinstance(result, Ending):
-            return result
-        raise result
+        return _worker().call(lambda: self._run(process, limits), process)
 
     def _run(self, process: Process, limits: Limits) -> Ending:
         guest = host.Guest(process)
