@@ -63,6 +63,11 @@ def kind_of(extern: ffi.wasmtime_extern_t) -> int:
     return int(extern.kind)
 
 
+def address_of(pointer: Any) -> int:
+    """The address in a ctypes pointer. Not through `ctypes.cast`, which puts the pointer into a reference cycle."""
+    return ctypes.addressof(pointer.contents)
+
+
 def view_of(address: int, size: int) -> memoryview:
     """A writable view of `size` bytes at `address`; valid as long as that memory is."""
     if not size:

@@ -45,7 +45,7 @@ class Embedding:
         """`release` is called when the store goes, or by `close`."""
         self.store = store
         self.guest = host.Guest(process, user_memory_moves=True)
-        store_address = ctypes.cast(store.ptr(), ctypes.c_void_p).value
+        store_address = capi.address_of(store.ptr())
         self._context = capi.store_context(store_address)
         number = self.guest.number
         guest = self.guest

@@ -182,7 +182,7 @@ def new_function(
 ) -> ffi.wasmtime_func_t:
     """A raw host function in a store. `finalizer`: C function called with the guest's number when the store goes."""
     func = ffi.wasmtime_func_t()
-    type_address = ctypes.cast(type_.ptr(), ctypes.c_void_p)
+    type_address = capi.address_of(type_.ptr())
     at_end = None if finalizer is None else ctypes.cast(finalizer, ctypes.c_void_p)
     capi.func_new_unchecked(context, type_address, callback, guest.number, at_end, ctypes.addressof(func))
     return func

@@ -217,7 +217,7 @@ class Program:
                 tables=16,
                 memories=4,
             )
-            store_address = ctypes.cast(store.ptr(), ctypes.c_void_p).value
+            store_address = capi.address_of(store.ptr())
             context = capi.store_context(store_address)
             process.clocks.start()
             capi.store_epoch_deadline_callback(store_address, _epoch_callback, guest.number, None)
@@ -241,7 +241,7 @@ class Program:
             extern.of.func = maker(context, guest)
         instance = ffi.wasmtime_instance_t()
         trap = ctypes.c_size_t(0)
-        module = ctypes.cast(self.compiled.module.ptr(), ctypes.c_void_p)
+        module = capi.address_of(self.compiled.module.ptr())
         error = capi.instance_new(
             context, module, externs, len(externs), ctypes.addressof(instance), ctypes.addressof(trap)
         )
