@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 import vfswasi
+from vfswasi import cli
 
 ROOT = Path(__file__).parents[1]
 WORDCOUNT = ROOT / "examples" / "wordcount.wasm"
@@ -19,7 +22,11 @@ _FD_WRITE = '(import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i3
 BAD_MODULES: dict[str, tuple[bytes, type[Exception], str]] = {
     "text": (b"hello, I am no wasm\n", vfswasi.InvalidModuleError, "not a WebAssembly module"),
     "empty": (b"", vfswasi.InvalidModuleError, "not a WebAssembly module"),
-    "truncated": (WORDCOUNT.read_bytes()[:5000], vfswasi.InvalidModuleError, "not a valid WebAssembly module"),
+    "truncated": (
+        WORDCOUNT.read_bytes()[:5000],
+        vfswasi.InvalidModuleError,
+        "not a valid WebAssembly module",
+    ),
     "component": (b"\0asm\x0d\0\x01\0", vfswasi.InvalidModuleError, "component"),
     "missing import": (
         b'(module (import "env" "frobnicate" (func)) (func (export "_start")))',
@@ -87,22 +94,60 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _vfswasi(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    before = sorted(str(path) for path in place.rglob("*"))
-    done = subprocess.run(
-        [sys.executable, "-m", "vfswasi", *arguments],
-        cwd=place,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert sorted(str(path) for path in place.rglob("*")) == before
-    return done
+class Done(NamedTuple):
+    """What a command did."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def _fails_with_one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
+CommandLine = Callable[..., Done]
+
+
+@pytest.fixture(params=["process", "main"])
+def vfswasi_command(
+    request: pytest.FixtureRequest,
+    place: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> CommandLine:
+    """`python -m vfswasi ...` and `cli.main([...])` in `place`, which is the home directory too: neither may
+    create anything there, not even a cache."""
+    monkeypatch.setenv("HOME", str(place))
+    for name in ("VFSWASI_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(place)
+
+    def process(*arguments: str) -> Done:
+        done = subprocess.run(
+            [sys.executable, "-m", "vfswasi", *arguments],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def main(*arguments: str) -> Done:
+        capfd.readouterr()
+        try:
+            status = cli.main(arguments)
+        except SystemExit as error:
+            status = error.code if isinstance(error.code, int) else -1
+        return Done(status, *capfd.readouterr())
+
+    def run(*arguments: str) -> Done:
+        before = sorted(place.rglob("*"))
+        done = process(*arguments) if request.param == "process" else main(*arguments)
+        assert sorted(place.rglob("*")) == before
+        return done
+
+    return run
+
+
+def _fails_with_one_line(done: Done, *words: str) -> None:
     assert done.returncode == 125
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1, done.stderr
@@ -113,10 +158,10 @@ def _fails_with_one_line(done: subprocess.CompletedProcess[str], *words: str) ->
 
 
 @pytest.mark.parametrize("name", BAD_MODULES)
-def test_bad_module_on_the_command_line(name: str, place: Path) -> None:
+def test_bad_module_on_the_command_line(name: str, place: Path, vfswasi_command: CommandLine) -> None:
     content, _, words = BAD_MODULES[name]
     (place / "bad.wasm").write_bytes(content)
-    _fails_with_one_line(_vfswasi(place, "run", "bad.wasm"), "bad.wasm", words)
+    _fails_with_one_line(vfswasi_command("run", "bad.wasm"), "bad.wasm", words)
 
 
 @pytest.mark.parametrize("name", BAD_MODULES)
@@ -162,8 +207,53 @@ def test_bad_module_in_python(name: str) -> None:
     ],
     ids=lambda value: " ".join(value)[:60],
 )
-def test_bad_arguments_on_the_command_line(arguments: list[str], words: list[str], place: Path) -> None:
-    _fails_with_one_line(_vfswasi(place, *arguments), *words)
+def test_bad_arguments_on_the_command_line(
+    arguments: list[str], words: list[str], vfswasi_command: CommandLine
+) -> None:
+    _fails_with_one_line(vfswasi_command(*arguments), *words)
+
+
+@pytest.mark.parametrize(
+    ("module", "error", "words"),
+    [
+        ("missing.wasm", FileNotFoundError, ["missing.wasm"]),
+        ("dir", vfswasi.InvalidModuleError, ["dir", "is a directory"]),
+        ("plain.txt", vfswasi.InvalidModuleError, ["plain.txt", "not a WebAssembly module"]),
+    ],
+)
+def test_a_path_that_is_no_module_in_python(module: str, error: type[Exception], words: list[str], place: Path) -> None:
+    for path in (place / module, str(place / module)):
+        with pytest.raises(error) as caught:
+            vfswasi.run(path)
+        for word in words:
+            assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "missing.zip",
+        "corrupt.zip",
+        "plain.txt",
+        "nowhere",
+        "zip://missing.zip",
+        "zip://corrupt.zip",
+        "zip://plain.txt",
+        "zip://",
+        "gopher://host/x",
+        "file://elsewhere/x",
+        "",
+        "a\0b",
+    ],
+)
+def test_a_source_that_cannot_be_mounted_in_python(source: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    before = sorted(place.rglob("*"))
+    with pytest.raises(vfswasi.MountError) as caught:
+        vfswasi.run(OK, preopens={"/d": source})
+    assert "/d" in str(caught.value)
+    assert source.removeprefix("zip://") in str(caught.value) or "\0" in source
+    assert sorted(place.rglob("*")) == before
 
 
 @pytest.mark.parametrize(

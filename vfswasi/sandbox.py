@@ -207,6 +207,11 @@ class Sandbox:
         captured = [capture_of(out), None if err.sink is out.sink else capture_of(err)]
         if text:
             captured = [None if raw is None else raw.decode(encoding, errors) for raw in captured]  # type: ignore[misc]
+        if ending.error is not None:
+            try:
+                raise ending.error
+            finally:
+                del ending  # the error's traceback refers to this frame: together they would wait for a collection
         return _result(argv, ending, captured, preopens, check, timeout)
 
     def interrupt(self) -> None:
@@ -239,8 +244,6 @@ def _result(
     timeout: float | None,
 ) -> Result:
     stdout, stderr = captured
-    if ending.error is not None:
-        raise ending.error
     if ending.timed_out:
         raise GuestTimeoutError(
             f"{argv[0]} was still running after {timeout} seconds", argv=argv, stdout=stdout, stderr=stderr

@@ -96,6 +96,13 @@ def test_a_target_that_leads_out_may_be_made_and_not_followed(filled: RawGuest, 
     assert errno is Errno.NOTCAPABLE
     errno, _ = filled.try_open("out/x", oflags=1)
     assert errno is Errno.NOTCAPABLE
+    for follow in (1, 0):  # a slash follows the link, whatever the flag says
+        path = "out" if follow else "out/"
+        assert filled.call("path_filestat_get", 3, follow, *filled.text(path), 0x3000) is Errno.NOTCAPABLE
+    assert filled.mkdir("out/x") is Errno.NOTCAPABLE
+    assert filled.link("file", "out/x") is Errno.NOTCAPABLE
+    assert filled.rename("file", "out/x") is Errno.NOTCAPABLE
+    assert filled.contents("file") == b"data"
 
 
 @pytest.mark.parametrize("target", ["file", "./dir//../file", "ünïcödé \N{SNOWMAN}", "a" * 4000, "dir/"])

@@ -111,6 +111,11 @@ def test_creating_in_a_removed_directory_is_noent(guest: RawGuest) -> None:
     assert guest.rmdir("gone") is Errno.SUCCESS
     assert guest.mkdir("new", fd=fd) is Errno.NOENT
     assert guest.symlink("x", "new", fd=fd) is Errno.NOENT
+    guest.close_fd(guest.create("file", b"stays"))
+    assert guest.link("file", "new", new_fd=fd) is Errno.NOENT
+    assert guest.rename("file", "new", new_fd=fd) is Errno.NOENT
+    assert guest.contents("file") == b"stays"
+    assert guest.stat("file").nlink == 1
     with pytest.raises(GuestErrno) as caught:
         guest.create("new", fd=fd)
     assert caught.value.errno is Errno.NOENT

@@ -33,7 +33,13 @@ def _snapshot(source: Any) -> Any:
     if isinstance(source, vfswasi.MemoryBackend):
         return source.export(), source.stat(("file",)), source.stat(())
     return sorted(
-        (str(path), path.lstat().st_mtime_ns, path.lstat().st_size, path.lstat().st_nlink)
+        (
+            str(path),
+            path.lstat().st_ctime_ns,
+            path.lstat().st_mtime_ns,
+            path.lstat().st_nlink,
+            path.read_bytes() if path.is_file() else b"",
+        )
         for path in [source, *source.rglob("*")]
     )
 

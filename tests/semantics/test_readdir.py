@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
 import pytest
 
+import vfswasi
 from tests.rawguest import RawGuest, parse_dirents
 from vfswasi.errors import Errno
+from vfswasi.fs_backends.local import LocalBackend
+from vfswasi.fs_backends.memory import MemoryBackend
 
 
 @pytest.fixture
@@ -91,6 +100,67 @@ def test_a_small_buffer_reads_many_entries(guest: RawGuest) -> None:
     found = guest.readdir(fd, 24 + 9 + 10)
     assert {entry.name for entry in found} == names | {b".", b".."}
     assert len(found) == 502
+
+
+@pytest.fixture
+def listings(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each kind of store has been asked for a list."""
+    counts: Counter[str] = Counter()
+    for kind in (MemoryBackend, LocalBackend):
+
+        def counted(self: Any, key: Any, original: Any = kind.list, name: str = kind.__name__) -> Any:
+            counts[name] += 1
+            return original(self, key)
+
+        monkeypatch.setattr(kind, "list", counted)
+    return counts
+
+
+def _lines_run(guest: RawGuest, fd: int, size: int, cookie: int) -> tuple[int, bytes]:
+    """How many lines of the library one call runs (work, whatever the load), and what it writes."""
+    lines = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal lines
+        if not frame.f_globals.get("__name__", "").startswith("vfswasi"):
+            return None
+        lines += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        raw = guest.readdir_raw(fd, size, cookie)
+    finally:
+        sys.settrace(before)
+    return lines, raw
+
+
+def test_eight_thousand_entries_are_linear(mount: vfswasi.Mount, listings: Counter[str]) -> None:
+    names = [b"file-%04d" % number for number in range(8000)]
+    source: Any = mount.source
+    if isinstance(source, Path):
+        for name in names:
+            (source / name.decode()).touch()
+    else:
+        source = vfswasi.MemoryBackend({name.decode(): b"" for name in names})
+    with RawGuest({"/d": vfswasi.Mount(source, rw=True)}) as guest:
+        fd, size, cookie = guest.opendir("."), 512, 0
+        found: list[bytes] = []
+        work: list[int] = []
+        while True:
+            lines, raw = _lines_run(guest, fd, size, cookie)
+            work.append(lines)
+            entries = parse_dirents(raw)
+            found += [entry.name for entry in entries]
+            if len(raw) < size:
+                break
+            cookie = entries[-1].next
+    assert sorted(found) == sorted([b".", b"..", *names])
+    assert sum(listings.values()) == 1
+    # The first call takes the snapshot; each one after it costs the same, wherever it starts.
+    assert len(work) > 500
+    assert 0 < max(work[1:]) <= min(work[1:]) + 5
 
 
 def test_a_removed_directory_has_no_entries(guest: RawGuest) -> None:

@@ -72,8 +72,15 @@ def test_contents_move_and_replace(filled: RawGuest) -> None:
 
 def test_two_names_of_one_inode_stay(filled: RawGuest) -> None:
     assert filled.link("file", "second") is Errno.SUCCESS
+    fd = filled.open("second")
+    before = filled.fstat(fd)
     assert filled.rename("file", "second") is Errno.SUCCESS
     assert {b"file", b"second"} <= set(filled.names())
+    assert filled.fstat(fd) == filled.stat("file") == filled.stat("second") == before
+    assert before.nlink == 2
+    assert filled.unlink("second") is Errno.SUCCESS
+    assert filled.read(fd, 9) == filled.contents("file") == b"one"
+    assert filled.fstat(fd).nlink == 1
 
 
 def test_a_link_moves_as_a_link(filled: RawGuest) -> None:

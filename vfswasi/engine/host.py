@@ -79,6 +79,7 @@ class Guest:
     def forget(self) -> None:
         """No host call of this guest will come any more."""
         _live.pop(self.number, None)
+        self.outcome = None  # its traceback refers to the frame of the host call, and that to this guest
         for memory in (self.memory, self.moving_memory):
             if memory is not None:
                 memory.drop()

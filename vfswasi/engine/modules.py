@@ -151,11 +151,12 @@ def cache_directory() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "vfswasi"
 
 
-def _open_cache() -> Path | None:
-    """The cache directory if it is ours alone, made if need be."""
+def _open_cache(make: bool) -> Path | None:
+    """The cache directory if it is there, or can be made, and is ours alone."""
     try:
         directory = cache_directory()
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if make:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         status = directory.lstat()
     except (OSError, RuntimeError) as error:
         _log.debug("no module cache: %s", error)
@@ -167,7 +168,7 @@ def _open_cache() -> Path | None:
 
 
 def _from_disk(key: str) -> wasmtime.Module | None:
-    directory = _open_cache()
+    directory = _open_cache(make=False)
     if directory is None:
         return None
     path = directory / f"{key}.cwasm"
@@ -187,7 +188,7 @@ def _from_disk(key: str) -> wasmtime.Module | None:
 
 
 def _to_disk(key: str, module: wasmtime.Module) -> None:
-    directory = _open_cache()
+    directory = _open_cache(make=True)
     if directory is None:
         return
     try:

@@ -28,6 +28,9 @@ from . import capi, host
 from .deadlines import Watchdog
 from .modules import CompiledModule, Import, engine
 
+# A signal that the system gives to another thread, or just before a wait begins, does not end the wait.
+_SIGNAL_SLICE_S: Final = 0.2
+
 SIGABRT: Final = 6  # what a trap counts as in an exit status, as in wasmtime's command line
 
 # Calls that work without a memory: they take no pointers.
@@ -84,9 +87,11 @@ class _Worker:
     def __init__(self) -> None:
         self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self.usable = True
+        self.busy = False
         threading.Thread(target=self._serve, name="vfswasi-guest", daemon=True).start()
 
     def _serve(self) -> None:
+        self._work.get()()
         while self.usable:
             self._work.get()()
 
@@ -103,29 +108,41 @@ class _Worker:
                 results.append(error)
             done.set()
 
+        self.busy = True
         self._work.put(work)
         try:
-            done.wait()
+            while not done.wait(_SIGNAL_SLICE_S):
+                pass
         except BaseException:
             self.usable = False  # a second interruption may leave the guest behind: the thread ends with it
             process.deadline.interrupt()
             engine().increment_epoch()
             done.wait()
             raise
-        result = results[0]
+        self.busy = False
+        # Taken out and let go: the frames in the traceback of an exception lead back to this list and this frame.
+        result = results.pop()
         if isinstance(result, Ending):
             return result
-        raise result
+        try:
+            raise result
+        finally:
+            del result
 
 
 _the_worker: _Worker | None = None
 
 
 def _worker() -> _Worker:
-    """The main thread's worker. Only the main thread comes here, so there is one and it is idle."""
+    """The main thread's worker. Only the main thread comes here, so it is idle, unless a signal handler runs a
+    guest of its own while another one is waited for: that gets a worker for one call."""
     global _the_worker
     if _the_worker is None or not _the_worker.usable:
         _the_worker = _Worker()
+    elif _the_worker.busy:
+        worker = _Worker()
+        worker.usable = False
+        return worker
     return _the_worker
 
 

@@ -27,15 +27,19 @@ _JOIN_BYTES: Final = 1 << 16
 
 
 class Mount:
-    """One preopen's view of a volume: through which backend, and whether it may be changed."""
+    """One preopen's view of a volume: through which backend, and whether it may be changed.
 
-    __slots__ = ("backend", "name", "readonly", "volume")
+    `shared`: others change the store meanwhile (`Caps.SHARED`; looked up once, since `in` on a flag is slow).
+    """
+
+    __slots__ = ("backend", "name", "readonly", "shared", "volume")
 
     def __init__(self, name: str, volume: Volume, backend: Backend, readonly: bool) -> None:
         self.name = name
         self.volume = volume
         self.backend = backend
         self.readonly = readonly
+        self.shared = Caps.SHARED in backend.caps
 
 
 class Descriptor:
@@ -82,7 +86,9 @@ class OpenFile(Descriptor):
     filetype = FileType.REGULAR_FILE
 
     def __init__(self, mount: Mount, inode: FileInode, base: int, flags: int) -> None:
-        super().__init__(base, 0, flags)
+        self.rights = base
+        self.inheriting = 0
+        self.flags = flags
         self.mount = mount
         self.inode = inode
         self.cursor = 0

@@ -95,7 +95,7 @@ class FileInode:
     def __init__(self, volume: Volume, key: Key, ident: int | None, handle: Handle, writable: bool) -> None:
         self.volume = volume
         self.key: Key | None = key
-        self.serial = volume.serial(key, ident)
+        self.serial = ident if ident is not None else volume.serial(key, None)
         self.handle = handle
         self.writable = writable
         self.references = 1
@@ -103,10 +103,10 @@ class FileInode:
         volume.files[self.slot] = self
 
     @classmethod
-    def open(cls, volume: Volume, backend: Backend, key: Key, stat: Stat, write: bool) -> FileInode:
+    def open(cls, volume: Volume, backend: Backend, key: Key, stat: Stat, write: bool, shared: bool) -> FileInode:
         """The inode of the existing file at `key`, with one more reference; opened if it is not open yet.
 
-        Raises what `Backend.open` raises.
+        `shared`: another process may have put a different file there since `stat`. Raises what `Backend.open` raises.
         """
         inode = volume.open_inode(key, stat.ident)
         if inode is not None and (inode.writable or not write):
@@ -114,8 +114,7 @@ class FileInode:
             return inode
         handle = backend.open(key, write)
         ident = stat.ident
-        if Caps.SHARED in backend.caps:
-            # Another process may have put a different file here since the walk: believe the handle.
+        if shared:  # believe the handle
             try:
                 ident = handle.stat().ident
             except BaseException:

@@ -34,9 +34,9 @@ def open_at(
     nothing.
     """
     directory = process.fds.directory(fd, c.RIGHT_PATH_OPEN)
+    mount = directory.mount
     if oflags & c.OFLAG_CREAT and oflags & c.OFLAG_DIRECTORY:
         raise FsError(Errno.INVAL)
-    mount = directory.mount
     if mount.readonly:
         if (base & c.RIGHT_FD_WRITE) or oflags & c.OFLAG_TRUNC:
             raise FsError(Errno.ROFS)
@@ -45,12 +45,13 @@ def open_at(
         inheriting &= ~rights.MUTATING
     if (base | inheriting) & ~directory.inheriting:
         raise FsError(Errno.NOTCAPABLE)
-    if oflags & c.OFLAG_CREAT and not mount.readonly and not directory.rights & c.RIGHT_PATH_CREATE_FILE:
-        raise FsError(Errno.NOTCAPABLE)
-    if oflags & c.OFLAG_TRUNC and not directory.rights & c.RIGHT_PATH_FILESTAT_SET_SIZE:
-        raise FsError(Errno.NOTCAPABLE)
-    if fdflags & c.FDFLAGS_SYNC and not mount.readonly and Caps.DURABLE_WRITES not in mount.backend.caps:
-        raise FsError(Errno.NOTSUP)
+    if (oflags or fdflags) and not mount.readonly:
+        if oflags & c.OFLAG_CREAT and not directory.rights & c.RIGHT_PATH_CREATE_FILE:
+            raise FsError(Errno.NOTCAPABLE)
+        if oflags & c.OFLAG_TRUNC and not directory.rights & c.RIGHT_PATH_FILESTAT_SET_SIZE:
+            raise FsError(Errno.NOTCAPABLE)
+        if fdflags & c.FDFLAGS_SYNC and Caps.DURABLE_WRITES not in mount.backend.caps:
+            raise FsError(Errno.NOTSUP)
     process.fds.check_room()
     exclusive = oflags & c.OFLAG_EXCL
     mode = FOLLOW if follow and not exclusive else NOFOLLOW
@@ -104,7 +105,7 @@ def _open_existing(
         raise FsError(Errno.ACCES, "neither a file nor a directory")
     truncate = oflags & c.OFLAG_TRUNC
     write = bool(truncate or base & rights.NEED_WRITABLE_HANDLE)
-    inode = FileInode.open(mount.volume, mount.backend, found.key, stat, write)
+    inode = FileInode.open(mount.volume, mount.backend, found.key, stat, write, mount.shared)
     if truncate:
         try:
             inode.handle.truncate(0)

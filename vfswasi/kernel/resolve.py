@@ -28,7 +28,7 @@ FOLLOW: Final = 0  # follow it
 NOFOLLOW: Final = 1  # follow it only if a slash comes after it
 PARENT: Final = 2  # never: the caller adds or removes the name itself
 
-_DOTS: Final = ("", ".", "..")
+_DOTS: Final = frozenset({"", ".", ".."})
 _new_tuple = tuple.__new__  # skips the argument handling of Lookup(...) on the hot path
 
 
@@ -55,7 +55,7 @@ def lookup(directory: OpenDirectory, path: str, last: int) -> Lookup:
     if base is None or not path:
         raise FsError(Errno.NOENT)
     names = (path,) if "/" not in path else tuple(path.split("/"))
-    if "" not in names and "." not in names and ".." not in names:
+    if _DOTS.isdisjoint(names):
         if len(path) > NAME_MAX_BYTES // 4:
             _check_names(names)
         count, stat = directory.mount.backend.walk(base, names)

@@ -8,7 +8,7 @@ raises `FsError` otherwise. `table` gives all of them for one snapshot.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from types import FunctionType
 from typing import Any
 
 from ..abi.layouts import Abi
@@ -26,5 +26,12 @@ def table(abi: Abi) -> dict[str, Syscall]:
     functions: dict[str, Syscall] = {}
     for name in abi.functions:
         function = next(getattr(group, name) for group in _GROUPS if hasattr(group, name))
-        functions[name] = partial(function, abi=abi) if name in _ABI_DEPENDENT else function
+        functions[name] = _for_abi(function, abi) if name in _ABI_DEPENDENT else function
     return functions
+
+
+def _for_abi(function: FunctionType, abi: Abi) -> Syscall:
+    """The same function with `abi` as the default of its keyword. `functools.partial` would build a dict per call."""
+    bound = FunctionType(function.__code__, function.__globals__, function.__name__, None, function.__closure__)
+    bound.__kwdefaults__ = {"abi": abi}
+    return bound

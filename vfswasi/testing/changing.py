@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ..errors import Errno
@@ -32,8 +34,9 @@ class ChangingConformance(Ground):
             assert errno_of(backend.readlink, ("dir",)) is Errno.INVAL
             assert errno_of(backend.open, ("l",), False) is Errno.LOOP
             assert backend.walk((), ("d", "f"))[0] == 1
-            assert errno_of(backend.stat, ("d", "f")) in (Errno.NOTDIR, Errno.LOOP, Errno.NOENT)
-            assert errno_of(backend.open, ("d", "f"), False) in (Errno.NOTDIR, Errno.LOOP, Errno.NOENT)
+            assert errno_of(backend.stat, ("d", "f")) in (Errno.NOTDIR, Errno.LOOP)
+            assert errno_of(backend.open, ("d", "f"), False) in (Errno.NOTDIR, Errno.LOOP)
+            assert errno_of(lambda: list(backend.list(("d",)))) in (Errno.NOTDIR, Errno.LOOP)
             assert {entry.name: entry.filetype for entry in backend.list(())}["l"] is FileType.SYMBOLIC_LINK
         finally:
             backend.close()
@@ -59,7 +62,9 @@ class ChangingConformance(Ground):
             return
         backend.link(("file",), ("dir", "second"))
         assert backend.stat(("file",)).nlink == 2
-        assert backend.stat(("file",)).ident == backend.stat(("dir", "second")).ident
+        ident = backend.stat(("file",)).ident
+        assert backend.stat(("dir", "second")).ident == ident
+        assert {entry.name: entry.ident for entry in backend.list(("dir",))}["second"] == ident
         assert errno_of(backend.link, ("file",), ("empty",)) is Errno.EXIST
         assert errno_of(backend.link, ("dir",), ("dir2",)) is Errno.PERM
         assert errno_of(backend.link, ("missing",), ("new",)) is Errno.NOENT
@@ -99,7 +104,8 @@ class ChangingConformance(Ground):
         for key in (("new",), ("file",), ("dir",)):
             assert errno_of(backend.create, key) is Errno.EXIST
         assert errno_of(backend.create, ("missing", "new")) is Errno.NOENT
-        assert errno_of(backend.create, ("file", "new")) in (Errno.NOTDIR, Errno.NOENT)
+        assert errno_of(backend.create, ("file", "new")) is Errno.NOTDIR
+        assert errno_of(backend.create, ()) is Errno.EXIST
         assert contents(backend, ("file",)) == TREE["file"]
 
     def test_writing(self, backend: Backend, writable: bool) -> None:
@@ -150,7 +156,9 @@ class ChangingConformance(Ground):
         backend.mkdir(("new", "below"))
         assert errno_of(backend.mkdir, ("new",)) is Errno.EXIST
         assert errno_of(backend.mkdir, ("file",)) is Errno.EXIST
+        assert errno_of(backend.mkdir, ()) is Errno.EXIST
         assert errno_of(backend.mkdir, ("missing", "new")) is Errno.NOENT
+        assert errno_of(backend.mkdir, ("file", "new")) is Errno.NOTDIR
         assert errno_of(backend.rmdir, ("new",)) is Errno.NOTEMPTY
         assert errno_of(backend.rmdir, ("file",)) is Errno.NOTDIR
         assert errno_of(backend.rmdir, ("missing",)) is Errno.NOENT
@@ -173,6 +181,23 @@ class ChangingConformance(Ground):
             assert handle.stat().nlink == 0
         handle.close()
 
+    def test_an_open_file_outlives_its_names(self, backend: Backend, writable: bool) -> None:
+        if not writable or not {Caps.HANDLE_SURVIVES_UNLINK, Caps.RANDOM_WRITE} <= set(backend.caps):
+            assert contents(backend, ("file",)) == TREE["file"]
+            return
+        removed, replaced = backend.open(("file",), True), backend.open(("empty",), True)
+        backend.remove(("file",))
+        backend.rename(("dir", "inner"), ("empty",))
+        for handle in (removed, replaced):
+            handle.write_from(0, b"still")
+            assert read(handle, 0, 5) == b"still"
+            assert handle.stat().nlink == 0
+        backend.create(("file",)).close()
+        assert contents(backend, ("file",)) == b""
+        assert contents(backend, ("empty",)) == b"inner"
+        removed.close()
+        replaced.close()
+
     @pytest.mark.parametrize(
         ("old", "new", "errno"),
         [
@@ -194,9 +219,11 @@ class ChangingConformance(Ground):
             return
         backend.mkdir(("target",))
         before = backend.stat(old) if old != ("missing",) else None
+        tree = _snapshot(backend, ())
         got = errno_of(backend.rename, old, new)
         if got is Errno.NOTSUP and before is not None and before.filetype is FileType.DIRECTORY:
             assert Caps.ATOMIC_RENAME not in backend.caps
+            assert _snapshot(backend, ()) == tree
             return
         assert got is errno
         if errno is Errno.SUCCESS:
@@ -207,8 +234,51 @@ class ChangingConformance(Ground):
                 assert contents(backend, (*new, "deep", "deeper", "file")) == b"deep"
             else:
                 assert contents(backend, new) == TREE["file"]
-        elif before is not None:
-            assert backend.stat(old).ident == before.ident
+        else:
+            assert _snapshot(backend, ()) == tree
+
+    def test_sizes_that_no_store_has_change_nothing(self, backend: Backend, writable: bool) -> None:
+        if not writable or Caps.RANDOM_WRITE not in backend.caps:
+            handle = backend.open(("file",), False)
+            assert errno_of(handle.truncate, 2**63) is Errno.ROFS
+            handle.close()
+            return
+        handle = backend.open(("file",), True)
+        for call, args in (
+            (handle.truncate, (2**63,)),
+            (handle.truncate, (2**64,)),
+            (handle.write_from, (2**63 - 1, b"ab")),
+            (handle.write_from, (2**63, b"a")),
+            (handle.allocate, (2**63 - 1, 2)),
+        ):
+            assert errno_of(call, *args) in (Errno.FBIG, Errno.NOSPC), (call, args)
+        handle.close()
+        assert contents(backend, ("file",)) == TREE["file"]
+
+    def test_a_call_that_fails_changes_nothing(self, backend: Backend) -> None:
+        before = _snapshot(backend, ())
+        for call, args in (
+            (backend.create, (("file",),)),
+            (backend.create, (("missing", "new"),)),
+            (backend.mkdir, (("dir",),)),
+            (backend.mkdir, (("missing", "new"),)),
+            (backend.rmdir, (("dir",),)),
+            (backend.rmdir, (("file",),)),
+            (backend.rmdir, ((),)),
+            (backend.remove, (("dir",),)),
+            (backend.remove, ((),)),
+            (backend.rename, (("dir",), ("file",))),
+            (backend.rename, (("file",), ("dir",))),
+            (backend.rename, (("dir", "deep"), ("missing", "new"))),
+            (backend.symlink, ("t", ("file",))),
+            (backend.symlink, ("t", ("missing", "new"))),
+            (backend.link, (("file",), ("empty",))),
+            (backend.link, (("file",), ("missing", "new"))),
+            (backend.link, (("dir",), ("new",))),
+            (backend.set_times, (("missing",), 1, 1)),
+        ):
+            assert errno_of(call, *args) is not Errno.SUCCESS, (call, args)
+            assert _snapshot(backend, ()) == before, (call, args)
 
     def test_times(self, backend: Backend, writable: bool) -> None:
         if not writable or Caps.SET_TIMES not in backend.caps:
@@ -231,6 +301,15 @@ class ChangingConformance(Ground):
         handle.close()
         assert errno_of(backend.set_times, ("missing",), 1, 1) is Errno.NOENT
 
+    @pytest.mark.parametrize("time_ns", [-1, -(2**63), 2**63, 2**64, 2**70])
+    def test_times_that_a_store_may_not_know(self, backend: Backend, writable: bool, time_ns: int) -> None:
+        got = errno_of(backend.set_times, ("file",), time_ns, time_ns)
+        if not writable or Caps.SET_TIMES not in backend.caps:
+            assert got is (Errno.NOTSUP if writable else Errno.ROFS)
+        else:
+            assert got in (Errno.SUCCESS, Errno.INVAL, Errno.OVERFLOW)
+        assert isinstance(backend.stat(("file",)).mtim_ns, int | None)
+
     def test_awkward_names_can_be_made_and_touch_one_file(self, backend: Backend, writable: bool) -> None:
         if not writable:
             assert errno_of(backend.create, (self.names[0],)) is Errno.ROFS
@@ -242,3 +321,18 @@ class ChangingConformance(Ground):
         for number, name in enumerate(self.names, 1):
             backend.remove(("made", name))
             assert len(list(backend.list(("made",)))) == len(self.names) - number
+
+
+def _snapshot(backend: Backend, key: Key) -> dict[str, Any]:
+    """Everything below a directory: names, types, link counts, contents."""
+    found: dict[str, Any] = {}
+    for entry in backend.list(key):
+        below = (*key, entry.name)
+        stat = backend.stat(below)
+        inside: Any = None
+        if entry.filetype is FileType.DIRECTORY:
+            inside = _snapshot(backend, below)
+        elif entry.filetype is FileType.REGULAR_FILE:
+            inside = contents(backend, below)
+        found[entry.name] = (stat.filetype, stat.nlink, stat.ident, inside)
+    return found

@@ -1,0 +1,210 @@
+"""Files in memory: the nodes of a tree, the space they take, and open files."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from ..errors import Errno, FsError
+from .base import Buffer, FileType, Handle, ReadableBuffer, Stat
+
+_FILE_MAX_BYTES = 2**63 - 1
+# Up to this a slice copy is quicker than a memoryview, whose set-up costs more than the copy.
+_SLICE_BYTES = 4096
+_new_tuple = tuple.__new__
+now_ns = time.time_ns
+
+
+class Node:
+    __slots__ = ("atim", "ctim", "ident", "mtim", "nlink")
+
+    filetype: FileType
+    size = 0
+    entries: dict[str, Node] | None = None  # a dict in directories only, so that a walk need not ask for the class
+
+    def __init__(self, ident: int, now: int) -> None:
+        self.ident = ident
+        self.nlink = 1
+        self.atim = self.mtim = self.ctim = now
+
+    def stat(self) -> Stat:
+        # tuple.__new__ skips the argument handling of Stat(...), which costs more than all the rest of a lookup.
+        return _new_tuple(Stat, (self.filetype, self.size, self.atim, self.mtim, self.ctim, self.nlink, self.ident))
+
+
+class File(Node):
+    """`data` is the same object from creation to the end: handles keep it."""
+
+    __slots__ = ("data", "handles")
+
+    filetype = FileType.REGULAR_FILE
+
+    def __init__(self, ident: int, now: int, data: bytearray) -> None:
+        self.ident = ident
+        self.nlink = 1
+        self.atim = self.mtim = self.ctim = now
+        self.data = data
+        self.handles = 0
+
+    def stat(self) -> Stat:
+        size = len(self.data)
+        return _new_tuple(Stat, (self.filetype, size, self.atim, self.mtim, self.ctim, self.nlink, self.ident))
+
+
+class Directory(Node):
+    __slots__ = ("entries",)
+
+    filetype = FileType.DIRECTORY
+    entries: dict[str, Node]
+
+    def __init__(self, ident: int, now: int) -> None:
+        super().__init__(ident, now)
+        self.entries = {}
+        self.nlink = 2
+
+
+class Link(Node):
+    """Raises UnicodeEncodeError for a target that is not valid Unicode."""
+
+    __slots__ = ("size", "target")
+
+    filetype = FileType.SYMBOLIC_LINK
+
+    def __init__(self, ident: int, now: int, target: str) -> None:
+        super().__init__(ident, now)
+        self.target = target
+        self.size = len(target.encode())
+
+
+class Space:
+    """The lock of one store, and the bytes that its files take. `used` changes under the lock."""
+
+    __slots__ = ("lock", "max_bytes", "used")
+
+    def __init__(self, max_bytes: int) -> None:
+        self.lock = threading.RLock()
+        self.max_bytes = max_bytes
+        self.used = 0
+
+    def extend(self, data: bytearray, gap: int, tail: ReadableBuffer) -> None:
+        """Add `gap` zeros and `tail` to a file's data. Raises FBIG, NOSPC, and has added nothing then."""
+        size = len(data)
+        grown = gap + len(tail)
+        if size + grown > _FILE_MAX_BYTES:
+            raise FsError(Errno.FBIG)
+        if self.used + grown > self.max_bytes:
+            raise FsError(Errno.NOSPC, f"more than {self.max_bytes} bytes in memory")
+        try:
+            if gap:
+                data.extend(bytes(gap))
+            data += tail
+        except MemoryError as error:  # max_bytes is more than the machine has
+            del data[size:]
+            raise FsError(Errno.NOSPC, "out of memory") from error
+        self.used += grown
+
+    def release(self, file: File) -> None:
+        if not file.nlink and not file.handles:
+            self.used -= len(file.data)
+            file.data.clear()
+
+
+class MemoryHandle(Handle):
+    __slots__ = ("_data", "_file", "_lock", "_space", "_write")
+
+    def __init__(self, space: Space, file: File, write: bool) -> None:
+        self._space = space
+        self._lock = space.lock
+        self._file = file
+        self._data = file.data
+        self._write = write
+        file.handles += 1
+
+    def read_into(self, offset: int, buf: Buffer) -> int:
+        length = len(buf)
+        if length <= _SLICE_BYTES:
+            piece = self._data[offset : offset + length]
+            count = len(piece)
+            if count == length:
+                buf[:] = piece
+            else:
+                buf[:count] = piece
+            return count
+        with self._lock, memoryview(self._data) as view:
+            count = max(0, min(length, len(view) - offset))
+            buf[:count] = view[offset : offset + count]
+        return count
+
+    def write_from(self, offset: int, buf: ReadableBuffer) -> None:
+        if not self._write:
+            raise FsError(Errno.ROFS)
+        length = len(buf)
+        if not length:
+            return
+        with self._lock:
+            data = self._data
+            end = offset + length
+            size = len(data)
+            if end <= size:
+                if length <= _SLICE_BYTES:
+                    data[offset:end] = buf
+                else:
+                    # Slice assignment to a bytearray goes through a copy of what it is given.
+                    with memoryview(data) as view:
+                        view[offset:end] = buf
+            elif offset >= size:
+                self._space.extend(data, offset - size, buf)
+            else:
+                self._space.extend(data, 0, buf[size - offset :])
+                data[offset:size] = buf[: size - offset]
+            file = self._file
+            file.mtim = file.ctim = now_ns()
+
+    def append(self, buf: ReadableBuffer) -> int:
+        with self._lock:
+            end = len(self._data)
+            self.write_from(end, buf)
+            return end + len(buf)
+
+    def truncate(self, size: int) -> None:
+        if not self._write:
+            raise FsError(Errno.ROFS)
+        with self._lock:
+            data = self._data
+            grown = size - len(data)
+            if grown > 0:
+                self._space.extend(data, grown, b"")
+            elif grown:
+                del data[size:]
+                self._space.used += grown
+            self._file.mtim = self._file.ctim = now_ns()
+
+    def allocate(self, offset: int, length: int) -> None:
+        if not self._write:
+            raise FsError(Errno.ROFS)
+        # The base's two steps without the lock could shrink a file that grew between them.
+        with self._lock:
+            super().allocate(offset, length)
+
+    def size(self) -> int:
+        return len(self._data)
+
+    def stat(self) -> Stat:
+        return self._file.stat()
+
+    def set_times(self, atim_ns: int | None, mtim_ns: int | None) -> None:
+        with self._lock:
+            set_node_times(self._file, atim_ns, mtim_ns)
+
+    def close(self) -> None:
+        with self._lock:
+            self._file.handles -= 1
+            self._space.release(self._file)
+
+
+def set_node_times(node: Node, atim_ns: int | None, mtim_ns: int | None) -> None:
+    if atim_ns is not None:
+        node.atim = atim_ns
+    if mtim_ns is not None:
+        node.mtim = mtim_ns
+    node.ctim = now_ns()
