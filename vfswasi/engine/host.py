@@ -126,8 +126,9 @@ def _bind(function: Callable[..., None], types: str) -> Any:
 
     def call(env: int, caller: int, args: int, _count: int) -> int:
         try:
-            view = views.get(args)
-            if view is None:
+            try:
+                view = views[args]
+            except KeyError:
                 if len(views) > _VIEWS_MAX:
                     views.clear()
                 view = views[args] = capi.view_of(args, size).cast("I")
@@ -136,10 +137,10 @@ def _bind(function: Callable[..., None], types: str) -> Any:
             view[0] = 0
             return 0
         except FsError as error:
-            view[0] = error.errno  # type: ignore[index]
+            view[0] = error.errno
             return 0
         except MemoryError:
-            view[0] = Errno.NOMEM  # type: ignore[index]
+            view[0] = Errno.NOMEM
             return 0
         except BaseException as end:
             return _latch(env, end)

@@ -108,12 +108,12 @@ class FileInode:
 
         `shared`: another process may have put a different file there since `stat`. Raises what `Backend.open` raises.
         """
-        inode = volume.open_inode(key, stat.ident)
+        ident = stat.ident
+        inode = volume.files.get(key if ident is None else ident)
         if inode is not None and (inode.writable or not write):
             inode.references += 1
             return inode
         handle = backend.open(key, write)
-        ident = stat.ident
         if shared:  # believe the handle
             try:
                 ident = handle.stat().ident

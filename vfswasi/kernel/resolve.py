@@ -54,8 +54,13 @@ def lookup(directory: OpenDirectory, path: str, last: int) -> Lookup:
     base = directory.inode.key
     if base is None or not path:
         raise FsError(Errno.NOENT)
-    names = (path,) if "/" not in path else tuple(path.split("/"))
-    if _DOTS.isdisjoint(names):
+    if "/" in path:
+        names = tuple(path.split("/"))
+        plain = _DOTS.isdisjoint(names)
+    else:
+        names = (path,)
+        plain = path not in _DOTS
+    if plain:
         if len(path) > NAME_MAX_BYTES // 4:
             _check_names(names)
         count, stat = directory.mount.backend.walk(base, names)

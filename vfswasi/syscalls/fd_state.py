@@ -92,15 +92,15 @@ def fd_fdstat_set_rights(process: Process, memory: GuestMemory, fd: int, base: i
     descriptor.inheriting = inheriting
 
 
-def pack_filestat(abi: Abi, target: memoryview, dev: int, serial: int, stat: Stat) -> None:
-    """Encode attributes; times outside u64 are clamped, unknown ones are 0."""
+def write_filestat(abi: Abi, memory: GuestMemory, ptr: int, dev: int, serial: int, stat: Stat) -> None:
+    """Encode attributes at `ptr`, which was checked; times outside u64 are clamped, unknown ones are 0."""
     filetype, size, atim, mtim, ctim, nlink, _ = stat
+    pack_into = abi.filestat.pack_into
     try:
-        abi.filestat.pack_into(target, 0, dev, serial, filetype, nlink, size, atim or 0, mtim or 0, ctim or 0)
+        pack_into(memory.view, ptr, dev, serial, filetype, nlink, size, atim or 0, mtim or 0, ctim or 0)
     except StructError:
-        abi.filestat.pack_into(
-            target, 0, dev, serial, filetype, min(nlink, abi.nlink_max), size, *map(_clamp, (atim, mtim, ctim))
-        )
+        times = map(_clamp, (atim, mtim, ctim))
+        pack_into(memory.view, ptr, dev, serial, filetype, min(nlink, abi.nlink_max), size, *times)
 
 
 def _clamp(time_ns: int | None) -> int:
@@ -112,8 +112,9 @@ def fd_filestat_get(process: Process, memory: GuestMemory, fd: int, stat_ptr: in
 
     Errors, in order: FAULT, BADF, NOTCAPABLE (FD_FILESTAT_GET), IO. Spec: preview1 fd_filestat_get.
     """
-    target = memory.slice(stat_ptr, abi.filestat.size)
-    pack_filestat(abi, target, *process.fds.get(fd, c.RIGHT_FD_FILESTAT_GET).stat())
+    if stat_ptr + abi.filestat.size > memory.size:
+        memory.check(stat_ptr, abi.filestat.size)
+    write_filestat(abi, memory, stat_ptr, *process.fds.get(fd, c.RIGHT_FD_FILESTAT_GET).stat())
 
 
 def fd_filestat_set_size(process: Process, memory: GuestMemory, fd: int, size: int) -> None:

@@ -8,7 +8,7 @@ from ..errors import Errno, FsError
 from ..kernel import path_change, path_stat
 from ..kernel.path_open import open_at
 from ..kernel.process import Process
-from .fd_state import pack_filestat
+from .fd_state import write_filestat
 from .memory import GuestMemory
 
 
@@ -40,11 +40,10 @@ def path_open(
     """
     path = memory.path(path_ptr, path_len)
     memory.check(opened_ptr, 4)
-    if dirflags & ~c.LOOKUPFLAGS_ALL or oflags & ~c.OFLAGS_ALL or fdflags & ~c.FDFLAGS_ALL:
+    if dirflags > c.LOOKUPFLAGS_ALL or oflags > c.OFLAGS_ALL or fdflags > c.FDFLAGS_ALL:  # all are 2**n - 1
         process.fds.get(fd, 0)
         raise FsError(Errno.INVAL)
-    follow = bool(dirflags & c.LOOKUP_SYMLINK_FOLLOW)
-    opened = open_at(process, fd, follow, path, oflags, base, inheriting, fdflags)
+    opened = open_at(process, fd, dirflags == c.LOOKUP_SYMLINK_FOLLOW, path, oflags, base, inheriting, fdflags)
     memory.write_u32(opened_ptr, opened)
 
 
@@ -65,9 +64,10 @@ def path_filestat_get(
     Spec: preview1 path_filestat_get.
     """
     path = memory.path(path_ptr, path_len)
-    target = memory.slice(stat_ptr, abi.filestat.size)
+    if stat_ptr + abi.filestat.size > memory.size:
+        memory.check(stat_ptr, abi.filestat.size)
     follow = flags == 1 if flags < 2 else _follow(process, fd, flags)
-    pack_filestat(abi, target, *path_stat.stat_at(process, fd, follow, path))
+    write_filestat(abi, memory, stat_ptr, *path_stat.stat_at(process, fd, follow, path))
 
 
 def path_filestat_set_times(
