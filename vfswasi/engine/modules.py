@@ -18,7 +18,6 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -101,6 +100,8 @@ def load(wasm: bytes, name: str) -> CompiledModule:
 @cache
 def _engine_identity() -> bytes:
     """What compiled code depends on beside the module; looking the version up takes half a millisecond."""
+    from importlib.metadata import version  # slow to import, and needed only once something is compiled
+
     return f"\0{version('wasmtime')}\0{_SETTINGS}".encode()
 
 
