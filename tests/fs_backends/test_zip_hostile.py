@@ -248,13 +248,46 @@ def test_a_directory_with_giant_entries_is_not_loaded() -> None:
         b"PK\5\6" + b"\xff" * 18,
         b"PK\6\7" + b"\xff" * 16 + b"PK\5\6" + b"\xff" * 18,
         forge(GOOD)[:-30],
-        forge(Entry(b"\xff\xfe")),  # flagged as UTF-8
-        forge(Entry("f", extra=b"\x01\0\xff\xff")),
     ],
 )
 def test_a_broken_directory_is_a_mount_error(data: bytes) -> None:
     with pytest.raises(MountError, match=r"^cannot mount zip archive <BytesIO object>: [^\n]+$"):
         mount(data)
+
+
+@pytest.mark.parametrize(
+    ("broken", "visible"),
+    [
+        (Entry(b"\xff\xfe", b"x"), False),  # flagged as UTF-8
+        (Entry("f", b"x", extra=b"\x01\0\xff\xff"), True),  # an extra field longer than its space
+        (Entry("f", b"x", extra=b"\x01"), True),
+        (Entry("f", b"x", file_size=0xFFFFFFFF), False),  # its size should stand in a zip64 field
+        (Entry("f", b"x", file_size=0xFFFFFFFF, extra=struct.pack("<HHI", 1, 4, 1)), False),
+        (Entry("f", b"x", file_size=0xFFFFFFFF, extra=struct.pack("<HHQ", 1, 8, 1)), True),
+        (Entry("f", b"x", header_offset=0xFFFFFFFF), False),
+    ],
+)
+def test_a_broken_entry_does_no_harm_to_its_siblings(broken: Entry, visible: bool) -> None:
+    backend = mount(forge(Entry("before", b"1"), broken, Entry("after", b"2")))
+    assert tree(backend) == {"before": b"1", "after": b"2"} | ({"f": b"x"} if visible else {})
+
+
+def test_a_version_that_nobody_knows_concerns_its_entry_alone() -> None:
+    data = bytearray(forge(Entry("f", b"x"), Entry("g", b"y")))
+    data[data.index(b"PK\1\2") + 6] = 99
+    assert tree(mount(bytes(data))) == {"f": b"x", "g": b"y"}
+
+
+@pytest.mark.parametrize("prefix", [b"", b"#!/bin/sh\n"])
+def test_zip64_records(monkeypatch: pytest.MonkeyPatch, prefix: bytes) -> None:
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 10)
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as target:
+        target.writestr("a", b"1" * 100)
+        target.writestr("b", b"2" * 100)
+    data = file.getvalue()
+    assert b"PK\6\6" in data
+    assert tree(mount(prefix + data)) == {"a": b"1" * 100, "b": b"2" * 100}
 
 
 def probe(data: bytes) -> str:

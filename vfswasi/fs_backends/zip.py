@@ -12,6 +12,7 @@ a directory. The names in the archive map to the tree like this:
 | two files of one name                                           | the last entry                          |
 | a file and a directory (explicit, or implied by `a/b`)          | the directory, in whatever order        |
 | name without the UTF-8 flag                                     | decoded as code page 437                |
+| name flagged as UTF-8 that is none; sizes missing from zip64    | invisible                               |
 
 An invisible entry does no harm to its siblings.
 
@@ -23,8 +24,7 @@ MS-DOS date taken as UTC; None if that is no date. Access and change time equal 
 
 Errors. What is wrong with the archive as a whole is a `MountError` at construction. What is wrong with a
 member (encrypted, unknown method, overlapping data, wrong sizes, wrong checksum) is IO: at `open` where
-the headers show it, else at the read that meets it. zipfile refuses an archive as a whole for a flagged
-name that is no UTF-8, an extra field longer than its space, and a "version needed" that it does not know.
+the headers show it, else at the read that meets it.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from ..errors import Errno, FsError, MountError
 from . import zip_source
 from .base import Backend, Caps, DirEntry, FileType, Handle, Key, Stat
 from .zip_decoder import inflate
+from .zip_directory import read_directory
 from .zip_member import InflatedHandle, MemberCache, StoredHandle, locate
 from .zip_source import ArchiveSource, BinaryFile
 from .zip_tree import Node, TooManyEntries, build_tree
@@ -45,9 +46,6 @@ from .zip_tree import Node, TooManyEntries, build_tree
 MAX_ENTRIES = 1_000_000
 CACHE_BYTES = 64 << 20
 _MAX_LINK_BYTES = 4096
-_DIRECTORY_SIGNATURE = b"PK\x01\x02"
-_DIRECTORY_RECORD_BYTES = 46  # the least that an entry takes
-_DIRECTORY_MEAN_BYTES = 1024  # the most that it may take on average
 
 
 class ZipBackend(Backend):
@@ -195,56 +193,14 @@ class ZipBackend(Backend):
         self._source.close()
 
 
-class _DirectoryFile:
-    """The source with a cursor, for zipfile; refuses a central directory that is too large to load."""
-
-    def __init__(self, source: ArchiveSource, max_entries: int) -> None:
-        self._source = source
-        self._max_entries = max_entries
-        self._position = 0
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        if whence == 2:
-            offset += self._source.size
-        elif whence == 1:
-            offset += self._position
-        if offset < 0:
-            raise OSError("seek before the start")
-        self._position = offset
-        return offset
-
-    def tell(self) -> int:
-        return self._position
-
-    def read(self, size: int = -1, /) -> bytes:
-        left = max(0, self._source.size - self._position)
-        # Only the directory itself is asked for with a size that large; its end record is read without one.
-        if size > (1 << 20) + self._max_entries * _DIRECTORY_MEAN_BYTES:
-            raise ValueError(f"a directory of {size} bytes is too large")
-        data = self._source.read(self._position, left if size < 0 else min(size, left))
-        self._position += len(data)
-        # zipfile makes an object of every entry before anybody can count them.
-        if size > self._max_entries * _DIRECTORY_RECORD_BYTES and (
-            data.count(_DIRECTORY_SIGNATURE) > self._max_entries
-        ):
-            raise TooManyEntries
-        return data
-
-
 def _read_tree(source: ArchiveSource, max_entries: int) -> Node:
-    file: Any = _DirectoryFile(source, max_entries)
     try:
-        with zipfile.ZipFile(file) as archive:
-            infos = archive.infolist()
-            data_end = archive.start_dir
-        if len(infos) > max_entries:
-            raise TooManyEntries
-        return build_tree(infos, data_end, max_entries)
+        return build_tree(*read_directory(source, max_entries), max_entries)
     except TooManyEntries as error:
         raise MountError(
             f"cannot mount zip archive {source.name}: more than {max_entries} entries; raise max_entries"
         ) from error
-    except Exception as error:  # zipfile lets IndexError, struct.error, UnicodeDecodeError and more through
+    except (zipfile.BadZipFile, FsError, OSError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise MountError(
             f"cannot mount zip archive {source.name}: {reason}; it is not a zip archive, cut short or corrupt"
