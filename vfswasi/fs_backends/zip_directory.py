@@ -78,7 +78,7 @@ def _find_end(source: ArchiveSource) -> tuple[int, int, int]:
 
 def _split(data: bytes, max_entries: int) -> list[tuple[tuple[Any, ...], bytes, bytes]]:
     """(fixed fields, raw name, extra fields) of each entry, counted before anything is made of them."""
-    entries = []
+    entries: list[tuple[tuple[Any, ...], bytes, bytes]] = []
     at = 0
     while at < len(data):
         if len(data) - at < _ENTRY.size:
