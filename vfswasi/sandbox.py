@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from .engine import modules
+from .engine import fastpath, modules
 from .engine.runner import Ending, Program, UserImports
 from .errors import GuestExitError, GuestTimeoutError, GuestTrapError, InvalidModuleError
 from .fs_backends.base import Backend
@@ -38,7 +38,8 @@ class Result:
 
     args: the guest's argv. returncode: its exit status (u32), or -N if signal N ended it; a trap counts as
     SIGABRT (-6). stdout, stderr: what was captured, bytes or str, or None. trap: the message of a trap with the
-    guest's backtrace, or None.
+    guest's backtrace, or None. fast_calls: function -> calls that were answered inside wasm, without Python, and
+    "bytes_read", "bytes_written" by them; empty if the fast path was off.
     """
 
     args: list[str]
@@ -46,6 +47,7 @@ class Result:
     stdout: Any = None
     stderr: Any = None
     trap: str | None = None
+    fast_calls: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
     _trees: Mapping[str, MemoryBackend] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
@@ -89,6 +91,7 @@ def run(
     argv0: str | None = None,
     imports: UserImports | None = None,
     limits: Limits | None = None,
+    vdso: bool | None = None,
 ) -> Result:
     """Run a WASI command once.
 
@@ -102,11 +105,12 @@ def run(
     check: raise GuestExitError or GuestTrapError unless the guest ends with status 0.
     timeout: seconds; when they are over the guest ends and GuestTimeoutError is raised, with the output so far.
     imports: module -> name -> callable(memory, *numbers) for what the guest imports beside WASI.
+    vdso: whether calls on open files may be answered inside wasm; by default unless VFSWASI_VDSO=0 is set.
 
     Raises ModuleError, MountError, GuestError, FileNotFoundError (the module), ValueError and TypeError, and
     unchanged whatever a callable of the caller raised.
     """
-    with Sandbox(module, preopens=preopens, env=env, argv0=argv0, imports=imports, limits=limits) as sandbox:
+    with Sandbox(module, preopens=preopens, env=env, argv0=argv0, imports=imports, limits=limits, vdso=vdso) as sandbox:
         return sandbox.run(
             args,
             stdin=stdin,
@@ -137,6 +141,7 @@ class Sandbox:
         argv0: str | None = None,
         imports: UserImports | None = None,
         limits: Limits | None = None,
+        vdso: bool | None = None,
     ) -> None:
         """Compiles the module (or takes it from the cache) and opens the preopens; see `run` for the arguments."""
         wasm, name = read_module(module)
@@ -144,6 +149,7 @@ class Sandbox:
         self._limits = Limits() if limits is None else limits
         if not isinstance(self._limits, Limits):
             raise TypeError(f"limits must be a vfswasi.Limits, not {type(limits).__name__}")
+        self._fast = fastpath.wanted(vdso)
         self._environ = encode_environ(env)
         encode_argv([self._argv0])
         self._program = Program(modules.load(wasm, name), name, imports)
@@ -198,7 +204,7 @@ class Sandbox:
         with self._lock:
             self._running.add(deadline)
         try:
-            ending = self._program.run(process, self._limits)
+            ending = self._program.run(process, self._limits, self._fast)
         finally:
             with self._lock:
                 self._running.discard(deadline)
@@ -254,7 +260,7 @@ def _result(
         for preopen in preopens
         if isinstance(backend := _unwrapped(preopen.backend), MemoryBackend)
     }
-    result = Result(argv, ending.returncode, stdout, stderr, ending.trap, trees)
+    result = Result(argv, ending.returncode, stdout, stderr, ending.trap, ending.fast_calls, trees)
     if check:
         result.check_returncode()
     return result

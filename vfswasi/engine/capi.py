@@ -36,6 +36,7 @@ instance_new = _declare("wasmtime_instance_new", c_void_p, c_void_p, c_void_p, c
 instance_export_get = _declare("wasmtime_instance_export_get", c_bool, c_void_p, c_void_p, c_char_p, c_size_t, c_void_p)
 caller_export_get = _declare("wasmtime_caller_export_get", c_bool, c_void_p, c_char_p, c_size_t, c_void_p)
 caller_context = _declare("wasmtime_caller_context", c_size_t, c_void_p)
+memory_new = _declare("wasmtime_memory_new", c_void_p, c_void_p, c_void_p, c_void_p)
 memory_data = _declare("wasmtime_memory_data", c_size_t, c_void_p, c_void_p)
 memory_data_size = _declare("wasmtime_memory_data_size", c_size_t, c_void_p, c_void_p)
 trap_new = _declare("wasmtime_trap_new", c_size_t, c_char_p, c_size_t)
@@ -55,6 +56,7 @@ _PYBUF_WRITE = 0x200
 
 EXTERN_FUNC: int = ffi.WASMTIME_EXTERN_FUNC.value
 EXTERN_MEMORY: int = ffi.WASMTIME_EXTERN_MEMORY.value
+EXTERN_TABLE: int = ffi.WASMTIME_EXTERN_TABLE.value
 VAL_RAW_BYTES = 16
 
 

@@ -29,12 +29,15 @@ from ..kernel.clocks import GuestEnd, ProcessExit, ProcessSignal
 from ..kernel.process import Process
 from ..syscalls import table
 from . import capi
+from .fastpath import FastPath
 from .memory import HostMemory, WasmMemory
+from .vdso import FUNCTIONS as FAST_FUNCTIONS
 
 _ENDED: Final = b"the guest ended in a host call"
 _VIEWS_MAX: Final = 4096
 _SLOT = {"i": "I12x", "I": "Q8x"}
 _NO_ARGUMENTS: Final = Struct("")
+_NO_SPACE: Final = (Errno.NOSPC, Errno.DQUOT)
 
 _numbers = itertools.count(1)
 _live: dict[int, Guest] = {}
@@ -60,9 +63,20 @@ class HostFault(GuestEnd):
 
 
 class Guest:
-    """One instance from the engine's side. `outcome`: what ended it inside a host call, or None."""
+    """One instance from the engine's side. `outcome`: what ended it inside a host call, or None. `fast`: its fast path,
+    or None."""
 
-    __slots__ = ("calling", "memory", "moving_memory", "number", "outcome", "process", "ready", "user_memory_moves")
+    __slots__ = (
+        "calling",
+        "fast",
+        "memory",
+        "moving_memory",
+        "number",
+        "outcome",
+        "process",
+        "ready",
+        "user_memory_moves",
+    )
 
     def __init__(self, process: Process, *, user_memory_moves: bool = False) -> None:
         """`user_memory_moves`: the store is the user's, so its memory may move."""
@@ -70,6 +84,7 @@ class Guest:
         self.memory: WasmMemory | None = None  # None: `_memory_of` must be asked at each call
         self.moving_memory: WasmMemory | None = None
         self.outcome: BaseException | None = None
+        self.fast: FastPath | None = None
         self.user_memory_moves = user_memory_moves
         self.ready = not user_memory_moves  # a WASI object's calls are refused before start()
         self.calling = not user_memory_moves  # whether we made the call that runs the guest, or the user did
@@ -116,8 +131,9 @@ def _memory_of(guest: Guest, caller: int) -> WasmMemory:
     return memory
 
 
-def _bind(function: Callable[..., None], types: str) -> Any:
-    """A C function pointer that decodes the arguments, makes the call and stores the errno."""
+def _bind(function: Callable[..., None], types: str, after: Callable[[FastPath, int], None] | None = None) -> Any:
+    """A C function pointer that decodes the arguments, makes the call and stores the errno. `after` a call that
+    succeeded, the guest's fast path is told the first argument."""
     layout = Struct("<" + "".join(_SLOT[letter] for letter in types))
     unpack = layout.unpack_from if types else _NO_ARGUMENTS.unpack_from
     size = max(len(types), 1) * capi.VAL_RAW_BYTES
@@ -133,17 +149,34 @@ def _bind(function: Callable[..., None], types: str) -> Any:
                     views.clear()
                 view = views[args] = capi.view_of(args, size).cast("I")
             guest = _live[env]
-            function(guest.process, guest.memory or _memory_of(guest, caller), *unpack(view))
+            arguments = unpack(view)
+            function(guest.process, guest.memory or _memory_of(guest, caller), *arguments)
             view[0] = 0
+            if after is not None and guest.fast is not None:
+                after(guest.fast, arguments[0])
             return 0
         except FsError as error:
-            view[0] = error.errno
+            try:
+                view[0] = error.errno if error.errno not in _NO_SPACE else again(env, caller, view, error)
+            except BaseException as end:
+                return _latch(env, end)
             return 0
         except MemoryError:
             view[0] = Errno.NOMEM
             return 0
         except BaseException as end:
             return _latch(env, end)
+
+    def again(env: int, caller: int, view: memoryview, error: FsError) -> int:
+        """The space may only be reserved, for writes that the fast path expects."""
+        guest = _live[env]
+        if guest.fast is None or not guest.fast.release_space():
+            return error.errno
+        try:
+            function(guest.process, guest.memory or _memory_of(guest, caller), *unpack(view))
+        except FsError as second:
+            return second.errno
+        return 0
 
     return capi.RawCallback(call)
 
@@ -155,12 +188,17 @@ def _latch(env: int, end: BaseException) -> int:
     return guest.latch(end)
 
 
+_AFTER: Final = dict.fromkeys(FAST_FUNCTIONS, FastPath.used) | {"random_get": FastPath.used_random}
+
+
 class Binding:
     """The functions of one snapshot as C function pointers, made once per process."""
 
     def __init__(self, abi: Abi) -> None:
         self.abi = abi
-        self.callbacks = {name: _bind(function, abi.functions[name]) for name, function in table(abi).items()}
+        self.callbacks = {
+            name: _bind(function, abi.functions[name], _AFTER.get(name)) for name, function in table(abi).items()
+        }
         # A function type belongs to the first engine it is used with; another engine aborts the process.
         self._types: WeakKeyDictionary[wasmtime.Engine, dict[str, wasmtime.FuncType]] = WeakKeyDictionary()
 
@@ -225,11 +263,18 @@ def bind_user_function(function: Callable[..., Any], type_: wasmtime.FuncType, n
         try:
             guest = _live[env]
             memory = _memory_of(guest, caller)
+            windows = guest.process.windows
+            if windows is not None:
+                windows.settle()
             values = [
                 _RAW_VALUE[kind].from_address(args + index * capi.VAL_RAW_BYTES).value
                 for index, kind in enumerate(params)
             ]
-            returned = function(HostMemory(memory), *values)
+            try:
+                returned = function(HostMemory(memory), *values)
+            finally:
+                if windows is not None:
+                    windows.refresh(everything=True)
             for index, value in enumerate(_as_sequence(returned, len(results), name)):
                 kind = results[index]
                 _RAW_VALUE[kind].from_address(args + index * capi.VAL_RAW_BYTES).value = value

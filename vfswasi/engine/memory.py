@@ -46,6 +46,12 @@ class WasmMemory(GuestMemory):
             raise MissingExportError('the instance has no export "memory" that is an unshared WebAssembly memory')
         return cls(context, extern.of.memory)
 
+    def raw_memory(self) -> ffi.wasmtime_memory_t:
+        """The memory itself. Raises MissingExportError."""
+        if self._memory is None:
+            raise MissingExportError('the instance has no export "memory"')
+        return self._memory
+
     def refresh(self) -> None:
         if self._memory is None:
             return

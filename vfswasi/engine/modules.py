@@ -69,6 +69,7 @@ class CompiledModule:
     module: wasmtime.Module
     imports: tuple[Import, ...]
     exports: dict[str, Any]  # name -> wasmtime's type object
+    has_start: bool  # a start section: it runs while the module is instantiated
 
 
 def load(wasm: bytes, name: str) -> CompiledModule:
@@ -89,7 +90,7 @@ def load(wasm: bytes, name: str) -> CompiledModule:
     if module is None:
         module = _compile(wasm, name, key)
     imports = tuple(Import(i.module, i.name or "", _kind(i.type), i.type) for i in module.imports)
-    compiled = CompiledModule(module, imports, {e.name: e.type for e in module.exports})
+    compiled = CompiledModule(module, imports, {e.name: e.type for e in module.exports}, _has_start(wasm))
     with _lock:
         _remembered[key] = compiled
         while len(_remembered) > _REMEMBERED:
@@ -125,13 +126,45 @@ def _binary(wasm: bytes, name: str) -> bytes:
     raise InvalidModuleError(f"{name}: not a WebAssembly module (it does not start with \\0asm)")
 
 
-def _compile(wasm: bytes, name: str, key: str) -> wasmtime.Module:
+def load_own(engine_: wasmtime.Engine, text: str, name: str) -> wasmtime.Module:
+    """Compile a module of this package for an engine. For our own engine the result is kept on disk, small as it is,
+    because nearly every process needs it."""
+    if engine_ is not engine():
+        return wasmtime.Module(engine_, bytes(wasmtime.wat2wasm(text)))
+    digest = hashlib.sha256(text.encode())
+    digest.update(_engine_identity())
+    key = digest.hexdigest()
+    module = _from_disk(key)
+    if module is None:
+        module = _compile(bytes(wasmtime.wat2wasm(text)), name, key, worth_s=0)
+    return module
+
+
+def _has_start(wasm: bytes) -> bool:
+    """Whether a valid module has a start section (WebAssembly core specification, 5.5.2 and 5.5.11)."""
+    at = 8
+    while at < len(wasm):
+        section, at = wasm[at], at + 1
+        size = shift = 0
+        while True:
+            byte, at = wasm[at], at + 1
+            size |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+        if section == 8:
+            return True
+        at += size
+    return False
+
+
+def _compile(wasm: bytes, name: str, key: str, worth_s: float = _CACHE_WORTH_S) -> wasmtime.Module:
     started = time.monotonic()
     try:
         module = wasmtime.Module(engine(), wasm)
     except wasmtime.WasmtimeError as error:
         raise InvalidModuleError(f"{name}: not a valid WebAssembly module: {_first_line(error)}") from error
-    if time.monotonic() - started > _CACHE_WORTH_S:
+    if time.monotonic() - started > worth_s:
         _to_disk(key, module)
     return module
 

@@ -9,24 +9,29 @@ from __future__ import annotations
 
 import contextvars
 import ctypes
+import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from typing import Any, Final
 
 import wasmtime
 from wasmtime import _ffi as ffi
 
-from ..abi.layouts import ABI_BY_MODULE
+from ..abi.layouts import ABI_BY_MODULE, Abi
 from ..errors import HostCallError, InvalidModuleError, MissingExportError, MissingImportError
 from ..kernel.clocks import DeadlinePassed, GuestEnd, Interrupted, ProcessExit, ProcessSignal
 from ..kernel.process import Process
 from ..limits import Limits
-from . import capi, host
+from . import capi, host, vdso
 from .deadlines import Watchdog
+from .fastpath import FastPath
+from .memory import WasmMemory
 from .modules import CompiledModule, Import, engine
+
+_log = logging.getLogger("vfswasi.vdso")
 
 # A signal that the system gives to another thread, or just before a wait begins, does not end the wait.
 _SIGNAL_SLICE_S: Final = 0.2
@@ -48,13 +53,14 @@ class Ending:
     """How a run ended. `returncode`: the exit status, or -N for signal N (a trap is SIGABRT).
 
     `trap`: the message of a trap, with the guest's backtrace. `error`: an exception of the host to re-raise.
-    `timed_out`: the deadline ended it.
+    `timed_out`: the deadline ended it. `fast_calls`: see `FastPath.counters`.
     """
 
     returncode: int | None
     trap: str | None = None
     error: BaseException | None = None
     timed_out: bool = False
+    fast_calls: Mapping[str, int] = field(default_factory=dict)
 
 
 def _tick() -> None:
@@ -154,6 +160,14 @@ def _forget_worker() -> None:
 os.register_at_fork(after_in_child=_forget_worker)
 
 
+@dataclass(frozen=True, slots=True)
+class _FastImports:
+    """Which of a program's imports (their indexes) can have a fast path, and in which snapshot's numbers."""
+
+    abi: Abi
+    indexes: frozenset[int]
+
+
 class Program:
     """A compiled module with the host functions of the user, checked once and run many times."""
 
@@ -172,6 +186,7 @@ class Program:
                 missing.append(f"{wanted.module}.{wanted.name} ({wanted.kind})")
             else:
                 self._makers.append(maker)
+        self._fast = self._fast_imports(user)
         if missing:
             names = repr(", ".join(missing))[1:-1]
             raise MissingImportError(
@@ -199,6 +214,19 @@ class Program:
         callback = bound.callbacks[wanted.name]
         return lambda context, guest: host.new_function(context, guest, type_, callback)
 
+    def _fast_imports(self, user: UserImports) -> _FastImports | None:
+        """The imports that can have a fast path. A start section would call them before the guest's memory is known;
+        and one table of descriptors has the layouts of one snapshot."""
+        found: dict[str, set[int]] = {}
+        for index, wanted in enumerate(self.compiled.imports):
+            if wanted.name in vdso.FUNCTIONS and wanted.module in ABI_BY_MODULE:
+                if wanted.name not in user.get(wanted.module, {}):
+                    found.setdefault(wanted.module, set()).add(index)
+        if len(found) != 1 or self.compiled.has_start or "memory" not in self.compiled.exports:
+            return None
+        module, indexes = found.popitem()
+        return _FastImports(ABI_BY_MODULE[module], frozenset(indexes))
+
     def check_command(self) -> None:
         """Raises MissingExportError unless the module is a command, with an entry point that can be run."""
         exports = self.compiled.exports
@@ -213,17 +241,17 @@ class Program:
         if not isinstance(start, wasmtime.FuncType) or start.params or start.results:
             raise MissingExportError(f"{self.name}: its export _start is not a function without parameters and results")
 
-    def run(self, process: Process, limits: Limits) -> Ending:
+    def run(self, process: Process, limits: Limits, fast: bool) -> Ending:
         """Instantiate and call `_start`. The process is left open, so that its files can be looked at.
 
         Called on the main thread, it runs the guest on another one and stays interruptible; a signal handler that
-        raises (Ctrl-C) ends the guest first.
+        raises (Ctrl-C) ends the guest first. `fast`: with the fast path inside wasm, where it is possible.
         """
         if threading.current_thread() is not threading.main_thread():
-            return self._run(process, limits)
-        return _worker().call(lambda: self._run(process, limits), process)
+            return self._run(process, limits, fast)
+        return _worker().call(lambda: self._run(process, limits, fast), process)
 
-    def _run(self, process: Process, limits: Limits) -> Ending:
+    def _run(self, process: Process, limits: Limits, fast: bool) -> Ending:
         guest = host.Guest(process)
         store = wasmtime.Store(engine())
         try:
@@ -231,8 +259,8 @@ class Program:
                 memory_size=limits.memory_bytes,
                 table_elements=limits.table_elements,
                 instances=4,
-                tables=16,
-                memories=4,
+                tables=17,
+                memories=5,
             )
             store_address = capi.address_of(store.ptr())
             context = capi.store_context(store_address)
@@ -246,16 +274,22 @@ class Program:
             if over is not None:
                 guest.outcome = over
                 return _ending(guest, 0, 0, self.name)
-            return self._call_start(context, guest)
+            ending = self._call_start(context, guest, limits if fast else None)
         finally:
+            counters = guest.fast.finish() if guest.fast is not None else {}
             guest.forget()
             store.close()
+        return replace(ending, fast_calls=counters) if counters else ending
 
-    def _call_start(self, context: int, guest: host.Guest) -> Ending:
+    def _call_start(self, context: int, guest: host.Guest, fast: Limits | None) -> Ending:
+        shim = None if fast is None or self._fast is None else self._shim(context, guest, self._fast)
         externs = (ffi.wasmtime_extern_t * len(self._makers))()
-        for extern, maker in zip(externs, self._makers, strict=True):
-            extern.kind = capi.EXTERN_FUNC
-            extern.of.func = maker(context, guest)
+        for index, maker in enumerate(self._makers):
+            externs[index].kind = capi.EXTERN_FUNC  # type: ignore[assignment]
+            if shim is not None and self._fast is not None and index in self._fast.indexes:
+                externs[index].of.func = shim.function(self.compiled.imports[index].name)
+            else:
+                externs[index].of.func = maker(context, guest)
         instance = ffi.wasmtime_instance_t()
         trap = ctypes.c_size_t(0)
         module = capi.address_of(self.compiled.module.ptr())
@@ -269,7 +303,23 @@ class Program:
             raise InvalidModuleError(f"{self.name}: cannot be instantiated: {printable(message)}")
         if error or trap.value:
             return _ending(guest, error or 0, trap.value, self.name)
+        if shim is not None and self._fast is not None and fast is not None:
+            guest.memory = WasmMemory.of_instance(context, ctypes.addressof(instance))
+            window_bytes = min(fast.window_bytes, fast.memory_bytes - vdso.WINDOWS_AT)
+            guest.fast = FastPath(guest.process, self._fast.abi, shim, context, guest.memory.raw_memory(), window_bytes)
         return call_export(context, instance, guest, "_start", self.name)
+
+    def _shim(self, context: int, guest: host.Guest, imports: _FastImports) -> vdso.Shim | None:
+        bound = host.binding(imports.abi.version)
+        types = bound.types(engine())
+        functions = {
+            name: host.new_function(context, guest, types[name], bound.callbacks[name]) for name in vdso.FUNCTIONS
+        }
+        try:
+            return vdso.Shim(context, engine(), functions)
+        except (vdso.Unavailable, wasmtime.WasmtimeError) as error:
+            _log.debug("%s: no fast path: %s", self.name, error)
+            return None
 
 
 def call_export(context: int, instance: ffi.wasmtime_instance_t, guest: host.Guest, export: str, name: str) -> Ending:

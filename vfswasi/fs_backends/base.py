@@ -126,6 +126,14 @@ class Handle:
         if offset + length > self.size():
             self.truncate(offset + length)
 
+    def reserve(self, offset: int, length: int) -> bool:
+        """Promise that writes within this range cannot fail for lack of space or quota.
+
+        Does not change the size. It holds until the next `reserve`, `truncate` or `close`; a length of 0 gives back
+        what was reserved. False: the store cannot promise that now, or never; writes are then not deferred.
+        """
+        return False
+
     def advise(self, offset: int, length: int, advice: int) -> None:
         """A hint (preview1 `advice` number); may do nothing."""
 
@@ -145,6 +153,12 @@ class Backend:
     def identity(self) -> object:
         """The store behind the backend: two backends with the same identity show the same files."""
         return self
+
+    @property
+    def place(self) -> Key | None:
+        """Where the store lies in something larger of which other parts may be mounted too, such as a directory in the
+        host's tree: ("local", "srv", "data"). Two places of which one starts with the other show the same files."""
+        return None
 
     def stat(self, key: Key) -> Stat:
         """Attributes of the object itself; never follows a link. Raises NOENT, NOTDIR (a non-directory on the

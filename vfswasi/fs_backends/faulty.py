@@ -89,6 +89,10 @@ class Faulty(Backend):
     def identity(self) -> object:
         return self.inner.identity
 
+    @property
+    def place(self) -> Key | None:
+        return self.inner.place
+
     def before(self, name: str, key: Key) -> None:
         """Count a call; raise what is planned for it."""
         with self._lock:

@@ -95,6 +95,7 @@ class LocalBackend(Backend):
             host = os.fstat(self._root)
             place = (host.st_dev, host.st_ino)
             self._identity = ("local", *place)
+            self._place = ("local", *os.path.realpath(root).split("/"))
             self._idents = _idents_of_roots.setdefault(place, Idents(host.st_dev))
             self._lister = Lister(self._root, self._idents)
         except BaseException:
@@ -104,6 +105,10 @@ class LocalBackend(Backend):
     @property
     def identity(self) -> object:
         return self._identity
+
+    @property
+    def place(self) -> Key:
+        return self._place
 
     def close(self) -> None:
         # From here on the number may belong to somebody else; -1 is no directory to any call.

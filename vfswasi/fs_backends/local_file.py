@@ -10,6 +10,7 @@ from typing import Final
 
 from ..errors import Errno, FsError
 from .base import Buffer, FileType, Handle, ReadableBuffer, Stat
+from .fallocate import give_back_blocks, reserve_blocks
 
 # What a call to the operating system may raise: OverflowError for numbers that its types cannot hold,
 # ValueError for NUL in a name and for names that are not Unicode.
@@ -114,12 +115,13 @@ class Idents:
 class LocalHandle(Handle):
     """An open regular file of the host. It owns `fd`; reads and writes are positional and whole."""
 
-    __slots__ = ("_fd", "_idents", "_writable")
+    __slots__ = ("_fd", "_idents", "_reserved_end", "_writable")
 
     def __init__(self, fd: int, writable: bool, idents: Idents) -> None:
         self._fd = fd
         self._writable = writable
         self._idents = idents
+        self._reserved_end = 0
 
     def read_into(self, offset: int, buf: Buffer) -> int:
         wanted = len(buf)
@@ -213,6 +215,24 @@ class LocalHandle(Handle):
                 raise translate(error) from error
         return super().allocate(offset, length)
 
+    def reserve(self, offset: int, length: int) -> bool:
+        """With `fallocate`: blocks behind the end of the file belong to it, and are given back at the end."""
+        if not length:
+            self._give_back()
+            return True
+        if not self._writable or not reserve_blocks(self._fd, offset, length):
+            return False
+        self._reserved_end = max(self._reserved_end, offset + length)
+        return True
+
+    def _give_back(self) -> None:
+        if self._reserved_end:
+            try:
+                give_back_blocks(self._fd, self._reserved_end)
+            except OSError:
+                pass  # the file is larger on disk than it has to be, and right all the same
+            self._reserved_end = 0
+
     def advise(self, offset: int, length: int, advice: int) -> None:
         if not hasattr(os, "posix_fadvise"):
             return
@@ -231,6 +251,8 @@ class LocalHandle(Handle):
             raise translate(error) from error
 
     def close(self) -> None:
+        if self._reserved_end:
+            self._give_back()
         # From here on the number may belong to somebody else's file.
         fd, self._fd = self._fd, -1
         try:

@@ -33,9 +33,10 @@ class Node:
 
 
 class File(Node):
-    """`data` is the same object from creation to the end: handles keep it."""
+    """`data` is the same object from creation to the end: handles keep it. `reserved`: bytes behind its end that are
+    charged already."""
 
-    __slots__ = ("data", "handles")
+    __slots__ = ("data", "handles", "reserved")
 
     filetype = FileType.REGULAR_FILE
 
@@ -45,6 +46,7 @@ class File(Node):
         self.atim = self.mtim = self.ctim = now
         self.data = data
         self.handles = 0
+        self.reserved = 0
 
     def stat(self) -> Stat:
         size = len(self.data)
@@ -86,13 +88,15 @@ class Space:
         self.max_bytes = max_bytes
         self.used = 0
 
-    def extend(self, data: bytearray, gap: int, tail: ReadableBuffer) -> None:
+    def extend(self, file: File, gap: int, tail: ReadableBuffer) -> None:
         """Add `gap` zeros and `tail` to a file's data. Raises FBIG, NOSPC, and has added nothing then."""
+        data = file.data
         size = len(data)
         grown = gap + len(tail)
         if size + grown > _FILE_MAX_BYTES:
             raise FsError(Errno.FBIG)
-        if self.used + grown > self.max_bytes:
+        reserved = file.reserved
+        if self.used + grown - reserved > self.max_bytes:
             raise FsError(Errno.NOSPC, f"more than {self.max_bytes} bytes in memory")
         try:
             if gap:
@@ -101,10 +105,26 @@ class Space:
         except MemoryError as error:  # max_bytes is more than the machine has
             del data[size:]
             raise FsError(Errno.NOSPC, "out of memory") from error
+        if reserved:
+            file.reserved = max(0, reserved - grown)
+            grown -= reserved - file.reserved
         self.used += grown
 
+    def reserve(self, file: File, size: int) -> bool:
+        """Charge what a file of `size` bytes takes, in place of what was reserved for it before."""
+        reserved = max(0, size - len(file.data))
+        if self.used - file.reserved + reserved > self.max_bytes or size > _FILE_MAX_BYTES:
+            return False
+        self.used += reserved - file.reserved
+        file.reserved = reserved
+        return True
+
     def release(self, file: File) -> None:
-        if not file.nlink and not file.handles:
+        if file.handles:
+            return
+        self.used -= file.reserved
+        file.reserved = 0
+        if not file.nlink:
             self.used -= len(file.data)
             file.data.clear()
 
@@ -153,9 +173,9 @@ class MemoryHandle(Handle):
                     with memoryview(data) as view:
                         view[offset:end] = buf
             elif offset >= size:
-                self._space.extend(data, offset - size, buf)
+                self._space.extend(self._file, offset - size, buf)
             else:
-                self._space.extend(data, 0, buf[size - offset :])
+                self._space.extend(self._file, 0, buf[size - offset :])
                 data[offset:size] = buf[: size - offset]
             file = self._file
             file.mtim = file.ctim = now_ns()
@@ -172,8 +192,9 @@ class MemoryHandle(Handle):
         with self._lock:
             data = self._data
             grown = size - len(data)
+            self._space.reserve(self._file, 0)
             if grown > 0:
-                self._space.extend(data, grown, b"")
+                self._space.extend(self._file, grown, b"")
             elif grown:
                 del data[size:]
                 self._space.used += grown
@@ -185,6 +206,10 @@ class MemoryHandle(Handle):
         # The base's two steps without the lock could shrink a file that grew between them.
         with self._lock:
             super().allocate(offset, length)
+
+    def reserve(self, offset: int, length: int) -> bool:
+        with self._lock:
+            return self._write and self._space.reserve(self._file, offset + length if length else 0)
 
     def size(self) -> int:
         return len(self._data)

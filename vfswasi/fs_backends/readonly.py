@@ -27,6 +27,10 @@ class ReadOnly(Backend):
     def identity(self) -> object:
         return self.inner.identity
 
+    @property
+    def place(self) -> Key | None:
+        return self.inner.place
+
     def list(self, key: Key) -> Iterable[DirEntry]:
         return self.inner.list(key)
 

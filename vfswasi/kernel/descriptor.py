@@ -43,9 +43,12 @@ class Mount:
 
 
 class Descriptor:
-    """What every descriptor has: its kind, its rights, its flags."""
+    """What every descriptor has: its kind, its rights, its flags.
 
-    __slots__ = ("flags", "inheriting", "rights")
+    `heat`: how often it was used, as counted by the engine.
+    """
+
+    __slots__ = ("flags", "heat", "inheriting", "rights")
 
     filetype: FileType
 
@@ -53,6 +56,7 @@ class Descriptor:
         self.rights = base
         self.inheriting = inheriting
         self.flags = flags
+        self.heat = 0
 
     def refuse(self, missing: int) -> FsError:
         """The error for using rights that this descriptor lacks."""
@@ -89,6 +93,7 @@ class OpenFile(Descriptor):
         self.rights = base
         self.inheriting = 0
         self.flags = flags
+        self.heat = 0
         self.mount = mount
         self.inode = inode
         self.cursor = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from heapq import heappop, heappush
 
 from ..errors import Errno, FsError
@@ -19,6 +20,8 @@ class FdTable:
         self._limit = limit
         self._next = _FIRST_FREE
         self._free: list[int] = []  # heap of numbers below _next that were closed
+        # Called with a number before its descriptor goes, moves, or changes its rights or flags.
+        self.before_change: Callable[[int], None] | None = None
 
     def __len__(self) -> int:
         return len(self._open)
@@ -35,6 +38,20 @@ class FdTable:
         if missing:
             raise descriptor.refuse(missing)
         return descriptor
+
+    def look(self, fd: int) -> Descriptor | None:
+        """What stands behind `fd`, for no use that needs a right."""
+        return self._open.get(fd)
+
+    def to_change(self, fd: int, need: int) -> Descriptor:
+        """As `get`, for a call that changes the descriptor's own rights or flags."""
+        if self.before_change is not None:
+            self.before_change(fd)
+        return self.get(fd, need)
+
+    def replace(self, fd: int, descriptor: Descriptor) -> None:
+        """Let another object stand for the same open description; nothing is closed."""
+        self._open[fd] = descriptor
 
     def file(self, fd: int, need: int) -> OpenFile:
         """As `get`, for calls that only regular files answer; streams lack the rights for them."""
@@ -76,6 +93,8 @@ class FdTable:
 
     def close(self, fd: int) -> None:
         """Raises BADF, and whatever closing what is behind it raises; the number is free in any case."""
+        if self.before_change is not None:
+            self.before_change(fd)
         descriptor = self._open.pop(fd, None)
         if descriptor is None:
             raise FsError(Errno.BADF)
@@ -88,6 +107,9 @@ class FdTable:
 
         Everything moves along, the name of a preopen too. An error of closing the old one comes last.
         """
+        if self.before_change is not None:
+            self.before_change(fd)
+            self.before_change(to)
         descriptor, old = self._open.get(fd), self._open.get(to)
         if descriptor is None or old is None:
             raise FsError(Errno.BADF)

@@ -12,13 +12,21 @@ from collections.abc import Iterator
 from ..errors import Errno, FsError
 from ..fs_backends.base import Backend, Caps, FileType, Handle, Key, Stat
 from .filedata import SpoolHandle
+from .sharing import Share
+from .window import Window
 
 
 class Volume:
-    """One store: `dev` is its device number; `files` and `directories` are its open inodes."""
+    """One store: `dev` is its device number; `files` and `directories` are its open inodes.
 
-    def __init__(self, dev: int) -> None:
+    `share`: this run's part in it; None for a store that nobody can change. `alone`: no other store of the run shows
+    some of the same files.
+    """
+
+    def __init__(self, dev: int, share: Share | None = None) -> None:
         self.dev = dev
+        self.share = share
+        self.alone = True
         self.files: dict[int | Key, FileInode] = {}
         self.directories: dict[Key, DirectoryInode] = {}
         # Serial numbers for stores that have none of their own, by key; they follow renames.
@@ -46,9 +54,23 @@ class Volume:
         """The open file at `key`, if there is one."""
         return self.files.get(key if ident is None else ident)
 
+    def settle(self, key: Key, ident: int | None) -> bool:
+        """Before the file at `key` is looked at by its path: the store gets what a window keeps of it. Whether there
+        was anything, so that what was looked up before is old."""
+        inode = self.files.get(key if ident is None else ident)
+        return inode is not None and inode.window is not None and inode.window.settle()
+
+    def attributes_changed(self, key: Key, ident: int | None) -> None:
+        """The file at `key` got or lost a name, or got other times."""
+        inode = self.files.get(key if ident is None else ident)
+        if inode is not None and inode.window is not None:
+            inode.window.forget_attributes()
+
     def forget(self, key: Key, ident: int | None) -> None:
         """The name `key` was removed: what is open under it becomes nameless."""
         inode = self.open_inode(key, ident)
+        if inode is not None and inode.window is not None:
+            inode.window.forget_attributes()
         if inode is not None and inode.key == key:
             inode.key = None
             if ident is None:
@@ -88,15 +110,19 @@ class Volume:
 
 
 class FileInode:
-    """An open regular file: one backend handle, shared by all descriptors of the file."""
+    """An open regular file: one backend handle, shared by all descriptors of the file.
 
-    __slots__ = ("handle", "key", "references", "serial", "slot", "volume", "writable")
+    `window`: what stands in place of the backend's handle and keeps part of the file, or None.
+    """
+
+    __slots__ = ("handle", "key", "references", "serial", "slot", "volume", "window", "writable")
 
     def __init__(self, volume: Volume, key: Key, ident: int | None, handle: Handle, writable: bool) -> None:
         self.volume = volume
         self.key: Key | None = key
         self.serial = ident if ident is not None else volume.serial(key, None)
         self.handle = handle
+        self.window: Window | None = None
         self.writable = writable
         self.references = 1
         self.slot: int | Key = key if ident is None else ident  # its place in `volume.files`
@@ -127,6 +153,8 @@ class FileInode:
         if inode.writable:
             handle.close()
         else:
+            if inode.window is not None:
+                inode.window.dissolve()  # only reads: there is nothing to settle that could fail
             inode.handle, handle = handle, inode.handle
             inode.writable = True
             handle.close()
@@ -140,10 +168,16 @@ class FileInode:
 
     def stat(self) -> Stat:
         stat = self.handle.stat()
-        return stat._replace(nlink=0) if self.key is None and stat.ident is None else stat
+        if self.key is None and stat.ident is None:
+            stat = stat._replace(nlink=0)
+        if self.window is not None:
+            self.window.keep_attributes(stat)
+        return stat
 
     def spool(self) -> None:
         """Replace the handle by a copy that needs no name."""
+        if self.window is not None:
+            self.window.dissolve()
         spooled = SpoolHandle(self.handle)
         handle, self.handle = self.handle, spooled
         handle.close()

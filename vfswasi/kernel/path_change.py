@@ -79,6 +79,7 @@ def link_at(process: Process, old_fd: int, old_path: str, new_fd: int, new_path:
     if old.stat.filetype is FileType.DIRECTORY:
         raise FsError(Errno.PERM)
     target.mount.backend.link(old.key, key)
+    target.mount.volume.attributes_changed(old.key, old.stat.ident)
 
 
 def _new_name(process: Process, fd: int, path: str, right: int) -> Key:
@@ -128,6 +129,8 @@ def rename_at(process: Process, old_fd: int, old_path: str, new_fd: int, new_pat
     if new.stat is not None:
         _note_removed(mount, new.key, new.stat)
     mount.volume.renamed(old.key, new.key)
+    if not is_directory:
+        mount.volume.attributes_changed(new.key, old.stat.ident)
 
 
 def _note_removed(mount: Mount, key: Key, stat: Stat) -> None:

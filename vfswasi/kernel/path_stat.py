@@ -22,6 +22,8 @@ def stat_at(process: Process, fd: int, follow: bool, path: str) -> tuple[int, in
         raise FsError(Errno.NOENT)
     volume = directory.mount.volume
     ident = stat.ident
+    if volume.files and volume.settle(found.key, ident):
+        stat = directory.mount.backend.stat(found.key)
     return volume.dev, ident if ident is not None else volume.serial(found.key, None), stat
 
 
@@ -44,7 +46,10 @@ def set_times_at(process: Process, fd: int, follow: bool, path: str, atim_ns: in
     if found.stat is None:
         raise FsError(Errno.NOENT)
     if atim is not None or mtim is not None:
+        volume = directory.mount.volume
+        volume.settle(found.key, found.stat.ident)  # a later write-back would set the times again
         directory.mount.backend.set_times(found.key, atim, mtim)
+        volume.attributes_changed(found.key, found.stat.ident)
 
 
 def set_times(process: Process, fd: int, atim_ns: int, mtim_ns: int, flags: int) -> None:

@@ -49,6 +49,8 @@ def poll(process: Process, subscriptions: Sequence[Subscription]) -> list[Event]
     """
     if not subscriptions:
         raise FsError(Errno.INVAL)
+    if process.windows is not None:
+        process.windows.settle()
     wakes: dict[int, int] = {}  # subscription -> monotonic time
     waits: dict[int, tuple[int, int]] = {}  # subscription -> host descriptor, poll(2) mask
     events: dict[int, Event] = {}
@@ -66,6 +68,8 @@ def poll(process: Process, subscriptions: Sequence[Subscription]) -> list[Event]
         _wait_for_descriptors(process, subscriptions, events, waits, wakes)
     elif not events:
         process.deadline.sleep_until(min(wakes.values()))
+    if process.windows is not None:
+        process.windows.refresh(everything=False)
     now = time.monotonic_ns()
     for index, wake in wakes.items():
         if wake <= now:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from ..abi import constants as c
 from ..errors import Errno, FsError
-from ..fs_backends.base import Backend
-from . import rights
+from ..fs_backends.base import Backend, Caps
+from . import rights, sharing
 from .clocks import Clocks, Deadline, ProcessSignal
 from .descriptor import Mount, OpenDirectory
 from .fdtable import FdTable
 from .inode import DirectoryInode, Volume
 from .streams import Stream
+from .window import Windows
 
 _RANDOM_CHUNK = 1 << 20
 
@@ -40,27 +41,45 @@ class Process:
         streams: Sequence[Stream] = (),
         descriptor_limit: int = 1024,
         rights_all: int = (1 << 30) - 1,
+        entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         """`argv`, `environ` ("NAME=value"): without NUL. `streams`: standard input, output, error.
 
-        `rights_all`: the rights that the guest's snapshot of WASI knows.
+        `rights_all`: the rights that the guest's snapshot of WASI knows. `entropy`: gives so many random bytes.
         """
         self.argv = tuple(argv)
         self.environ = tuple(environ)
         self.fds = FdTable(descriptor_limit)
         self.clocks = Clocks()
         self.deadline = Deadline()
+        self.entropy = entropy
+        self.windows: Windows | None = None
+        # What went wrong when nobody was there to be told.
+        self.late_errors: list[BaseException] = []
         self._volumes: dict[object, Volume] = {}
         for fd, stream in enumerate(streams):
             self.fds.set_standard(fd, stream)
         for preopen in preopens:
             self._add_preopen(preopen, rights_all)
+        _note_overlaps(preopens, self._volumes)
+        for share in self._shares():
+            sharing.join(share)
+
+    def volumes(self) -> Collection[Volume]:
+        """The stores behind the preopens."""
+        return self._volumes.values()
+
+    def _shares(self) -> list[sharing.Share]:
+        return [volume.share for volume in self._volumes.values() if volume.share is not None]
 
     def _add_preopen(self, preopen: Preopen, rights_all: int) -> None:
         identity = preopen.backend.identity
         volume = self._volumes.get(identity)
         if volume is None:
-            volume = self._volumes[identity] = Volume(dev=len(self._volumes) + 1)
+            share = None if Caps.IMMUTABLE in preopen.backend.caps else sharing.Share(identity, False)
+            volume = self._volumes[identity] = Volume(len(self._volumes) + 1, share)
+        if volume.share is not None and not preopen.readonly:
+            volume.share.writes = True
         mount = Mount(preopen.name, volume, preopen.backend, preopen.readonly)
         allowed = rights_all & ~(rights.MUTATING if preopen.readonly else 0)
         self.fds.add(
@@ -74,11 +93,11 @@ class Process:
         )
 
     def random(self, view: memoryview) -> None:
-        """Fill `view` with bytes from the operating system's generator, within the deadline."""
+        """Fill `view` with bytes from the run's source of entropy, within the deadline."""
         for start in range(0, len(view), _RANDOM_CHUNK):
             self.deadline.check()
             end = min(start + _RANDOM_CHUNK, len(view))
-            view[start:end] = os.urandom(end - start)
+            view[start:end] = self.entropy(end - start)
 
     def raise_signal(self, number: int) -> None:
         """`proc_raise`: a signal that terminates ends the guest, one that is ignored does nothing.
@@ -95,4 +114,20 @@ class Process:
 
     def close(self) -> list[BaseException]:
         """Close every descriptor; returns the errors met on the way (a failed last write, say)."""
-        return self.fds.close_all()
+        errors = self.late_errors + self.fds.close_all()
+        self.late_errors = []
+        for share in self._shares():
+            sharing.leave(share)
+        return errors
+
+
+def _note_overlaps(preopens: Sequence[Preopen], volumes: dict[object, Volume]) -> None:
+    """Find stores that show the same files under different identities, where no inode stands for a file of both."""
+    places = [(preopen.backend.place, volumes[preopen.backend.identity]) for preopen in preopens]
+    for index, (one, volume) in enumerate(places):
+        for other, other_volume in places[:index]:
+            if one is None or other is None or volume is other_volume:
+                continue
+            shorter = min(len(one), len(other))
+            if one[:shorter] == other[:shorter]:
+                volume.alone = other_volume.alone = False

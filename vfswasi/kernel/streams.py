@@ -129,9 +129,24 @@ class CaptureSink(Sink):
     def __init__(self, limit: int) -> None:
         self._data = bytearray()
         self._limit = limit
+        # Calls `take` with what was written before and lies elsewhere; `room` has allowed it.
+        self.upstream: Callable[[], None] | None = None
+
+    def room(self) -> int:
+        """How many bytes more it takes."""
+        return self._limit - len(self._data)
+
+    def collect(self) -> None:
+        """See to it that everything written so far is here."""
+        if self.upstream is not None:
+            self.upstream()
+
+    def take(self, data: memoryview) -> None:
+        self._data += data
 
     def write(self, data: memoryview, deadline: Deadline) -> int:
-        room = self._limit - len(self._data)
+        self.collect()
+        room = self.room()
         if room <= 0 and len(data):
             raise FsError(Errno.NOSPC, "captured output limit")
         self._data += data[:room]

@@ -74,7 +74,7 @@ def fd_fdstat_set_flags(process: Process, memory: GuestMemory, fd: int, flags: i
     Errors, in order: BADF (a directory too), NOTCAPABLE (FD_FDSTAT_SET_FLAGS), INVAL (unknown bits), NOTSUP
     (SYNC flags the store cannot keep). Spec: preview1 fd_fdstat_set_flags.
     """
-    descriptor = process.fds.get(fd, c.RIGHT_FD_FDSTAT_SET_FLAGS)
+    descriptor = process.fds.to_change(fd, c.RIGHT_FD_FDSTAT_SET_FLAGS)
     if flags & ~c.FDFLAGS_ALL:
         raise FsError(Errno.INVAL)
     descriptor.set_flags(flags)
@@ -85,22 +85,22 @@ def fd_fdstat_set_rights(process: Process, memory: GuestMemory, fd: int, base: i
 
     Errors, in order: BADF, NOTCAPABLE (a right that the descriptor does not have). Spec: preview1 fd_fdstat_set_rights.
     """
-    descriptor = process.fds.get(fd, 0)
+    descriptor = process.fds.to_change(fd, 0)
     if base & ~descriptor.rights or inheriting & ~descriptor.inheriting:
         raise FsError(Errno.NOTCAPABLE)
     descriptor.rights = base
     descriptor.inheriting = inheriting
 
 
-def write_filestat(abi: Abi, memory: GuestMemory, ptr: int, dev: int, serial: int, stat: Stat) -> None:
+def pack_filestat(abi: Abi, view: memoryview, ptr: int, dev: int, serial: int, stat: Stat) -> None:
     """Encode attributes at `ptr`, which was checked; times outside u64 are clamped, unknown ones are 0."""
     filetype, size, atim, mtim, ctim, nlink, _ = stat
     pack_into = abi.filestat.pack_into
     try:
-        pack_into(memory.view, ptr, dev, serial, filetype, nlink, size, atim or 0, mtim or 0, ctim or 0)
+        pack_into(view, ptr, dev, serial, filetype, nlink, size, atim or 0, mtim or 0, ctim or 0)
     except StructError:
         times = map(_clamp, (atim, mtim, ctim))
-        pack_into(memory.view, ptr, dev, serial, filetype, min(nlink, abi.nlink_max), size, *times)
+        pack_into(view, ptr, dev, serial, filetype, min(nlink, abi.nlink_max), size, *times)
 
 
 def _clamp(time_ns: int | None) -> int:
@@ -114,7 +114,7 @@ def fd_filestat_get(process: Process, memory: GuestMemory, fd: int, stat_ptr: in
     """
     if stat_ptr + abi.filestat.size > memory.size:
         memory.check(stat_ptr, abi.filestat.size)
-    write_filestat(abi, memory, stat_ptr, *process.fds.get(fd, c.RIGHT_FD_FILESTAT_GET).stat())
+    pack_filestat(abi, memory.view, stat_ptr, *process.fds.get(fd, c.RIGHT_FD_FILESTAT_GET).stat())
 
 
 def fd_filestat_set_size(process: Process, memory: GuestMemory, fd: int, size: int) -> None:

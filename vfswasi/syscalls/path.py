@@ -8,7 +8,7 @@ from ..errors import Errno, FsError
 from ..kernel import path_change, path_stat
 from ..kernel.path_open import open_at
 from ..kernel.process import Process
-from .fd_state import write_filestat
+from .fd_state import pack_filestat
 from .memory import GuestMemory
 
 
@@ -67,7 +67,7 @@ def path_filestat_get(
     if stat_ptr + abi.filestat.size > memory.size:
         memory.check(stat_ptr, abi.filestat.size)
     follow = flags == 1 if flags < 2 else _follow(process, fd, flags)
-    write_filestat(abi, memory, stat_ptr, *path_stat.stat_at(process, fd, follow, path))
+    pack_filestat(abi, memory.view, stat_ptr, *path_stat.stat_at(process, fd, follow, path))
 
 
 def path_filestat_set_times(

@@ -26,7 +26,11 @@ def proc_raise(process: Process, memory: GuestMemory, signal: int) -> None:
 def sched_yield(process: Process, memory: GuestMemory) -> None:
     """Let other threads of the host run; ends the guest if its time is over. Spec: preview1 sched_yield."""
     process.deadline.check()
+    if process.windows is not None:
+        process.windows.settle()
     time.sleep(0)
+    if process.windows is not None:
+        process.windows.refresh(everything=False)
 
 
 def random_get(process: Process, memory: GuestMemory, buf_ptr: int, buf_len: int) -> None:

@@ -1,0 +1,392 @@
+"""Which descriptors of a guest have a fast path, and when that ends.
+
+Everything starts in Python. A descriptor that is used a few times is published: its words are written to vdso memory,
+and from then on `vdso.wat` answers for it. Whatever changes a descriptor takes it back first. Python stays the
+authority throughout; this file only lends.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import wasmtime
+from wasmtime import _ffi as ffi
+
+from ..abi import constants as c
+from ..abi.layouts import Abi
+from ..errors import FsError
+from ..fs_backends.base import Caps
+from ..kernel.descriptor import Descriptor, OpenFile
+from ..kernel.inode import FileInode
+from ..kernel.process import Process
+from ..kernel.streams import CaptureSink, Stream
+from ..syscalls.fd_state import pack_filestat
+from . import vdso
+from .windows import FileWindow
+
+if TYPE_CHECKING:
+    from ..fs_backends.base import Stat
+
+_log = logging.getLogger("vfswasi.vdso")
+
+# Calls through Python before a descriptor is published: publishing costs about as much as two.
+HEAT: int = 4
+_OUTPUT_BYTES: Final = 64 << 10
+
+
+def wanted(choice: bool | None) -> bool:
+    """Whether a run uses the fast path: as the caller says, else unless `VFSWASI_VDSO` is 0."""
+    return os.environ.get("VFSWASI_VDSO", "1") != "0" if choice is None else choice
+
+
+class PublishedFile(OpenFile):
+    """An open file whose cursor lies in vdso memory."""
+
+    __slots__ = ("_index", "_longs")
+
+    def __init__(self, file: OpenFile, longs: memoryview, index: int) -> None:
+        self._longs = longs
+        self._index = index
+        super().__init__(file.mount, file.inode, file.rights, file.flags)
+
+    @property
+    def cursor(self) -> int:
+        return self._longs[self._index]
+
+    @cursor.setter
+    def cursor(self, value: int) -> None:
+        self._longs[self._index] = value
+
+
+class FastPath:
+    """The fast path of one guest. Everything but `revoke` is called on the thread that runs the guest."""
+
+    def __init__(
+        self,
+        process: Process,
+        abi: Abi,
+        shim: vdso.Shim,
+        context: int,
+        guest_memory: ffi.wasmtime_memory_t,
+        window_bytes: int,
+    ) -> None:
+        """`window_bytes`: memory for windows and buffers; 0 for no fast path."""
+        self._process = process
+        self._abi = abi
+        self._shim = shim
+        self._context = context
+        self._window_bytes = window_bytes
+        self._guest_memory = guest_memory
+        self.whole_bytes = window_bytes // 2  # a larger file is never taken in as a whole
+        self._vdso: vdso.Vdso | None = None
+        self._usable = window_bytes > 0
+        self._published: set[int] = set()
+        self._windows: dict[FileWindow, None] = {}  # the one that was moved longest ago first
+        self._free_files = list(range(vdso.FILES_MAX - 1, -1, -1))
+        self._sinks: dict[CaptureSink, int] = {}  # -> address of its stream
+        self._random_calls = 0
+        self._entropy: Callable[[int], bytes] | None = None
+        self._revoked = False
+        self._lock = threading.Lock()  # between `revoke` and the end of the memory
+
+    @property
+    def vdso(self) -> vdso.Vdso:
+        assert self._vdso is not None
+        return self._vdso
+
+    # Calls that reached Python
+
+    def used(self, fd: int) -> None:
+        """One of the functions with a fast path was answered by Python for this descriptor. Raises nothing."""
+        if self._revoked:
+            self._take_back_all()
+        descriptor = self._process.fds.look(fd)
+        if descriptor is None:
+            return
+        descriptor.heat += 1
+        if descriptor.heat == HEAT and fd < vdso.DESCRIPTORS_MAX:
+            self._publish(fd, descriptor)
+
+    def used_random(self, _pointer: int) -> None:
+        self._random_calls += 1
+        if self._random_calls >= HEAT and self._is_on():
+            self._fill_random()
+
+    def _is_on(self) -> bool:
+        """Whether there is vdso memory to publish to; instantiates it at the first call."""
+        if self._vdso is not None:
+            return True
+        if not self._usable:
+            return False
+        try:
+            made = vdso.Vdso(self._context, self._shim, self._guest_memory, self._window_bytes)
+        except (vdso.Unavailable, wasmtime.WasmtimeError) as error:
+            _log.debug("no fast path for this run: %s", error)
+            self._usable = False
+            return False
+        whence = [0, 0, 0]
+        for number, meaning in enumerate(self._abi.whence):
+            whence[(c.WHENCE_SET, c.WHENCE_CUR, c.WHENCE_END).index(meaning)] = number
+        vdso.HEADER.pack_into(made.view, 0, vdso.DESCRIPTORS_MAX, self._abi.filestat.size, *whence, 0, 0)
+        self._vdso = made
+        self._process.windows = self
+        self._process.fds.before_change = self.take_back
+        for volume in self._process.volumes():
+            if volume.share is not None:
+                volume.share.revoke = self.revoke
+        return True
+
+    # Descriptors
+
+    def _publish(self, fd: int, descriptor: Descriptor) -> None:
+        if type(descriptor) is OpenFile:
+            self._publish_file(fd, descriptor)
+        elif isinstance(descriptor, Stream) and isinstance(descriptor.sink, CaptureSink):
+            self._publish_output(fd, descriptor, descriptor.sink)
+
+    def _publish_file(self, fd: int, file: OpenFile) -> None:
+        inode = file.inode
+        share = inode.volume.share
+        if not inode.volume.alone or (share is not None and not share.may_keep_reads()) or not self._is_on():
+            return
+        window = inode.window
+        if window is None:
+            if not self._free_files:
+                return
+            index = self._free_files.pop()
+            try:
+                window = FileWindow(
+                    self,
+                    inode,
+                    vdso.FILES_AT + index * vdso.FILE_BYTES,
+                    shared=file.mount.shared,
+                    keeps_writes=self._may_keep_writes(inode, file.mount.backend.caps),
+                )
+            except FsError:
+                self._free_files.append(index)
+                return
+            inode.handle = inode.window = window
+            self._windows[window] = None
+        assert isinstance(window, FileWindow)
+        if file.flags & c.FDFLAGS_SYNC or (file.flags & c.FDFLAG_APPEND and file.mount.shared):
+            writing = vdso.WRITES_IN_PYTHON
+        else:
+            writing = vdso.WRITES_AT_END if file.flags & c.FDFLAG_APPEND else vdso.WRITES_AT_CURSOR
+        entry = vdso.DESCRIPTORS_AT + fd * 64
+        cursor = file.cursor
+        published = PublishedFile(file, self.vdso.longs, (entry + vdso.CURSOR_AT) >> 3)
+        vdso.DESCRIPTOR.pack_into(
+            self.vdso.view,
+            entry,
+            window.address,
+            0,
+            cursor,
+            file.filetype,
+            file.flags,
+            file.rights,
+            file.inheriting,
+            writing,
+        )
+        published.heat = HEAT
+        self._process.fds.replace(fd, published)
+        self._published.add(fd)
+        window.fds.add(fd)
+
+    def _may_keep_writes(self, inode: FileInode, caps: Caps) -> bool:
+        share = inode.volume.share
+        return inode.writable and Caps.RANDOM_WRITE in caps and share is not None and share.may_keep_writes()
+
+    def take_back(self, fd: int) -> None:
+        """The descriptor is Python's alone again, if it was published."""
+        if fd not in self._published:
+            return
+        self._published.remove(fd)
+        entry = vdso.DESCRIPTORS_AT + fd * 64
+        descriptor = self._process.fds.look(fd)
+        if isinstance(descriptor, PublishedFile):
+            file = OpenFile(descriptor.mount, descriptor.inode, descriptor.rights, descriptor.flags)
+            file.cursor = descriptor.cursor
+            self._process.fds.replace(fd, file)
+            window = descriptor.inode.window
+            if isinstance(window, FileWindow):
+                window.fds.discard(fd)
+        elif descriptor is not None:
+            descriptor.heat = 0
+        vdso.DESCRIPTOR.pack_into(self.vdso.view, entry, 0, 0, 0, 0, 0, 0, 0, 0)
+
+    # Windows
+
+    def take_region(self, size: int, window: FileWindow) -> tuple[int, int] | None:
+        """Room for `window`, from others if need be; None if there is not that much."""
+        self._windows.pop(window, None)
+        self._windows[window] = None
+        regions = self.vdso.regions
+        found = regions.take(size)
+        if found is None and size <= self._window_bytes:
+            for other in list(self._windows):
+                if other is not window and other.give_up_region():
+                    found = regions.take(size)
+                    if found is not None:
+                        break
+        return found
+
+    def window_gone(self, window: FileWindow) -> None:
+        """The window is about to leave its inode."""
+        for fd in list(window.fds):
+            self.take_back(fd)
+        self._windows.pop(window, None)
+        self._free_files.append((window.address - vdso.FILES_AT) // vdso.FILE_BYTES)
+
+    def pack_filestat(self, at: int, inode: FileInode, stat: Stat) -> None:
+        pack_filestat(self._abi, self.vdso.view, at, inode.volume.dev, inode.serial, stat)
+
+    def release_space(self) -> bool:
+        """Give back what is reserved in the stores for writes to come; whether there was anything."""
+        released = False
+        for window in list(self._windows):
+            try:
+                released |= window.release_space()
+            except FsError:
+                pass  # it keeps what it has, and its own file will hear of it
+        return released
+
+    # Captured output
+
+    def _publish_output(self, fd: int, stream: Stream, sink: CaptureSink) -> None:
+        if not self._is_on():
+            return
+        at = self._sinks.get(sink)
+        if at is None:
+            if len(self._sinks) == vdso.STREAMS_MAX:
+                return
+            found = self.vdso.regions.take(_OUTPUT_BYTES)
+            if found is None:
+                return
+            at = vdso.STREAMS_AT + len(self._sinks) * vdso.STREAM.size
+            self._sinks[sink] = at
+            self._open_buffer(sink, at, found[0])
+            sink.upstream = lambda: self._drain(sink, at, found[0])
+        filetype, flags = stream.filetype, stream.flags
+        vdso.DESCRIPTOR.pack_into(
+            self.vdso.view,
+            vdso.DESCRIPTORS_AT + fd * 64,
+            0,
+            at,
+            0,
+            filetype,
+            flags,
+            stream.rights,
+            stream.inheriting,
+            vdso.WRITES_IN_PYTHON,
+        )
+        self._published.add(fd)
+
+    def _open_buffer(self, sink: CaptureSink, at: int, buffer: int) -> None:
+        vdso.STREAM.pack_into(self.vdso.view, at, buffer, buffer + min(_OUTPUT_BYTES, max(0, sink.room())))
+
+    def _drain(self, sink: CaptureSink, at: int, buffer: int) -> None:
+        end, _ = vdso.STREAM.unpack_from(self.vdso.view, at)
+        if end > buffer:
+            sink.take(self.vdso.view[buffer:end])
+        self._open_buffer(sink, at, buffer)
+
+    # Random bytes
+
+    def _fill_random(self) -> None:
+        if self._entropy is None:
+            self._entropy, self._process.entropy = self._process.entropy, self._random
+        view, next_at = self.vdso.view, self.vdso.words[vdso.RANDOM_AT // 4]
+        if next_at != self.vdso.words[vdso.RANDOM_AT // 4 + 1]:
+            return
+        start = vdso.RANDOM_POOL_AT
+        view[start : start + vdso.RANDOM_POOL_BYTES] = self._entropy(vdso.RANDOM_POOL_BYTES)
+        self.vdso.words[vdso.RANDOM_AT // 4] = start
+        self.vdso.words[vdso.RANDOM_AT // 4 + 1] = start + vdso.RANDOM_POOL_BYTES
+
+    def _random(self, count: int) -> bytes:
+        """What the pool still has comes first, so that a seeded run gives the same bytes either way."""
+        assert self._entropy is not None
+        words, at = self.vdso.words, vdso.RANDOM_AT // 4
+        start = words[at]
+        taken = min(count, words[at + 1] - start)
+        data = bytes(self.vdso.view[start : start + taken])
+        self.vdso.view[start : start + taken] = bytes(taken)
+        words[at] = start + taken
+        return data + self._entropy(count - taken) if count > taken else data
+
+    # Ends
+
+    def settle(self) -> None:
+        if self._revoked:
+            self._take_back_all()
+        for window in list(self._windows):
+            try:
+                window.settle()
+            except FsError as error:
+                _log.debug("a file could not be written back: %s", error)
+
+    def refresh(self, everything: bool) -> None:
+        for window in list(self._windows):
+            if everything or window.shared:
+                try:
+                    window.refresh()
+                except FsError as error:
+                    _log.debug("a file could not be looked at again: %s", error)
+
+    def revoke(self) -> None:
+        """Another run uses one of the stores: give everything back at the next call. Any thread may call this."""
+        with self._lock:
+            self._revoked = True
+            if self._vdso is not None:
+                self._vdso.switch(False)
+
+    def _take_back_all(self) -> None:
+        with self._lock:
+            self._revoked = False
+            if self._vdso is not None:
+                self._vdso.switch(True)
+        for window in list(self._windows):
+            try:
+                window.dissolve()
+            except FsError as error:
+                _log.debug("a file could not be written back: %s", error)
+
+    def counters(self) -> dict[str, int]:
+        """Function -> calls answered without Python; "bytes_read" and "bytes_written" by them."""
+        names = (*vdso.FUNCTIONS, "bytes_read", "bytes_written")
+        if self._vdso is None:
+            return dict.fromkeys(names, 0)
+        return dict(zip(names, vdso.COUNTERS.unpack_from(self._vdso.view, vdso.COUNTERS_AT), strict=True))
+
+    def finish(self) -> dict[str, int]:
+        """Give everything back, for good; the counters. What a store refuses is kept in the process's `late_errors`."""
+        counters = self.counters()
+        self._usable = False
+        if self._vdso is None:
+            return counters
+        for window in list(self._windows):
+            try:
+                window.dissolve()
+            except Exception as error:
+                self._process.late_errors.append(error)
+                window.leave()
+        for fd in list(self._published):
+            self.take_back(fd)
+        for sink in self._sinks:
+            sink.collect()
+            sink.upstream = None
+        self._sinks.clear()
+        if self._entropy is not None:
+            self._process.entropy = self._entropy
+        self._process.windows = None
+        self._process.fds.before_change = None
+        for volume in self._process.volumes():
+            if volume.share is not None:
+                volume.share.revoke = None
+        with self._lock:
+            self._vdso = None
+        return counters

@@ -1,0 +1,395 @@
+"""Windows: the part of an open file that lies in vdso memory, and when it is filled, moved and written back.
+
+A `FileWindow` stands in place of its inode's handle, so every call that reaches Python sees the file as the guest left
+it. Calls that vdso.wat could not answer arrive here as ordinary reads and writes; they are the occasion to move the
+window, because what was missed is what will be wanted next.
+
+- Sequential: each window that paid doubles the next, up to 256 KiB.
+- Scattered over a file that fits: after one miss for each 64 KiB of it, the whole file is taken in.
+- Scattered over a file that does not fit: the call goes straight to the store, so that a read of 16 bytes drags
+  nothing along; now and then a small window tries whether the guest has settled somewhere.
+- Large: straight between store and guest, unless the whole file went by once and fits.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ..errors import FsError
+from ..fs_backends.base import Buffer, ReadableBuffer, Stat
+from ..kernel.inode import FileInode
+from ..kernel.window import Window
+from . import vdso
+
+if TYPE_CHECKING:
+    from .fastpath import FastPath
+
+LARGE_BYTES: Final = 32 << 10  # from here on a copy into a window costs more than the call it saves
+FIRST_BYTES: Final = 16 << 10
+LAST_BYTES: Final = 256 << 10
+SMALL_FILE_BYTES: Final = 64 << 10  # taken in as a whole at once
+EARNED_BYTES: Final = 64 << 10  # of a whole file, by each scattered miss
+PAID_CALLS: Final = 4  # a window that answered so many calls was worth filling
+PATIENCE: Final = 3  # windows in a row that were not, until misses stop moving them
+RETRY_MISSES: Final = 32  # and how often one does all the same
+
+LEASE: Final = (1 << 32) - 1
+SHARED_LEASE: Final = 1000  # calls after which a file that others may change is looked at again
+_OFFSET_END: Final = (1 << 63) - 1
+
+
+class FileWindow(Window):
+    """The window of one inode."""
+
+    __slots__ = (
+        "_bypassed",
+        "_capacity",
+        "_fast",
+        "_inode",
+        "_lease",
+        "_length",
+        "_next",
+        "_place",
+        "_scattered",
+        "_seen",
+        "_shared",
+        "_store",
+        "_unpaid",
+        "_view",
+        "address",
+        "fds",
+        "keeps_writes",
+    )
+
+    def __init__(self, fast: FastPath, inode: FileInode, at: int, *, shared: bool, keeps_writes: bool) -> None:
+        """`at`: address of the file's entry, kept as `address`. `shared`: others may change the file at any time. `keeps_writes`: what is
+        written may reach the store later. Raises what `Handle.size` and `Handle.stat` raise."""
+        self._fast = fast
+        self._view = fast.vdso.view
+        self._inode = inode
+        self._store = inode.handle
+        self.address = at
+        self._shared = shared
+        self.keeps_writes = keeps_writes
+        self.fds: set[int] = set()
+        self._lease = SHARED_LEASE if shared else LEASE
+        self._place = self._capacity = 0
+        self._length = FIRST_BYTES
+        self._next = 0
+        self._scattered = self._unpaid = self._bypassed = 0
+        # What a shared file looked like when it was read: (size, modification, change).
+        self._seen = self._look() if shared else None
+        size = self._store.size()
+        flags = vdso.DIRTY_BYTES_TOUCH | vdso.PYTHON_KNOWS_THE_END if shared else 0
+        vdso.FILE.pack_into(self._view, at, size, 0, 0, 0, 0, 0, 0, self._lease, flags, 0)
+
+    # The words of the entry
+
+    def _load(self) -> tuple[int, ...]:
+        return vdso.FILE.unpack_from(self._view, self.address)
+
+    def _set_size(self, size: int) -> None:
+        self._fast.vdso.longs[self.address >> 3] = size
+
+    def _set_window(self, start: int, valid: int, room: int) -> None:
+        longs, at = self._fast.vdso.longs, self.address >> 3
+        longs[at + 1], longs[at + 2], longs[at + 3] = start, valid, room
+        words, at = self._fast.vdso.words, self.address >> 2
+        words[at + 12], words[at + 13] = self._place, self._lease
+
+    def _set_dirty(self, start: int, end: int) -> None:
+        longs, at = self._fast.vdso.longs, self.address >> 3
+        longs[at + 4], longs[at + 5] = start, end
+
+    def forget_attributes(self) -> None:
+        self._fast.vdso.words[(self.address >> 2) + 15] = 0
+
+    def keep_attributes(self, stat: Stat) -> None:
+        self._fast.pack_filestat(self.address + vdso.FILESTAT_AT, self._inode, stat)
+        self._fast.vdso.words[(self.address >> 2) + 15] = 1
+
+    def _empty(self) -> None:
+        self._set_window(0, 0, 0)
+
+    # Reading
+
+    def read_into(self, offset: int, buf: Buffer) -> int:
+        self.settle()
+        wanted = len(buf)
+        size, start, valid, _, _, _, place, lease, _, _ = self._load()
+        if self._shared and (not lease or offset + wanted > size):
+            size, valid = self._look_again(valid)
+        wanted = min(wanted, max(0, size - offset))
+        if not wanted:
+            # The store decides: it may know more than we do.
+            return self._store.read_into(offset, buf)
+        if start <= offset and offset + wanted <= start + valid:
+            at = place + offset - start
+            buf[:wanted] = self._view[at : at + wanted]
+            return wanted
+        plan = self._plan(offset, wanted, size, start, valid, self._lease - lease)
+        if plan is None or not self._fill(*plan):
+            self._next = offset + wanted
+            return self._store.read_into(offset, buf)
+        _, start, valid, _, _, _, place, _, _, _ = self._load()
+        if not (start <= offset and offset + wanted <= start + valid):
+            return self._store.read_into(offset, buf)
+        at = place + offset - start
+        buf[:wanted] = self._view[at : at + wanted]
+        return wanted
+
+    def _plan(self, offset: int, wanted: int, size: int, start: int, valid: int, calls: int) -> tuple[int, int] | None:
+        """(start, length) of the window to fill, or None for none; `calls`: what the last one answered."""
+        whole = size <= self._fast.whole_bytes
+        if whole and size <= SMALL_FILE_BYTES:
+            return 0, size
+        if offset == self._next or (valid and start + valid - wanted <= offset <= start + valid):
+            if wanted >= LARGE_BYTES:
+                self._bypassed += wanted
+                return (0, size) if whole and self._bypassed > size else None
+            if calls >= PAID_CALLS:
+                self._length = min(self._length * 2, LAST_BYTES)
+            return offset, min(max(self._length, 4 * wanted), size - offset)
+        self._scattered += 1
+        if whole and self._scattered * EARNED_BYTES >= size:
+            return 0, size
+        if wanted >= LARGE_BYTES or self._hopeless(calls):
+            return None
+        return offset & ~0xFFF, min(max(4096, wanted + (offset & 0xFFF)), size - (offset & ~0xFFF))
+
+    def _hopeless(self, calls: int) -> bool:
+        """Whether the last windows answered too little to fill another one for a scattered access."""
+        self._unpaid = 0 if calls >= PAID_CALLS else self._unpaid + 1
+        return self._unpaid > PATIENCE and self._unpaid % RETRY_MISSES != 0
+
+    def _fill(self, start: int, length: int) -> bool:
+        """Take in part of the file; whether there was room. Raises what `Handle.read_into` raises."""
+        if not self._make_room(length):
+            return False
+        self._empty()
+        count = self._store.read_into(start, self._view[self._place : self._place + length])
+        self._set_window(start, count, 0)
+        self._next = start + count
+        return True
+
+    def _make_room(self, length: int) -> bool:
+        """A region of at least `length` bytes, this file's alone. The window is empty afterwards if it is another."""
+        if self._capacity >= length:
+            return True
+        self._empty()
+        self._release()
+        found = self._fast.take_region(length, self)
+        if found is None:
+            return False
+        self._place, self._capacity = found
+        return True
+
+    def _release(self) -> None:
+        self._fast.vdso.regions.give(self._place, self._capacity)
+        self._place = self._capacity = 0
+
+    def give_up_region(self) -> bool:
+        """Somebody else needs the room. False: it holds what the store would not take."""
+        try:
+            self.settle()
+        except FsError:
+            return False
+        self._empty()
+        self._release()
+        return True
+
+    # Files that others may change
+
+    def _look(self) -> tuple[int, int | None, int | None]:
+        stat = self._store.stat()
+        return stat.size, stat.mtim_ns, stat.ctim_ns
+
+    def _look_again(self, valid: int) -> tuple[int, int]:
+        """(size, valid bytes of the window) after asking the store, with a new lease."""
+        seen = self._look()
+        if seen != self._seen:
+            self._seen = seen
+            valid = 0
+            self._empty()
+            self.forget_attributes()
+        self._set_size(seen[0])
+        self._fast.vdso.words[(self.address >> 2) + 13] = self._lease
+        return seen[0], valid
+
+    # Writing
+
+    def settle(self) -> bool:
+        _, start, _, _, dirty, dirty_end, place, _, _, _ = self._load()
+        if not dirty_end:
+            return False
+        at = place + dirty - start
+        self._store.write_from(dirty, self._view[at : at + dirty_end - dirty])
+        self._set_dirty(0, 0)
+        self.forget_attributes()
+        if self._shared:
+            self._seen = self._look()
+        return True
+
+    def write_from(self, offset: int, buf: ReadableBuffer) -> None:
+        self.settle()
+        count = len(buf)
+        size, start, valid, _, _, _, _, lease, _, _ = self._load()
+        if self._shared and not lease:
+            size, valid = self._look_again(valid)
+        if count and self._keep(offset, count, size, start, valid, self._lease - lease):
+            _, start, valid, _, _, _, place, _, _, _ = self._load()
+            at = place + offset - start
+            self._view[at : at + count] = buf
+            end = offset + count
+            self._fast.vdso.longs[(self.address >> 3) + 2] = max(valid, end - start)
+            self._set_dirty(offset, end)
+            self._set_size(max(size, end))
+            self.forget_attributes()
+            return
+        self._store.write_from(offset, buf)
+        self._written_through(offset, buf)
+
+    def _keep(self, offset: int, count: int, size: int, start: int, valid: int, calls: int) -> bool:
+        """Whether the window now has reserved room for these bytes, which continue its contents."""
+        if not self.keeps_writes or count >= LARGE_BYTES or offset > size:
+            return False
+        if valid and start <= offset <= start + valid and offset + count <= start + self._capacity:
+            return self._reserve(start, valid, self._capacity)
+        sequential = offset == self._next or (valid and offset == start + valid)
+        if sequential:
+            if calls >= PAID_CALLS:
+                self._length = min(self._length * 2, LAST_BYTES)
+        else:
+            self._scattered += 1
+            if size <= self._fast.whole_bytes and self._scattered * EARNED_BYTES >= size:
+                return offset + count <= size and self._fill(0, size) and self._reserve(0, size, size)
+            if self._hopeless(calls):
+                return False
+        self._next = offset + count
+        length = min(max(self._length, 4 * count), _OFFSET_END - offset)
+        if not self._make_room(length):
+            return False
+        self._empty()
+        return self._reserve(offset, 0, length)
+
+    def _reserve(self, start: int, valid: int, room: int) -> bool:
+        if not self._store.reserve(start, room):
+            self.keeps_writes = False  # a store that cannot promise space gets every write at once
+            return False
+        self._set_window(start, valid, room)
+        return True
+
+    def release_space(self) -> bool:
+        """Give back what is reserved for writes to come; whether anything was. Raises what `settle` raises."""
+        _, start, valid, room, *_ = self._load()
+        if not room:
+            return False
+        self.settle()
+        self._set_window(start, valid, 0)
+        self._store.reserve(0, 0)
+        return True
+
+    def _written_through(self, offset: int, buf: ReadableBuffer) -> None:
+        """The store has these bytes: the window is to show them too."""
+        size, start, valid, _, _, _, place, _, _, _ = self._load()
+        first, last = max(offset, start), min(offset + len(buf), start + valid)
+        if first < last:
+            at = place + first - start
+            self._view[at : at + last - first] = buf[first - offset : last - offset]
+        if len(buf):
+            self._set_size(max(size, offset + len(buf)))
+            self._next = offset + len(buf)
+        self.forget_attributes()
+        if self._shared:
+            self._seen = self._look()
+
+    def append(self, buf: ReadableBuffer) -> int:
+        if not self._shared:
+            end = self._load()[0]
+            self.write_from(end, buf)
+            return end + len(buf)
+        self.settle()
+        end = self._store.append(buf)
+        self._look_again(0)
+        return end
+
+    # The rest goes to the store, which must have everything first
+
+    def truncate(self, size: int) -> None:
+        self.settle()
+        self._store.truncate(size)
+        _, start, valid, *_ = self._load()
+        self._set_size(size)
+        self._set_window(start, max(0, min(valid, size - start)), 0)
+        self.forget_attributes()
+        if self._shared:
+            self._seen = self._look()
+
+    def allocate(self, offset: int, length: int) -> None:
+        self.settle()
+        self._store.allocate(offset, length)
+        self._set_size(self._store.size())
+        self.forget_attributes()
+        if self._shared:
+            self._seen = self._look()
+
+    def size(self) -> int:
+        if self._shared:
+            self.settle()
+            return self._look_again(self._load()[2])[0]
+        return self._load()[0]
+
+    def stat(self) -> Stat:
+        self.settle()
+        if self._shared:
+            self._look_again(self._load()[2])
+        return self._store.stat()
+
+    def set_times(self, atim_ns: int | None, mtim_ns: int | None) -> None:
+        self.settle()
+        self._store.set_times(atim_ns, mtim_ns)
+        self.forget_attributes()
+
+    def advise(self, offset: int, length: int, advice: int) -> None:
+        self._store.advise(offset, length, advice)
+
+    def sync(self, data_only: bool) -> None:
+        self.settle()
+        self._store.sync(data_only)
+
+    @property
+    def shared(self) -> bool:
+        """Whether others may change the file at any time."""
+        return self._shared
+
+    def refresh(self) -> None:
+        """Others may have changed anything: nothing that was read counts any more. Raises what `settle` raises."""
+        self.settle()
+        self._empty()
+        self._store.reserve(0, 0)
+        self._set_size(self._store.size())
+        self.forget_attributes()
+        if self._shared:
+            self._seen = self._look()
+
+    def dissolve(self) -> None:
+        self.settle()
+        self.leave()
+
+    def leave(self) -> None:
+        """Put the store's handle back, whatever is lost by that."""
+        if self._load()[3]:
+            self._store.reserve(0, 0)
+        self._release()
+        self._fast.window_gone(self)
+        self._inode.handle = self._store
+        self._inode.window = None
+
+    def close(self) -> None:
+        try:
+            self.dissolve()
+        except BaseException:
+            self.leave()
+            self._store.close()
+            raise
+        self._store.close()
