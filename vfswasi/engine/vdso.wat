@@ -66,21 +66,15 @@
   (elem (i32.const 0) func $fd_read $fd_write $fd_pread $fd_pwrite $fd_seek $fd_tell $fd_fdstat_get $fd_filestat_get
     $random_get)
 
-  ;; The iovecs of a call: checked, copied to 0x20000 if there are several (a buffer may lie over the array, and the
-  ;; call means the array as it was), and added up. -1: miss, also for no bytes at all. One iovec is read again
-  ;; by the caller of this function, before it writes anything.
+  ;; What a call does with one iovec stands in `read` and `write` themselves: nearly every call has one, and a call
+  ;; within this module costs as much as the work. Several go through `total`, `scatter` and `gather`.
+
+  ;; Several iovecs: copied to 0x20000 (a buffer may lie over the array, and the call means the array as it was),
+  ;; checked, and added up. -1: miss, also for no bytes at all.
   (func $total (param $iovs i32) (param $count i32) (result i64)
     (local $limit i64) (local $at i32) (local $end i32) (local $length i64) (local $sum i64)
     (local.set $limit (i64.shl (i64.extend_i32_u (memory.size $guest)) (i64.const 16)))
-    (if (i32.eq (local.get $count) (i32.const 1))
-      (then
-        (if (i64.gt_u (i64.add (i64.extend_i32_u (local.get $iovs)) (i64.const 8)) (local.get $limit))
-          (then (return (i64.const -1))))
-        (local.set $length (i64.load32_u $guest offset=4 (local.get $iovs)))
-        (if (i64.gt_u (i64.add (i64.load32_u $guest (local.get $iovs)) (local.get $length)) (local.get $limit))
-          (then (return (i64.const -1))))
-        (return (select (i64.const -1) (local.get $length) (i64.eqz (local.get $length))))))
-    ;; 65536 iovecs are what fits at 0x20000, and more than Python takes.
+    ;; 65536 iovecs are what fits at 0x20000, and as many as Python takes.
     (if (i32.gt_u (local.get $count) (i32.const 65536)) (then (return (i64.const -1))))
     (if (i64.gt_u
           (i64.add (i64.extend_i32_u (local.get $iovs)) (i64.shl (i64.extend_i32_u (local.get $count)) (i64.const 3)))
@@ -102,13 +96,9 @@
         (br $next)))
     (select (i64.const -1) (local.get $sum) (i64.eqz (local.get $sum))))
 
-  ;; Copy `bytes` from $own at `from` into the guest's buffers. `total` has checked them.
-  (func $scatter (param $iovs i32) (param $count i32) (param $from i32) (param $bytes i32)
+  ;; Copy `bytes` from $own at `from` into the buffers that `total` has checked.
+  (func $scatter (param $from i32) (param $bytes i32)
     (local $at i32) (local $length i32)
-    (if (i32.eq (local.get $count) (i32.const 1))
-      (then
-        (memory.copy $guest $own (i32.load $guest (local.get $iovs)) (local.get $from) (local.get $bytes))
-        (return)))
     (local.set $at (i32.const 0x20000))
     (loop $next
       (if (local.get $bytes)
@@ -123,13 +113,9 @@
           (local.set $at (i32.add (local.get $at) (i32.const 8)))
           (br $next)))))
 
-  ;; Copy `bytes`, all that the guest's buffers hold, to $own at `to`. `total` has checked them.
-  (func $gather (param $iovs i32) (param $count i32) (param $to i32) (param $bytes i32)
+  ;; Copy `bytes`, all that the buffers hold which `total` has checked, to $own at `to`.
+  (func $gather (param $to i32) (param $bytes i32)
     (local $at i32) (local $length i32)
-    (if (i32.eq (local.get $count) (i32.const 1))
-      (then
-        (memory.copy $own $guest (local.get $to) (i32.load $guest (local.get $iovs)) (local.get $bytes))
-        (return)))
     (local.set $at (i32.const 0x20000))
     (loop $next
       (if (local.get $bytes)
@@ -143,22 +129,25 @@
           (local.set $at (i32.add (local.get $at) (i32.const 8)))
           (br $next)))))
 
-  ;; Whether `length` bytes at `pointer` are in guest memory.
-  (func $fits (param $pointer i32) (param $length i64) (result i32)
-    (i64.le_u
-      (i64.add (i64.extend_i32_u (local.get $pointer)) (local.get $length))
-      (i64.shl (i64.extend_i32_u (memory.size $guest)) (i64.const 16))))
-
-  (func $counted (param $slot i32)
-    (i64.store $own (local.get $slot) (i64.add (i64.load $own (local.get $slot)) (i64.const 1))))
-
   ;; Bytes read from `file` at `offset` into the buffers; -1: miss.
   (func $read (param $file i32) (param $offset i64) (param $iovs i32) (param $count i32) (result i64)
-    (local $lease i32) (local $wanted i64) (local $size i64) (local $within i64)
+    (local $lease i32) (local $wanted i64) (local $size i64) (local $within i64) (local $limit i64)
+    (local $buffer i32) (local $from i32)
     (if (i32.eqz (local.tee $lease (i32.load $own offset=52 (local.get $file)))) (then (return (i64.const -1))))
     (i32.store $own offset=52 (local.get $file) (i32.sub (local.get $lease) (i32.const 1)))
-    (local.set $wanted (call $total (local.get $iovs) (local.get $count)))
-    (if (i64.lt_s (local.get $wanted) (i64.const 0)) (then (return (i64.const -1))))
+    (if (i32.eq (local.get $count) (i32.const 1))
+      (then
+        (local.set $limit (i64.shl (i64.extend_i32_u (memory.size $guest)) (i64.const 16)))
+        (if (i64.gt_u (i64.add (i64.extend_i32_u (local.get $iovs)) (i64.const 8)) (local.get $limit))
+          (then (return (i64.const -1))))
+        (local.set $buffer (i32.load $guest (local.get $iovs)))
+        (local.set $wanted (i64.load32_u $guest offset=4 (local.get $iovs)))
+        (if (i64.gt_u (i64.add (i64.extend_i32_u (local.get $buffer)) (local.get $wanted)) (local.get $limit))
+          (then (return (i64.const -1))))
+        (if (i64.eqz (local.get $wanted)) (then (return (i64.const -1)))))
+      (else
+        (local.set $wanted (call $total (local.get $iovs) (local.get $count)))
+        (if (i64.lt_s (local.get $wanted) (i64.const 0)) (then (return (i64.const -1))))))
     (local.set $size (i64.load $own (local.get $file)))
     (if (i64.ge_u (local.get $offset) (local.get $size))
       (then
@@ -174,19 +163,38 @@
     ;; Neither sum can wrap: offset < size < 2**63, and wanted <= size.
     (if (i64.gt_u (i64.add (local.get $within) (local.get $wanted)) (i64.load $own offset=16 (local.get $file)))
       (then (return (i64.const -1))))
-    (call $scatter (local.get $iovs) (local.get $count)
-      (i32.add (i32.load $own offset=48 (local.get $file)) (i32.wrap_i64 (local.get $within)))
-      (i32.wrap_i64 (local.get $wanted)))
+    (local.set $from (i32.add (i32.load $own offset=48 (local.get $file)) (i32.wrap_i64 (local.get $within))))
+    (if (i32.eq (local.get $count) (i32.const 1))
+      (then
+        (if (i64.eq (local.get $wanted) (i64.const 16))
+          (then
+            (i64.store $guest (local.get $buffer) (i64.load $own (local.get $from)))
+            (i64.store $guest offset=8 (local.get $buffer) (i64.load $own offset=8 (local.get $from))))
+          (else
+            (memory.copy $guest $own (local.get $buffer) (local.get $from) (i32.wrap_i64 (local.get $wanted))))))
+      (else (call $scatter (local.get $from) (i32.wrap_i64 (local.get $wanted)))))
     (i64.store $own (i32.const 104) (i64.add (i64.load $own (i32.const 104)) (local.get $wanted)))
     (local.get $wanted))
 
   ;; Bytes written to `file` at `offset` from the buffers, all of them; -1: miss.
   (func $write (param $file i32) (param $offset i64) (param $iovs i32) (param $count i32) (result i64)
-    (local $lease i32) (local $bytes i64) (local $within i64) (local $end i64)
+    (local $lease i32) (local $bytes i64) (local $within i64) (local $end i64) (local $dirty_end i64)
+    (local $limit i64) (local $buffer i32) (local $to i32)
     (if (i32.eqz (local.tee $lease (i32.load $own offset=52 (local.get $file)))) (then (return (i64.const -1))))
     (i32.store $own offset=52 (local.get $file) (i32.sub (local.get $lease) (i32.const 1)))
-    (local.set $bytes (call $total (local.get $iovs) (local.get $count)))
-    (if (i64.lt_s (local.get $bytes) (i64.const 0)) (then (return (i64.const -1))))
+    (if (i32.eq (local.get $count) (i32.const 1))
+      (then
+        (local.set $limit (i64.shl (i64.extend_i32_u (memory.size $guest)) (i64.const 16)))
+        (if (i64.gt_u (i64.add (i64.extend_i32_u (local.get $iovs)) (i64.const 8)) (local.get $limit))
+          (then (return (i64.const -1))))
+        (local.set $buffer (i32.load $guest (local.get $iovs)))
+        (local.set $bytes (i64.load32_u $guest offset=4 (local.get $iovs)))
+        (if (i64.gt_u (i64.add (i64.extend_i32_u (local.get $buffer)) (local.get $bytes)) (local.get $limit))
+          (then (return (i64.const -1))))
+        (if (i64.eqz (local.get $bytes)) (then (return (i64.const -1)))))
+      (else
+        (local.set $bytes (call $total (local.get $iovs) (local.get $count)))
+        (if (i64.lt_s (local.get $bytes) (i64.const 0)) (then (return (i64.const -1))))))
     (if (i64.lt_u (local.get $offset) (i64.load $own offset=8 (local.get $file))) (then (return (i64.const -1))))
     ;; It may start right behind the valid part, which then grows, but not leave a gap.
     (local.set $within (i64.sub (local.get $offset) (i64.load $own offset=8 (local.get $file))))
@@ -194,26 +202,29 @@
     (if (i64.gt_u (i64.add (local.get $within) (local.get $bytes)) (i64.load $own offset=24 (local.get $file)))
       (then (return (i64.const -1))))
     (local.set $end (i64.add (local.get $offset) (local.get $bytes)))
-    (if (i64.eqz (i64.load $own offset=40 (local.get $file)))
+    (local.set $dirty_end (i64.load $own offset=40 (local.get $file)))
+    (if (i32.and (i32.load $own offset=56 (local.get $file)) (i64.ne (local.get $dirty_end) (i64.const 0)))
       (then
-        (call $gather (local.get $iovs) (local.get $count)
-          (i32.add (i32.load $own offset=48 (local.get $file)) (i32.wrap_i64 (local.get $within)))
-          (i32.wrap_i64 (local.get $bytes)))
+        (if (i64.gt_u (local.get $offset) (local.get $dirty_end)) (then (return (i64.const -1))))
+        (if (i64.lt_u (local.get $end) (i64.load $own offset=32 (local.get $file))) (then (return (i64.const -1))))))
+    (local.set $to (i32.add (i32.load $own offset=48 (local.get $file)) (i32.wrap_i64 (local.get $within))))
+    (if (i32.eq (local.get $count) (i32.const 1))
+      (then
+        (if (i64.eq (local.get $bytes) (i64.const 16))
+          (then
+            (i64.store $own (local.get $to) (i64.load $guest (local.get $buffer)))
+            (i64.store $own offset=8 (local.get $to) (i64.load $guest offset=8 (local.get $buffer))))
+          (else
+            (memory.copy $own $guest (local.get $to) (local.get $buffer) (i32.wrap_i64 (local.get $bytes))))))
+      (else (call $gather (local.get $to) (i32.wrap_i64 (local.get $bytes)))))
+    (if (i64.eqz (local.get $dirty_end))
+      (then
         (i64.store $own offset=32 (local.get $file) (local.get $offset))
         (i64.store $own offset=40 (local.get $file) (local.get $end)))
       (else
-        (if (i32.and (i32.load $own offset=56 (local.get $file)) (i32.const 1))
-          (then
-            (if (i64.gt_u (local.get $offset) (i64.load $own offset=40 (local.get $file)))
-              (then (return (i64.const -1))))
-            (if (i64.lt_u (local.get $end) (i64.load $own offset=32 (local.get $file)))
-              (then (return (i64.const -1))))))
-        (call $gather (local.get $iovs) (local.get $count)
-          (i32.add (i32.load $own offset=48 (local.get $file)) (i32.wrap_i64 (local.get $within)))
-          (i32.wrap_i64 (local.get $bytes)))
         (if (i64.lt_u (local.get $offset) (i64.load $own offset=32 (local.get $file)))
           (then (i64.store $own offset=32 (local.get $file) (local.get $offset))))
-        (if (i64.gt_u (local.get $end) (i64.load $own offset=40 (local.get $file)))
+        (if (i64.gt_u (local.get $end) (local.get $dirty_end))
           (then (i64.store $own offset=40 (local.get $file) (local.get $end))))))
     (local.set $within (i64.add (local.get $within) (local.get $bytes)))
     (if (i64.gt_u (local.get $within) (i64.load $own offset=16 (local.get $file)))
@@ -226,15 +237,28 @@
 
   ;; Bytes added to a stream's buffer, all of them; -1: miss.
   (func $put (param $stream i32) (param $iovs i32) (param $count i32) (result i64)
-    (local $bytes i64) (local $next i32)
-    (local.set $bytes (call $total (local.get $iovs) (local.get $count)))
-    (if (i64.lt_s (local.get $bytes) (i64.const 0)) (then (return (i64.const -1))))
+    (local $bytes i64) (local $next i32) (local $limit i64) (local $buffer i32)
+    (if (i32.eq (local.get $count) (i32.const 1))
+      (then
+        (local.set $limit (i64.shl (i64.extend_i32_u (memory.size $guest)) (i64.const 16)))
+        (if (i64.gt_u (i64.add (i64.extend_i32_u (local.get $iovs)) (i64.const 8)) (local.get $limit))
+          (then (return (i64.const -1))))
+        (local.set $buffer (i32.load $guest (local.get $iovs)))
+        (local.set $bytes (i64.load32_u $guest offset=4 (local.get $iovs)))
+        (if (i64.gt_u (i64.add (i64.extend_i32_u (local.get $buffer)) (local.get $bytes)) (local.get $limit))
+          (then (return (i64.const -1))))
+        (if (i64.eqz (local.get $bytes)) (then (return (i64.const -1)))))
+      (else
+        (local.set $bytes (call $total (local.get $iovs) (local.get $count)))
+        (if (i64.lt_s (local.get $bytes) (i64.const 0)) (then (return (i64.const -1))))))
     (local.set $next (i32.load $own (local.get $stream)))
     (if (i64.gt_u
           (local.get $bytes)
           (i64.extend_i32_u (i32.sub (i32.load $own offset=4 (local.get $stream)) (local.get $next))))
       (then (return (i64.const -1))))
-    (call $gather (local.get $iovs) (local.get $count) (local.get $next) (i32.wrap_i64 (local.get $bytes)))
+    (if (i32.eq (local.get $count) (i32.const 1))
+      (then (memory.copy $own $guest (local.get $next) (local.get $buffer) (i32.wrap_i64 (local.get $bytes))))
+      (else (call $gather (local.get $next) (i32.wrap_i64 (local.get $bytes)))))
     (i32.store $own (local.get $stream) (i32.add (local.get $next) (i32.wrap_i64 (local.get $bytes))))
     (i64.store $own (i32.const 112) (i64.add (i64.load $own (i32.const 112)) (local.get $bytes)))
     (local.get $bytes))
@@ -246,7 +270,10 @@
       (local.set $descriptor (i32.add (i32.const 0x1000) (i32.shl (local.get $fd) (i32.const 6))))
       (br_if $miss (i32.eqz (local.tee $file (i32.load $own (local.get $descriptor)))))
       (br_if $miss (i32.eqz (i32.and (i32.load $own offset=24 (local.get $descriptor)) (i32.const 0x2))))
-      (br_if $miss (i32.eqz (call $fits (local.get $result) (i64.const 4))))
+      (br_if $miss
+        (i64.gt_u
+          (i64.add (i64.extend_i32_u (local.get $result)) (i64.const 4))
+          (i64.shl (i64.extend_i32_u (memory.size $guest)) (i64.const 16))))
       (local.set $done
         (call $read (local.get $file) (i64.load $own offset=8 (local.get $descriptor))
           (local.get $iovs) (local.get $count)))
@@ -254,7 +281,7 @@
       (i64.store $own offset=8 (local.get $descriptor)
         (i64.add (i64.load $own offset=8 (local.get $descriptor)) (local.get $done)))
       (i64.store32 $guest (local.get $result) (local.get $done))
-      (call $counted (i32.const 32))
+      (i64.store $own (i32.const 32) (i64.add (i64.load $own (i32.const 32)) (i64.const 1)))
       (return (i32.const 0)))
     (call $python_fd_read (local.get $fd) (local.get $iovs) (local.get $count) (local.get $result)))
 
@@ -264,7 +291,10 @@
       (br_if $miss (i32.ge_u (local.get $fd) (i32.load $own (i32.const 0))))
       (local.set $descriptor (i32.add (i32.const 0x1000) (i32.shl (local.get $fd) (i32.const 6))))
       (br_if $miss (i32.eqz (i32.and (i32.load $own offset=24 (local.get $descriptor)) (i32.const 0x40))))
-      (br_if $miss (i32.eqz (call $fits (local.get $result) (i64.const 4))))
+      (br_if $miss
+        (i64.gt_u
+          (i64.add (i64.extend_i32_u (local.get $result)) (i64.const 4))
+          (i64.shl (i64.extend_i32_u (memory.size $guest)) (i64.const 16))))
       (if (local.tee $file (i32.load $own (local.get $descriptor)))
         (then
           (br_if $miss (i32.eqz (local.tee $how (i32.load $own offset=40 (local.get $descriptor)))))
@@ -281,7 +311,7 @@
           (local.set $done (call $put (local.get $file) (local.get $iovs) (local.get $count)))
           (br_if $miss (i64.lt_s (local.get $done) (i64.const 0)))))
       (i64.store32 $guest (local.get $result) (local.get $done))
-      (call $counted (i32.const 40))
+      (i64.store $own (i32.const 40) (i64.add (i64.load $own (i32.const 40)) (i64.const 1)))
       (return (i32.const 0)))
     (call $python_fd_write (local.get $fd) (local.get $iovs) (local.get $count) (local.get $result)))
 
@@ -295,11 +325,14 @@
       (br_if $miss
         (i32.ne (i32.and (i32.load $own offset=24 (local.get $descriptor)) (i32.const 0x6)) (i32.const 0x6)))
       (br_if $miss (i64.lt_s (local.get $offset) (i64.const 0)))
-      (br_if $miss (i32.eqz (call $fits (local.get $result) (i64.const 4))))
+      (br_if $miss
+        (i64.gt_u
+          (i64.add (i64.extend_i32_u (local.get $result)) (i64.const 4))
+          (i64.shl (i64.extend_i32_u (memory.size $guest)) (i64.const 16))))
       (local.set $done (call $read (local.get $file) (local.get $offset) (local.get $iovs) (local.get $count)))
       (br_if $miss (i64.lt_s (local.get $done) (i64.const 0)))
       (i64.store32 $guest (local.get $result) (local.get $done))
-      (call $counted (i32.const 48))
+      (i64.store $own (i32.const 48) (i64.add (i64.load $own (i32.const 48)) (i64.const 1)))
       (return (i32.const 0)))
     (call $python_fd_pread
       (local.get $fd) (local.get $iovs) (local.get $count) (local.get $offset) (local.get $result)))
@@ -316,11 +349,14 @@
         (i32.ne (i32.and (i32.load $own offset=24 (local.get $descriptor)) (i32.const 0x44)) (i32.const 0x44)))
       (br_if $miss (i32.ne (i32.load $own offset=40 (local.get $descriptor)) (i32.const 1)))
       (br_if $miss (i64.lt_s (local.get $offset) (i64.const 0)))
-      (br_if $miss (i32.eqz (call $fits (local.get $result) (i64.const 4))))
+      (br_if $miss
+        (i64.gt_u
+          (i64.add (i64.extend_i32_u (local.get $result)) (i64.const 4))
+          (i64.shl (i64.extend_i32_u (memory.size $guest)) (i64.const 16))))
       (local.set $done (call $write (local.get $file) (local.get $offset) (local.get $iovs) (local.get $count)))
       (br_if $miss (i64.lt_s (local.get $done) (i64.const 0)))
       (i64.store32 $guest (local.get $result) (local.get $done))
-      (call $counted (i32.const 56))
+      (i64.store $own (i32.const 56) (i64.add (i64.load $own (i32.const 56)) (i64.const 1)))
       (return (i32.const 0)))
     (call $python_fd_pwrite
       (local.get $fd) (local.get $iovs) (local.get $count) (local.get $offset) (local.get $result)))
@@ -348,10 +384,13 @@
               (local.set $position (local.get $offset))))))
       (br_if $miss (i32.eqz (i32.and (i32.load $own offset=24 (local.get $descriptor)) (local.get $right))))
       (br_if $miss (i64.lt_s (local.get $position) (i64.const 0)))
-      (br_if $miss (i32.eqz (call $fits (local.get $result) (i64.const 8))))
+      (br_if $miss
+        (i64.gt_u
+          (i64.add (i64.extend_i32_u (local.get $result)) (i64.const 8))
+          (i64.shl (i64.extend_i32_u (memory.size $guest)) (i64.const 16))))
       (i64.store $own offset=8 (local.get $descriptor) (local.get $position))
       (i64.store $guest (local.get $result) (local.get $position))
-      (call $counted (i32.const 64))
+      (i64.store $own (i32.const 64) (i64.add (i64.load $own (i32.const 64)) (i64.const 1)))
       (return (i32.const 0)))
     (call $python_fd_seek (local.get $fd) (local.get $offset) (local.get $whence) (local.get $result)))
 
@@ -362,9 +401,12 @@
       (local.set $descriptor (i32.add (i32.const 0x1000) (i32.shl (local.get $fd) (i32.const 6))))
       (br_if $miss (i32.eqz (i32.load $own (local.get $descriptor))))
       (br_if $miss (i32.eqz (i32.and (i32.load $own offset=24 (local.get $descriptor)) (i32.const 0x20))))
-      (br_if $miss (i32.eqz (call $fits (local.get $result) (i64.const 8))))
+      (br_if $miss
+        (i64.gt_u
+          (i64.add (i64.extend_i32_u (local.get $result)) (i64.const 8))
+          (i64.shl (i64.extend_i32_u (memory.size $guest)) (i64.const 16))))
       (i64.store $guest (local.get $result) (i64.load $own offset=8 (local.get $descriptor)))
-      (call $counted (i32.const 72))
+      (i64.store $own (i32.const 72) (i64.add (i64.load $own (i32.const 72)) (i64.const 1)))
       (return (i32.const 0)))
     (call $python_fd_tell (local.get $fd) (local.get $result)))
 
@@ -374,9 +416,12 @@
       (br_if $miss (i32.ge_u (local.get $fd) (i32.load $own (i32.const 0))))
       (local.set $descriptor (i32.add (i32.const 0x1000) (i32.shl (local.get $fd) (i32.const 6))))
       (br_if $miss (i32.eqz (i32.load $own (local.get $descriptor))))
-      (br_if $miss (i32.eqz (call $fits (local.get $result) (i64.const 24))))
+      (br_if $miss
+        (i64.gt_u
+          (i64.add (i64.extend_i32_u (local.get $result)) (i64.const 24))
+          (i64.shl (i64.extend_i32_u (memory.size $guest)) (i64.const 16))))
       (memory.copy $guest $own (local.get $result) (i32.add (local.get $descriptor) (i32.const 16)) (i32.const 24))
-      (call $counted (i32.const 80))
+      (i64.store $own (i32.const 80) (i64.add (i64.load $own (i32.const 80)) (i64.const 1)))
       (return (i32.const 0)))
     (call $python_fd_fdstat_get (local.get $fd) (local.get $result)))
 
@@ -389,11 +434,14 @@
       (br_if $miss (i32.eqz (i32.load $own offset=60 (local.get $file))))
       (br_if $miss (i32.eqz (i32.and (i32.load $own offset=24 (local.get $descriptor)) (i32.const 0x200000))))
       (local.set $size (i32.load $own (i32.const 4)))
-      (br_if $miss (i32.eqz (call $fits (local.get $result) (i64.extend_i32_u (local.get $size)))))
+      (br_if $miss
+        (i64.gt_u
+          (i64.add (i64.extend_i32_u (local.get $result)) (i64.extend_i32_u (local.get $size)))
+          (i64.shl (i64.extend_i32_u (memory.size $guest)) (i64.const 16))))
       (br_if $miss (i32.eqz (local.tee $lease (i32.load $own offset=52 (local.get $file)))))
       (i32.store $own offset=52 (local.get $file) (i32.sub (local.get $lease) (i32.const 1)))
       (memory.copy $guest $own (local.get $result) (i32.add (local.get $file) (i32.const 64)) (local.get $size))
-      (call $counted (i32.const 88))
+      (i64.store $own (i32.const 88) (i64.add (i64.load $own (i32.const 88)) (i64.const 1)))
       (return (i32.const 0)))
     (call $python_fd_filestat_get (local.get $fd) (local.get $result)))
 
@@ -404,11 +452,14 @@
       (local.set $next (i32.load $own (i32.const 24)))
       (br_if $miss
         (i32.gt_u (local.get $length) (i32.sub (i32.load $own (i32.const 28)) (local.get $next))))
-      (br_if $miss (i32.eqz (call $fits (local.get $pointer) (i64.extend_i32_u (local.get $length)))))
+      (br_if $miss
+        (i64.gt_u
+          (i64.add (i64.extend_i32_u (local.get $pointer)) (i64.extend_i32_u (local.get $length)))
+          (i64.shl (i64.extend_i32_u (memory.size $guest)) (i64.const 16))))
       (br_if $miss (i32.eqz (local.get $length)))
       (memory.copy $guest $own (local.get $pointer) (local.get $next) (local.get $length))
       (memory.fill $own (local.get $next) (i32.const 0) (local.get $length))
       (i32.store $own (i32.const 24) (i32.add (local.get $next) (local.get $length)))
-      (call $counted (i32.const 96))
+      (i64.store $own (i32.const 96) (i64.add (i64.load $own (i32.const 96)) (i64.const 1)))
       (return (i32.const 0)))
     (call $python_random_get (local.get $pointer) (local.get $length))))
