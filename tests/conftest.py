@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import vfswasi
+from vfswasi.engine import fastpath
 
 from .guest_programs import compile_guest
 from .rawguest import RawGuest
@@ -22,6 +23,14 @@ def _own_module_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     cache.chmod(0o700)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VFSWASI_CACHE_DIR", str(cache))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _eager_fast_path() -> Iterator[None]:
+    """Descriptors are published at their first use: tests are short, and each call is to meet the fast path."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fastpath, "HEAT", 1)
         yield
 
 

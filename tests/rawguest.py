@@ -98,6 +98,7 @@ class RawGuest:
         options.setdefault("stdout", vfswasi.PIPE)
         options.setdefault("stderr", vfswasi.PIPE)
         self.abi = ABIS[version]
+        options.setdefault("vdso", True)
         self.wasi = vfswasi.WASI(version=version, preopens=preopens, **options)
         engine = _engine()
         if version not in _MODULES:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .abi.layouts import ABIS
+from .engine import fastpath
 from .engine.embedding import Embedding
 from .errors import MissingExportError, WasiStateError
 from .kernel.process import Process
@@ -33,6 +34,9 @@ class WASI:
     preopens: guest directory -> source (a path, a URL, a dict, a `Backend`, a `Mount`), opened here.
     return_on_exit: whether `start` returns the exit status, or raises SystemExit with it.
     stdin, stdout, stderr: a descriptor, a file, or what `vfswasi.run` takes.
+    vdso: whether calls on open files may be answered inside wasm. Not by default, unlike in `vfswasi.run`: a host that
+        calls the guest's functions itself must call `settle` before it looks at files that the guest has open, or
+        changes them. `interrupt` and VFSWASI_VDSO=0 work as ever.
 
     Raises TypeError and ValueError that name the option, MountError for a preopen that cannot be opened.
     """
@@ -49,6 +53,7 @@ class WASI:
         stdout: Any = 1,
         stderr: Any = 2,
         limits: Limits | None = None,
+        vdso: bool = False,
     ) -> None:
         if not isinstance(version, str):
             raise TypeError(f"version must be a str, not {type(version).__name__}")
@@ -63,6 +68,7 @@ class WASI:
             raise TypeError(f"limits must be a vfswasi.Limits, not {type(limits).__name__}")
         self._abi = ABIS[version]
         self._return_on_exit = return_on_exit
+        self._window_bytes = limits.window_bytes if vdso and fastpath.wanted(None) else 0
         argv, environ = encode_argv(args), encode_environ(env)
         streams = (
             input_stream(stdin),
@@ -95,7 +101,7 @@ class WASI:
         """
         if self._embedding is None:
             self._check_open()
-            self._embedding = Embedding(store, self._process, self._abi.version, self._mounts.close)
+            self._embedding = Embedding(store, self._process, self._abi.version, self._mounts.close, self._window_bytes)
             self._unbound.detach()  # from now on the mounts live as long as the store
         elif self._embedding.store is not store:
             raise WasiStateError("this WASI is bound to another store; make one WASI for each store")
@@ -154,6 +160,12 @@ class WASI:
         embedding = self._begin(instance, "finalize_bindings")
         embedding.attach(instance)
         self._state = "bound"
+
+    def settle(self) -> None:
+        """With `vdso`: bring the files up to date, so that the host can look at them or change them. Not while the
+        guest runs; `start` and `initialize` have done it when they return."""
+        if self._embedding is not None:
+            self._embedding.settle()
 
     def interrupt(self) -> None:
         """End the guest at its next host call, or in the wait it is in; any thread may call this.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -20,8 +21,11 @@ from wasmtime import _func as wasmtime_func
 from ..errors import HostCallError, MissingExportError
 from ..kernel.clocks import Interrupted, ProcessExit, ProcessSignal
 from ..kernel.process import Process
-from . import capi, host
+from . import capi, host, vdso
+from .fastpath import FastPath
 from .memory import WasmMemory
+
+_log = logging.getLogger("vfswasi.vdso")
 
 _finalizers: dict[int, Callable[[], object]] = {}
 
@@ -41,8 +45,15 @@ _finalizer_callback = ctypes.CFUNCTYPE(None, ctypes.c_size_t)(_finalize)
 class Embedding:
     """One process bound into one store of the user."""
 
-    def __init__(self, store: wasmtime.Store, process: Process, version: str, release: Callable[[], object]) -> None:
-        """`release` is called when the store goes, or by `close`."""
+    def __init__(
+        self,
+        store: wasmtime.Store,
+        process: Process,
+        version: str,
+        release: Callable[[], object],
+        window_bytes: int = 0,
+    ) -> None:
+        """`release` is called when the store goes, or by `close`. `window_bytes`: 0 for no fast path."""
         self.store = store
         self.guest = host.Guest(process, user_memory_moves=True)
         store_address = capi.address_of(store.ptr())
@@ -52,17 +63,29 @@ class Embedding:
         self._release = release
 
         def finalize() -> None:
-            guest.close()
+            guest.abandon()
             release()
 
         _finalizers[number] = finalize
         binding = host.binding(version)
-        self.functions: dict[str, wasmtime.Func] = {}
         types = binding.types(store.engine)
+        raw: dict[str, ffi.wasmtime_func_t] = {}
         for index, name in enumerate(binding.callbacks):
             finalizer = _finalizer_callback if index == 0 else None
-            func = host.new_function(self._context, guest, types[name], binding.callbacks[name], finalizer)
-            self.functions[name] = wasmtime.Func._from_raw(func)
+            raw[name] = host.new_function(self._context, guest, types[name], binding.callbacks[name], finalizer)
+        self._abi = binding.abi
+        self._window_bytes = window_bytes
+        self._shim = self._make_shim(store.engine, raw) if window_bytes else None
+        if self._shim is not None:
+            raw |= {name: self._shim.function(name) for name in vdso.FUNCTIONS}
+        self.functions = {name: wasmtime.Func._from_raw(func) for name, func in raw.items()}
+
+    def _make_shim(self, engine: wasmtime.Engine, raw: dict[str, ffi.wasmtime_func_t]) -> vdso.Shim | None:
+        try:
+            return vdso.Shim(self._context, engine, raw)
+        except (vdso.Unavailable, wasmtime.WasmtimeError) as error:
+            _log.debug("no fast path in this store: %s", error)
+            return None
 
     def attach(self, instance: wasmtime.Instance) -> None:
         """Take the instance's memory; from now on calls are answered. Raises MissingExportError, ValueError."""
@@ -75,7 +98,11 @@ class Embedding:
             raise MissingExportError("the instance exports several memories; WASI uses exactly one, named memory")
         if memories and isinstance(memories[0], wasmtime.Memory) and memories[0].type(self.store).is_64:
             raise MissingExportError("the instance's memory is 64-bit; WASI preview1 has 32-bit pointers")
-        self.guest.moving_memory = WasmMemory.of_instance(self._context, ctypes.addressof(raw))
+        memory = self.guest.moving_memory = WasmMemory.of_instance(self._context, ctypes.addressof(raw))
+        if self._shim is not None:
+            self.guest.fast = FastPath(
+                self.guest.process, self._abi, self._shim, self._context, memory.raw_memory(), self._window_bytes
+            )
         self.guest.ready = True
 
     def exports(self, instance: wasmtime.Instance, name: str) -> bool:
@@ -98,6 +125,7 @@ class Embedding:
             error = capi.func_call_unchecked(
                 self._context, ctypes.addressof(extern.of.func), None, 0, ctypes.addressof(trap)
             )
+        self.settle()
         return self._ended(error or 0, trap.value)
 
     def _ended(self, error: int, trap: int) -> int:
@@ -122,6 +150,14 @@ class Embedding:
             # A host function of the user's, made with wasmtime.Func: the package parks its exception in a global.
             wasmtime_func.maybe_raise_last_exn()
         raise raised
+
+    def settle(self) -> None:
+        """The stores get what the guest wrote, and what it read is looked at again: between its calls anybody may look
+        at the files, or change them."""
+        windows = self.guest.process.windows
+        if windows is not None:
+            windows.settle()
+            windows.refresh(everything=True)
 
     def close(self) -> None:
         """Release everything the guest holds; its functions trap from now on."""

@@ -91,7 +91,9 @@ class FastPath:
         self._random_calls = 0
         self._entropy: Callable[[int], bytes] | None = None
         self._revoked = False
-        self._lock = threading.Lock()  # between `revoke` and the end of the memory
+        self._stopped = False
+        # Between other threads and the end of the memory; reentrant, since a signal handler may interrupt its holder.
+        self._lock = threading.RLock()
 
     @property
     def vdso(self) -> vdso.Vdso:
@@ -134,6 +136,7 @@ class FastPath:
         vdso.HEADER.pack_into(made.view, 0, vdso.DESCRIPTORS_MAX, self._abi.filestat.size, *whence, 0, 0)
         self._vdso = made
         self._process.windows = self
+        self._process.deadline.on_interrupt = self.stop
         self._process.fds.before_change = self.take_back
         for volume in self._process.volumes():
             if volume.share is not None:
@@ -344,11 +347,18 @@ class FastPath:
             if self._vdso is not None:
                 self._vdso.switch(False)
 
+    def stop(self) -> None:
+        """Every call goes to Python from now on, which looks at the deadline. Any thread may call this."""
+        with self._lock:
+            self._stopped = True
+            if self._vdso is not None:
+                self._vdso.switch(False)
+
     def _take_back_all(self) -> None:
         with self._lock:
             self._revoked = False
             if self._vdso is not None:
-                self._vdso.switch(True)
+                self._vdso.switch(not self._stopped)
         for window in list(self._windows):
             try:
                 window.dissolve()
@@ -362,12 +372,11 @@ class FastPath:
             return dict.fromkeys(names, 0)
         return dict(zip(names, vdso.COUNTERS.unpack_from(self._vdso.view, vdso.COUNTERS_AT), strict=True))
 
-    def finish(self) -> dict[str, int]:
-        """Give everything back, for good; the counters. What a store refuses is kept in the process's `late_errors`."""
-        counters = self.counters()
+    def finish(self) -> None:
+        """Give everything back, for good. What a store refuses is kept in the process's `late_errors`."""
         self._usable = False
         if self._vdso is None:
-            return counters
+            return
         for window in list(self._windows):
             try:
                 window.dissolve()
@@ -379,14 +388,33 @@ class FastPath:
         for sink in self._sinks:
             sink.collect()
             sink.upstream = None
+        self._forget()
+
+    def abandon(self) -> None:
+        """As `finish`, when vdso memory is gone already and must not be touched. What only it held is lost."""
+        self._usable = False
+        for window in list(self._windows):
+            window.detach()
+        for fd in list(self._published):
+            descriptor = self._process.fds.look(fd)
+            if isinstance(descriptor, PublishedFile):
+                plain = OpenFile(descriptor.mount, descriptor.inode, descriptor.rights, descriptor.flags)
+                self._process.fds.replace(fd, plain)
+        for sink in self._sinks:
+            sink.upstream = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._windows.clear()
+        self._published.clear()
         self._sinks.clear()
         if self._entropy is not None:
             self._process.entropy = self._entropy
         self._process.windows = None
+        self._process.deadline.on_interrupt = None
         self._process.fds.before_change = None
         for volume in self._process.volumes():
             if volume.share is not None:
                 volume.share.revoke = None
         with self._lock:
             self._vdso = None
-        return counters

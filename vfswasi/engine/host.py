@@ -93,11 +93,21 @@ class Guest:
 
     def forget(self) -> None:
         """No host call of this guest will come any more."""
+        if self.fast is not None:
+            self.fast.finish()
+            self.fast = None
         _live.pop(self.number, None)
         self.outcome = None  # its traceback refers to the frame of the host call, and that to this guest
         for memory in (self.memory, self.moving_memory):
             if memory is not None:
                 memory.drop()
+
+    def abandon(self) -> None:
+        """`close`, when the store is going and its memories must not be touched."""
+        if self.fast is not None:
+            self.fast.abandon()
+            self.fast = None
+        self.close()
 
     def close(self) -> None:
         """`forget`, and close every descriptor of the process."""

@@ -219,9 +219,9 @@ class Program:
         and one table of descriptors has the layouts of one snapshot."""
         found: dict[str, set[int]] = {}
         for index, wanted in enumerate(self.compiled.imports):
-            if wanted.name in vdso.FUNCTIONS and wanted.module in ABI_BY_MODULE:
-                if wanted.name not in user.get(wanted.module, {}):
-                    found.setdefault(wanted.module, set()).add(index)
+            module = wanted.module
+            if wanted.name in vdso.FUNCTIONS and module in ABI_BY_MODULE and wanted.name not in user.get(module, {}):
+                found.setdefault(module, set()).add(index)
         if len(found) != 1 or self.compiled.has_start or "memory" not in self.compiled.exports:
             return None
         module, indexes = found.popitem()
@@ -276,7 +276,7 @@ class Program:
                 return _ending(guest, 0, 0, self.name)
             ending = self._call_start(context, guest, limits if fast else None)
         finally:
-            counters = guest.fast.finish() if guest.fast is not None else {}
+            counters = guest.fast.counters() if guest.fast is not None else {}
             guest.forget()
             store.close()
         return replace(ending, fast_calls=counters) if counters else ending

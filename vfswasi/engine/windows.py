@@ -62,8 +62,8 @@ class FileWindow(Window):
     )
 
     def __init__(self, fast: FastPath, inode: FileInode, at: int, *, shared: bool, keeps_writes: bool) -> None:
-        """`at`: address of the file's entry, kept as `address`. `shared`: others may change the file at any time. `keeps_writes`: what is
-        written may reach the store later. Raises what `Handle.size` and `Handle.stat` raise."""
+        """`at`: address of the file's entry, kept as `address`. `shared`: others may change the file at any time.
+        `keeps_writes`: what is written may reach the store later. Raises what `Handle.size` and `Handle.stat` raise."""
         self._fast = fast
         self._view = fast.vdso.view
         self._inode = inode
@@ -382,6 +382,10 @@ class FileWindow(Window):
             self._store.reserve(0, 0)
         self._release()
         self._fast.window_gone(self)
+        self.detach()
+
+    def detach(self) -> None:
+        """Put the store's handle back; touches no vdso memory."""
         self._inode.handle = self._store
         self._inode.window = None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import select
 import threading
 import time
+from collections.abc import Callable
 
 from ..abi import constants as c
 from ..errors import Errno, FsError
@@ -49,15 +50,19 @@ class Interrupted(GuestEnd):
 class Deadline:
     """When a run must end, and whether it was asked to end now. `at_ns` is monotonic time or None (never)."""
 
-    __slots__ = ("_interrupted", "at_ns")
+    __slots__ = ("_interrupted", "at_ns", "on_interrupt")
 
     def __init__(self, timeout_s: float | None = None) -> None:
         self.at_ns = None if timeout_s is None else time.monotonic_ns() + int(timeout_s * 1e9)
         self._interrupted = threading.Event()
+        # Called by `interrupt`, on its thread: whoever could keep the guest from looking at the deadline.
+        self.on_interrupt: Callable[[], None] | None = None
 
     def interrupt(self) -> None:
         """Ask the run to end; any thread may call this."""
         self._interrupted.set()
+        if self.on_interrupt is not None:
+            self.on_interrupt()
 
     def over(self) -> GuestEnd | None:
         """Why the run must end now, or None."""
