@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any, Final
 
@@ -274,12 +274,10 @@ class Program:
             if over is not None:
                 guest.outcome = over
                 return _ending(guest, 0, 0, self.name)
-            ending = self._call_start(context, guest, limits if fast else None)
+            return self._call_start(context, guest, limits if fast else None)
         finally:
-            counters = guest.fast.counters() if guest.fast is not None else {}
             guest.forget()
             store.close()
-        return replace(ending, fast_calls=counters) if counters else ending
 
     def _call_start(self, context: int, guest: host.Guest, fast: Limits | None) -> Ending:
         shim = None if fast is None or self._fast is None else self._shim(context, guest, self._fast)
@@ -340,19 +338,22 @@ def _ending(guest: host.Guest, error: int, trap: int, name: str) -> Ending:
         message = capi.take_error_message(error)
     if trap:
         message = str(wasmtime.Trap._from_ptr(ctypes.cast(trap, ctypes.POINTER(ffi.wasm_trap_t))))
+    calls = guest.fast.counters() if guest.fast is not None else {}
     outcome = guest.outcome
     if outcome is None:
-        return Ending(0) if message is None else Ending(-SIGABRT, printable(message))
+        return (
+            Ending(0, fast_calls=calls) if message is None else Ending(-SIGABRT, printable(message), fast_calls=calls)
+        )
     if isinstance(outcome, ProcessExit):
-        return Ending(outcome.code)
+        return Ending(outcome.code, fast_calls=calls)
     if isinstance(outcome, ProcessSignal):
-        return Ending(-outcome.number)
+        return Ending(-outcome.number, fast_calls=calls)
     if isinstance(outcome, DeadlinePassed):
         return Ending(None, timed_out=True)
     if isinstance(outcome, Interrupted):
         return Ending(None, error=HostCallError(f"{name}: the run was interrupted"))
     if isinstance(outcome, GuestEnd):
-        return Ending(-SIGABRT, printable(str(outcome)))
+        return Ending(-SIGABRT, printable(str(outcome)), fast_calls=calls)
     return Ending(None, error=outcome)
 
 
