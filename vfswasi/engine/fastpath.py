@@ -23,7 +23,7 @@ from ..fs_backends.base import Caps
 from ..kernel.descriptor import Descriptor, OpenFile
 from ..kernel.inode import FileInode
 from ..kernel.process import Process
-from ..kernel.streams import CaptureSink, Stream
+from ..kernel.streams import CaptureSink, Sink, Stream
 from ..syscalls.fd_state import pack_filestat
 from . import vdso
 from .windows import FileWindow
@@ -87,7 +87,7 @@ class FastPath:
         self._published: set[int] = set()
         self._windows: dict[FileWindow, None] = {}  # the one that was moved longest ago first
         self._free_files = list(range(vdso.FILES_MAX - 1, -1, -1))
-        self._sinks: dict[CaptureSink, int] = {}  # -> address of its stream
+        self._sinks: dict[CaptureSink, tuple[int, int]] = {}  # -> addresses of its stream and of its buffer
         self._random_calls = 0
         self._entropy: Callable[[int], bytes] | None = None
         self._revoked = False
@@ -112,6 +112,8 @@ class FastPath:
         descriptor.heat += 1
         if descriptor.heat == HEAT and fd < vdso.DESCRIPTORS_MAX:
             self._publish(fd, descriptor)
+        elif self._sinks and isinstance(descriptor, Stream):
+            self._open_buffer(descriptor.sink)
 
     def used_random(self, _pointer: int) -> None:
         self._random_calls += 1
@@ -262,23 +264,22 @@ class FastPath:
     def _publish_output(self, fd: int, stream: Stream, sink: CaptureSink) -> None:
         if not self._is_on():
             return
-        at = self._sinks.get(sink)
-        if at is None:
+        known = self._sinks.get(sink)
+        if known is None:
             if len(self._sinks) == vdso.STREAMS_MAX:
                 return
             found = self.vdso.regions.take(_OUTPUT_BYTES)
             if found is None:
                 return
-            at = vdso.STREAMS_AT + len(self._sinks) * vdso.STREAM.size
-            self._sinks[sink] = at
-            self._open_buffer(sink, at, found[0])
-            sink.upstream = lambda: self._drain(sink, at, found[0])
+            known = self._sinks[sink] = vdso.STREAMS_AT + len(self._sinks) * vdso.STREAM.size, found[0]
+            sink.upstream = lambda: self._drain(sink)
+        self._open_buffer(sink)
         filetype, flags = stream.filetype, stream.flags
         vdso.DESCRIPTOR.pack_into(
             self.vdso.view,
             vdso.DESCRIPTORS_AT + fd * 64,
             0,
-            at,
+            known[0],
             0,
             filetype,
             flags,
@@ -288,14 +289,20 @@ class FastPath:
         )
         self._published.add(fd)
 
-    def _open_buffer(self, sink: CaptureSink, at: int, buffer: int) -> None:
-        vdso.STREAM.pack_into(self.vdso.view, at, buffer, buffer + min(_OUTPUT_BYTES, max(0, sink.room())))
+    def _open_buffer(self, sink: Sink | None) -> None:
+        """Let the guest write as much as the sink would take. Whatever reaches Python drains the buffer first."""
+        if isinstance(sink, CaptureSink) and sink in self._sinks:
+            self._drain(sink)
+            at, buffer = self._sinks[sink]
+            vdso.STREAM.pack_into(self.vdso.view, at, buffer, buffer + min(_OUTPUT_BYTES, max(0, sink.room())))
 
-    def _drain(self, sink: CaptureSink, at: int, buffer: int) -> None:
+    def _drain(self, sink: CaptureSink) -> None:
+        """Move what is in the buffer to the sink, and close the buffer: how much fits now is seen afterwards."""
+        at, buffer = self._sinks[sink]
         end, _ = vdso.STREAM.unpack_from(self.vdso.view, at)
         if end > buffer:
             sink.take(self.vdso.view[buffer:end])
-        self._open_buffer(sink, at, buffer)
+        vdso.STREAM.pack_into(self.vdso.view, at, buffer, buffer)
 
     # Random bytes
 

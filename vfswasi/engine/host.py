@@ -32,12 +32,12 @@ from . import capi
 from .fastpath import FastPath
 from .memory import HostMemory, WasmMemory
 from .vdso import FUNCTIONS as FAST_FUNCTIONS
+from .windows import NO_SPACE
 
 _ENDED: Final = b"the guest ended in a host call"
 _VIEWS_MAX: Final = 4096
 _SLOT = {"i": "I12x", "I": "Q8x"}
 _NO_ARGUMENTS: Final = Struct("")
-_NO_SPACE: Final = (Errno.NOSPC, Errno.DQUOT)
 
 _numbers = itertools.count(1)
 _live: dict[int, Guest] = {}
@@ -167,7 +167,7 @@ def _bind(function: Callable[..., None], types: str, after: Callable[[FastPath, 
             return 0
         except FsError as error:
             try:
-                view[0] = error.errno if error.errno not in _NO_SPACE else again(env, caller, view, error)
+                view[0] = error.errno if error.errno not in NO_SPACE else again(env, caller, view, error)
             except BaseException as end:
                 return _latch(env, end)
             return 0

@@ -58,7 +58,7 @@
   (import "python" "fd_fdstat_get" (func $python_fd_fdstat_get (param i32 i32) (result i32)))
   (import "python" "fd_filestat_get" (func $python_fd_filestat_get (param i32 i32) (result i32)))
   (import "python" "random_get" (func $python_random_get (param i32 i32) (result i32)))
-  (import "vdso" "memory" (memory $own 16))
+  (import "vdso" "memory" (memory $own 11))
   (import "guest" "memory" (memory $guest 0))
   (import "shim" "functions" (table 9 funcref))
 

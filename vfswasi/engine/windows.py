@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ..errors import FsError
+from ..errors import Errno, FsError
 from ..fs_backends.base import Buffer, ReadableBuffer, Stat
 from ..kernel.inode import FileInode
 from ..kernel.window import Window
@@ -23,6 +23,8 @@ from . import vdso
 
 if TYPE_CHECKING:
     from .fastpath import FastPath
+
+NO_SPACE: Final = (Errno.NOSPC, Errno.DQUOT)
 
 LARGE_BYTES: Final = 32 << 10  # from here on a copy into a window costs more than the call it saves
 FIRST_BYTES: Final = 16 << 10
@@ -50,6 +52,7 @@ class FileWindow(Window):
         "_length",
         "_next",
         "_place",
+        "_reserved",
         "_scattered",
         "_seen",
         "_shared",
@@ -76,6 +79,7 @@ class FileWindow(Window):
         self._place = self._capacity = 0
         self._length = FIRST_BYTES
         self._next = 0
+        self._reserved = False
         self._scattered = self._unpaid = self._bypassed = 0
         # What a shared file looked like when it was read: (size, modification, change).
         self._seen = self._look() if shared else None
@@ -196,6 +200,7 @@ class FileWindow(Window):
             return False
         self._empty()
         self._release()
+        self._unreserve()
         return True
 
     # Files that others may change
@@ -246,7 +251,13 @@ class FileWindow(Window):
             self._set_size(max(size, end))
             self.forget_attributes()
             return
-        self._store.write_from(offset, buf)
+        try:
+            self._store.write_from(offset, buf)
+        except FsError as error:
+            # The space may only be reserved, for this file or another.
+            if error.errno not in NO_SPACE or not self._fast.release_space():
+                raise
+            self._store.write_from(offset, buf)
         self._written_through(offset, buf)
 
     def _keep(self, offset: int, count: int, size: int, start: int, valid: int, calls: int) -> bool:
@@ -276,18 +287,24 @@ class FileWindow(Window):
         if not self._store.reserve(start, room):
             self.keeps_writes = False  # a store that cannot promise space gets every write at once
             return False
+        self._reserved = True
         self._set_window(start, valid, room)
         return True
 
     def release_space(self) -> bool:
         """Give back what is reserved for writes to come; whether anything was. Raises what `settle` raises."""
-        _, start, valid, room, *_ = self._load()
-        if not room:
+        if not self._reserved:
             return False
         self.settle()
+        _, start, valid, *_ = self._load()
         self._set_window(start, valid, 0)
-        self._store.reserve(0, 0)
+        self._unreserve()
         return True
+
+    def _unreserve(self) -> None:
+        if self._reserved:
+            self._store.reserve(0, 0)
+            self._reserved = False
 
     def _written_through(self, offset: int, buf: ReadableBuffer) -> None:
         """The store has these bytes: the window is to show them too."""
@@ -366,7 +383,7 @@ class FileWindow(Window):
         """Others may have changed anything: nothing that was read counts any more. Raises what `settle` raises."""
         self.settle()
         self._empty()
-        self._store.reserve(0, 0)
+        self._unreserve()
         self._set_size(self._store.size())
         self.forget_attributes()
         if self._shared:
@@ -378,8 +395,7 @@ class FileWindow(Window):
 
     def leave(self) -> None:
         """Put the store's handle back, whatever is lost by that."""
-        if self._load()[3]:
-            self._store.reserve(0, 0)
+        self._unreserve()
         self._release()
         self._fast.window_gone(self)
         self.detach()
