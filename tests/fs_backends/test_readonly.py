@@ -27,7 +27,7 @@ MUTATORS: dict[str, tuple[object, ...]] = {
     "link": (("f",), ("new",)),
     "set_times": (("f",), 1, 1),
 }
-READERS = {"stat", "walk", "list", "open", "readlink", "close"}
+READERS = {"stat", "walk", "list", "listing_version", "open", "readlink", "close"}
 
 HANDLE_MUTATORS: dict[str, tuple[object, ...]] = {
     "write_from": (0, b"x"),
@@ -36,7 +36,7 @@ HANDLE_MUTATORS: dict[str, tuple[object, ...]] = {
     "allocate": (0, 99),
     "set_times": (1, 1),
 }
-HANDLE_READERS = {"read_into", "size", "stat", "advise", "sync", "close"}
+HANDLE_READERS = {"read_into", "size", "stat", "ident", "reserve", "advise", "sync", "close"}
 
 
 def methods(of: type) -> set[str]:

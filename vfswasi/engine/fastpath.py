@@ -175,6 +175,7 @@ class FastPath:
                 self._free_files.append(index)
                 return
             inode.handle = inode.window = window
+            inode.volume.windowed.add(inode)
             self._windows[window] = None
         assert isinstance(window, FileWindow)
         if file.flags & c.FDFLAGS_SYNC or (file.flags & c.FDFLAG_APPEND and file.mount.shared):

@@ -404,6 +404,7 @@ class FileWindow(Window):
         """Put the store's handle back; touches no vdso memory."""
         self._inode.handle = self._store
         self._inode.window = None
+        self._inode.volume.windowed.discard(self._inode)
 
     def close(self) -> None:
         try:

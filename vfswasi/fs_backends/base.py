@@ -11,7 +11,8 @@ leaves a backend: foreign ones are translated where they arise, with the cause c
 
 | essential                      | optional (default)                                  |
 |--------------------------------|-----------------------------------------------------|
-| `caps` `stat` `list` `open`    | `walk` (a loop over `stat`), `close` (nothing)      |
+| `caps` `stat` `list` `open`    | `walk` (a loop over `stat`), `close` (nothing),     |
+|                                | `listing_version` and `place` (unknown)             |
 |                                | every mutator (raises ROFS, NOTSUP for links/times) |
 """
 
@@ -117,6 +118,10 @@ class Handle:
         """Current attributes; `nlink` is 0 once the last name is gone."""
         raise NotImplementedError
 
+    def ident(self) -> int | None:
+        """`stat().ident`, which never changes."""
+        return self.stat().ident
+
     def set_times(self, atim_ns: int | None, mtim_ns: int | None) -> None:
         """Set what is not None. Raises ROFS, NOTSUP."""
         raise FsError(Errno.NOTSUP)
@@ -192,6 +197,11 @@ class Backend:
         Names that a key cannot hold (see the top of this module) are left out.
         """
         raise NotImplementedError
+
+    def listing_version(self, key: Key) -> int | None:
+        """A number that is another one whenever `list(key)` would give something else; None if the store cannot tell.
+        Raises NOENT, NOTDIR."""
+        return None
 
     def open(self, key: Key, write: bool) -> Handle:
         """Open an existing regular file; never creates, never truncates.

@@ -22,8 +22,12 @@ from typing import NamedTuple
 from ..errors import Errno, FsError
 from .base import Backend, Buffer, DirEntry, Handle, Key, ReadableBuffer, Stat
 
-_BACKEND_CALLS = "stat walk list open create mkdir rmdir remove rename symlink readlink link set_times close".split()
-_HANDLE_CALLS = "read_into write_from append truncate size stat set_times allocate advise sync close".split()
+_BACKEND_CALLS = (
+    "stat walk list listing_version open create mkdir rmdir remove rename symlink readlink link set_times close".split()
+)
+_HANDLE_CALLS = (
+    "read_into write_from append truncate size stat ident set_times allocate reserve advise sync close".split()
+)
 
 CALL_NAMES = frozenset(_BACKEND_CALLS) | {f"handle.{name}" for name in _HANDLE_CALLS}
 
@@ -139,6 +143,10 @@ class Faulty(Backend):
         self.before("list", key)
         return self.inner.list(key)
 
+    def listing_version(self, key: Key) -> int | None:
+        self.before("listing_version", key)
+        return self.inner.listing_version(key)
+
     def open(self, key: Key, write: bool) -> Handle:
         self.before("open", key)
         return self.opened(key, self.inner.open(key, write))
@@ -216,6 +224,10 @@ class _FaultyHandle(Handle):
         self._faulty.before("handle.stat", self._key)
         return self._inner.stat()
 
+    def ident(self) -> int | None:
+        self._faulty.before("handle.ident", self._key)
+        return self._inner.ident()
+
     def set_times(self, atim_ns: int | None, mtim_ns: int | None) -> None:
         self._faulty.before("handle.set_times", self._key)
         self._inner.set_times(atim_ns, mtim_ns)
@@ -223,6 +235,10 @@ class _FaultyHandle(Handle):
     def allocate(self, offset: int, length: int) -> None:
         self._faulty.before("handle.allocate", self._key)
         self._inner.allocate(offset, length)
+
+    def reserve(self, offset: int, length: int) -> bool:
+        self._faulty.before("handle.reserve", self._key)
+        return self._inner.reserve(offset, length)
 
     def advise(self, offset: int, length: int, advice: int) -> None:
         self._faulty.before("handle.advise", self._key)

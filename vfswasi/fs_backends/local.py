@@ -52,6 +52,8 @@ _OBJECT: Final = _flag("O_PATH", "O_NOFOLLOW", "O_CLOEXEC")
 
 _HOW: Final = {flags: open_how(flags) for flags in (_READ, _WRITE, _LIST, _PIN, _OBJECT)}
 _HOW_OBJECT: Final = _HOW[_OBJECT]
+_MODE: Final = 0o600  # of new files
+_HOW_CREATE: Final = open_how(_CREATE, _MODE)
 
 # Backends of one directory must give the same numbers, the kernel takes them for one store.
 _idents_of_roots: WeakValueDictionary[tuple[int, int], Idents] = WeakValueDictionary()
@@ -263,9 +265,10 @@ class LocalBackend(Backend):
                 raise FsError(Errno.ACCES, "neither a file nor a directory") from error
             raise translate(error) from error
         try:
-            mode = os.fstat(fd).st_mode
+            host = os.fstat(fd)
+            mode = host.st_mode
             if stat_module.S_ISREG(mode):
-                return LocalHandle(fd, write, self._idents)
+                return LocalHandle(fd, write, self._idents, host)
             if stat_module.S_ISDIR(mode):
                 raise FsError(Errno.ISDIR)
             raise FsError(Errno.ACCES, "neither a file nor a directory")
@@ -276,7 +279,14 @@ class LocalBackend(Backend):
     # Changing
 
     def create(self, key: Key) -> LocalHandle:
-        fd = self._change(key, Errno.EXIST, lambda name, parent: os.open(name, _CREATE, 0o600, dir_fd=parent))
+        if self._openat2 and len(key) > 1 and len(path := "/".join(key).encode()) < _PATH_MAX_BYTES:
+            # Without a descriptor for the parent: the path is resolved and the file made in one call.
+            try:
+                fd = openat2(self._root, path, _HOW_CREATE)
+            except HOST_ERRORS as error:
+                raise translate(error) from error
+        else:
+            fd = self._change(key, Errno.EXIST, lambda name, parent: os.open(name, _CREATE, _MODE, dir_fd=parent))
         return LocalHandle(fd, True, self._idents)
 
     def mkdir(self, key: Key) -> None:

@@ -115,10 +115,12 @@ class Idents:
 class LocalHandle(Handle):
     """An open regular file of the host. It owns `fd`; reads and writes are positional and whole."""
 
-    __slots__ = ("_fd", "_idents", "_reserved_end", "_writable")
+    __slots__ = ("_fd", "_host", "_idents", "_reserved_end", "_writable")
 
-    def __init__(self, fd: int, writable: bool, idents: Idents) -> None:
+    def __init__(self, fd: int, writable: bool, idents: Idents, host: os.stat_result | None = None) -> None:
+        """`host`: what is known of the file already."""
         self._fd = fd
+        self._host = host
         self._writable = writable
         self._idents = idents
         self._reserved_end = 0
@@ -195,6 +197,13 @@ class LocalHandle(Handle):
             return self._idents.stat(os.fstat(self._fd))
         except OSError as error:
             raise translate(error) from error
+
+    def ident(self) -> int | None:
+        try:
+            host = self._host or os.fstat(self._fd)
+        except OSError as error:
+            raise translate(error) from error
+        return self._idents.ident(host.st_dev, host.st_ino)
 
     def set_times(self, atim_ns: int | None, mtim_ns: int | None) -> None:
         try:

@@ -13,6 +13,7 @@ one away.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import count
 from typing import Any
 
 from ..errors import Errno, FsError
@@ -20,6 +21,8 @@ from .base import Backend, Caps, DirEntry, FileType, Handle, Key, Stat
 from .memory_file import Directory, File, Link, MemoryHandle, Node, Space, now_ns, set_node_times
 from .tree_literal import Symlink as Symlink
 from .tree_literal import check_name, check_target, encoded
+
+_new_tuple = tuple.__new__
 
 
 class MemoryBackend(Backend):
@@ -52,6 +55,7 @@ class MemoryBackend(Backend):
         self._space = Space(max_bytes)
         self._lock = self._space.lock
         self._next = 1
+        self._versions = count(1)
         self._root = Directory(self._ident(), now_ns())
         if tree is not None:
             try:
@@ -127,6 +131,7 @@ class MemoryBackend(Backend):
             raise FsError(Errno.EXIST)
         directory.entries[key[-1]] = node
         directory.mtim = directory.ctim = node.ctim
+        directory.version = next(self._versions)
         return directory
 
     def stat(self, key: Key) -> Stat:
@@ -143,7 +148,7 @@ class MemoryBackend(Backend):
                 raise
         if node.entries is None:
             raise FsError(Errno.NOTDIR)
-        count = 0
+        found = 0
         for name in names:
             if node.entries is None:
                 break
@@ -151,13 +156,16 @@ class MemoryBackend(Backend):
             if below is None:
                 break
             node = below
-            count += 1
-        return count, node.stat() if count else None
+            found += 1
+        return found, node.stat() if found else None
 
     def list(self, key: Key) -> Iterable[DirEntry]:
         with self._lock:
             entries = self._directory(key).entries
-            return [DirEntry(name, node.filetype, node.ident) for name, node in entries.items()]
+            return [_new_tuple(DirEntry, (name, node.filetype, node.ident)) for name, node in entries.items()]
+
+    def listing_version(self, key: Key) -> int:
+        return self._directory(key).version
 
     def open(self, key: Key, write: bool) -> Handle:
         with self._lock:
@@ -240,6 +248,7 @@ class MemoryBackend(Backend):
     def _dropped(self, node: Node, directory: Directory) -> None:
         """Account for `node`, which has just lost its name in `directory`."""
         directory.mtim = directory.ctim = node.ctim = now = now_ns()
+        directory.version = next(self._versions)
         if isinstance(node, Directory):
             directory.nlink -= 1
             node.nlink = 0
@@ -280,6 +289,7 @@ class MemoryBackend(Backend):
             now = node.ctim = now_ns()
             for directory in (source, into):
                 directory.mtim = directory.ctim = now
+                directory.version = next(self._versions)
 
     def set_times(self, key: Key, atim_ns: int | None, mtim_ns: int | None) -> None:
         with self._lock:

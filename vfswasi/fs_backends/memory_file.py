@@ -54,7 +54,9 @@ class File(Node):
 
 
 class Directory(Node):
-    __slots__ = ("entries",)
+    """`version`: another number after each change of `entries`, unique within the store."""
+
+    __slots__ = ("entries", "version")
 
     filetype = FileType.DIRECTORY
     entries: dict[str, Node]
@@ -63,6 +65,7 @@ class Directory(Node):
         super().__init__(ident, now)
         self.entries = {}
         self.nlink = 2
+        self.version = 0
 
 
 class Link(Node):
@@ -216,6 +219,9 @@ class MemoryHandle(Handle):
 
     def stat(self) -> Stat:
         return self._file.stat()
+
+    def ident(self) -> int:
+        return self._file.ident
 
     def set_times(self, atim_ns: int | None, mtim_ns: int | None) -> None:
         with self._lock:

@@ -33,9 +33,9 @@ _ATTEMPTS_MAX: Final = 64
 OpenHow = ctypes.Array[ctypes.c_char]
 
 
-def open_how(flags: int) -> OpenHow:
+def open_how(flags: int, mode: int = 0) -> OpenHow:
     """A `struct open_how` {u64 flags, u64 mode, u64 resolve} for `openat2`; never written to, so share it."""
-    return ctypes.create_string_buffer(struct.pack("=QQQ", flags, 0, _RESOLVE), 24)
+    return ctypes.create_string_buffer(struct.pack("=QQQ", flags, mode, _RESOLVE), 24)
 
 
 def _find_syscall() -> Any:

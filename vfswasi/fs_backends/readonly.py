@@ -34,6 +34,9 @@ class ReadOnly(Backend):
     def list(self, key: Key) -> Iterable[DirEntry]:
         return self.inner.list(key)
 
+    def listing_version(self, key: Key) -> int | None:
+        return self.inner.listing_version(key)
+
     def readlink(self, key: Key) -> str:
         return self.inner.readlink(key)
 
@@ -52,6 +55,7 @@ class _ReadOnlyHandle(Handle):
         self.read_into = inner.read_into  # type: ignore[method-assign]
         self.stat = inner.stat  # type: ignore[method-assign]
         self.size = inner.size  # type: ignore[method-assign]
+        self.ident = inner.ident  # type: ignore[method-assign]
 
     def set_times(self, atim_ns: int | None, mtim_ns: int | None) -> None:
         raise FsError(Errno.ROFS)

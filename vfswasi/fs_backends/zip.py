@@ -139,6 +139,9 @@ class ZipBackend(Backend):
                 break
         return count, found
 
+    def listing_version(self, key: Key) -> int:
+        return 0
+
     def list(self, key: Key) -> tuple[DirEntry, ...]:
         node = self._find(key)
         if node.children is None:

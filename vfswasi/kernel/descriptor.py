@@ -9,7 +9,7 @@ BADF, a file as the base of a path is NOTDIR, a lost right is NOTCAPABLE, a read
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from ..abi import constants as c
 from ..errors import Errno, FsError
@@ -29,10 +29,11 @@ _JOIN_BYTES: Final = 1 << 16
 class Mount:
     """One preopen's view of a volume: through which backend, and whether it may be changed.
 
-    `shared`: others change the store meanwhile (`Caps.SHARED`; looked up once, since `in` on a flag is slow).
+    `shared`: others change the store meanwhile (`Caps.SHARED`). `keeps_unlinked`: an open file outlives its name there
+    (`Caps.HANDLE_SURVIVES_UNLINK`). Looked up once, since `in` on a flag is slow.
     """
 
-    __slots__ = ("backend", "name", "readonly", "shared", "volume")
+    __slots__ = ("backend", "keeps_unlinked", "name", "readonly", "shared", "volume")
 
     def __init__(self, name: str, volume: Volume, backend: Backend, readonly: bool) -> None:
         self.name = name
@@ -40,6 +41,7 @@ class Mount:
         self.backend = backend
         self.readonly = readonly
         self.shared = Caps.SHARED in backend.caps
+        self.keeps_unlinked = Caps.HANDLE_SURVIVES_UNLINK in backend.caps
 
 
 class Descriptor:
@@ -267,18 +269,29 @@ class OpenDirectory(Descriptor):
     def _snapshot(self) -> DirectoryStream:
         key = self.inode.key
         if key is None:  # a removed directory has no entries, not even dots, as on Linux
-            return DirectoryStream(())
-        backend, serial = self.mount.backend, self.inode.volume.serial
+            return DirectoryStream((), (), ())
+        backend, volume = self.mount.backend, self.inode.volume
         parent = key[:-1]
-        entries = [
-            (".", serial(key, backend.stat(key).ident), FileType.DIRECTORY),
-            ("..", serial(parent, backend.stat(parent).ident), FileType.DIRECTORY),
-        ]
-        entries += [
-            (name, ident if ident is not None else serial((*key, name), None), filetype)
-            for name, filetype, ident in backend.list(key)
-        ]
-        return DirectoryStream(entries)
+        dots = (backend.stat(key).ident, backend.stat(parent).ident)
+        version = backend.listing_version(key)
+        known = volume.listings.get(key)
+        if known is not None and version is not None and known[:2] == (version, dots):
+            return known[2]
+        serial = volume.serial
+        names, filetypes, idents = [".", ".."], [FileType.DIRECTORY, FileType.DIRECTORY], list[int | None](dots)
+        for name, filetype, ident in backend.list(key):
+            names.append(name)
+            filetypes.append(filetype)
+            idents.append(ident)
+        if None in idents:
+            keys = (key, parent, *((*key, name) for name in names[2:]))
+            serials = [serial(*pair) for pair in zip(keys, idents, strict=True)]
+        else:
+            serials = cast("list[int]", idents)
+        stream = DirectoryStream(names, serials, filetypes)
+        if version is not None:
+            volume.keep_listing(key, (version, dots, stream))
+        return stream
 
     def close(self) -> None:
         self.stream = None

@@ -8,7 +8,8 @@ name in UTF-8, which is the same in both snapshots of WASI.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import accumulate, chain, count
 from struct import Struct
 
 from ..fs_backends.base import FileType
@@ -21,20 +22,14 @@ class DirectoryStream:
 
     __slots__ = ("data", "offsets")
 
-    def __init__(self, entries: Iterable[tuple[str, int, FileType]]) -> None:
-        """`entries`: name, inode number, type; in the order in which the guest will see them."""
-        pack = _DIRENT.pack
-        parts: list[bytes] = []
-        offsets = [0]
-        end = 0
-        for cookie, (name, serial, filetype) in enumerate(entries, 1):
-            raw = name.encode()
-            parts.append(pack(cookie, serial, len(raw), filetype))
-            parts.append(raw)
-            end += 24 + len(raw)
-            offsets.append(end)
-        self.data = b"".join(parts)
-        self.offsets = offsets
+    def __init__(self, names: Sequence[str], serials: Sequence[int], filetypes: Sequence[FileType]) -> None:
+        """In the order in which the guest will see them."""
+        # One pass each in C: a directory of a thousand names costs what three Python statements per name would.
+        raws = [name.encode() for name in names]
+        lengths = [len(raw) for raw in raws]
+        headers = map(_DIRENT.pack, count(1), serials, lengths, filetypes)
+        self.data = b"".join(chain.from_iterable(zip(headers, raws, strict=True)))
+        self.offsets = [0, *accumulate(map(_DIRENT.size.__add__, lengths))]
 
     def read(self, cookie: int, size: int) -> memoryview:
         """At most `size` bytes from the entry behind `cookie` on; the last entry is cut wherever it falls."""

@@ -8,12 +8,20 @@ key, so that a rename moves what is open along with the name, and a removal leav
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from ..errors import Errno, FsError
 from ..fs_backends.base import Backend, Caps, FileType, Handle, Key, Stat
+from .dirstream import DirectoryStream
 from .filedata import SpoolHandle
 from .sharing import Share
 from .window import Window
+
+_LISTINGS_MAX: Final = 16
+_LISTING_MAX_BYTES: Final = 1 << 20
+
+# (the store's version of it, the inode numbers of `.` and `..`, its packed entries)
+Listing = tuple[int, tuple[int | None, int | None], DirectoryStream]
 
 
 class Volume:
@@ -28,7 +36,10 @@ class Volume:
         self.share = share
         self.alone = True
         self.files: dict[int | Key, FileInode] = {}
+        self.named: dict[Key, FileInode] = {}  # those of `files` that have a name, by the one they were opened under
+        self.windowed: set[FileInode] = set()  # those of `files` that have a window
         self.directories: dict[Key, DirectoryInode] = {}
+        self.listings: dict[Key, Listing] = {}  # of stores that tell when a directory has changed
         # Serial numbers for stores that have none of their own, by key; they follow renames.
         self._serials: dict[Key, int] = {}
         self._next_serial = 1
@@ -66,22 +77,28 @@ class Volume:
         if inode is not None and inode.window is not None:
             inode.window.forget_attributes()
 
-    def forget(self, key: Key, ident: int | None) -> None:
+    def forget(self, key: Key) -> None:
         """The name `key` was removed: what is open under it becomes nameless."""
-        inode = self.open_inode(key, ident)
-        if inode is not None and inode.window is not None:
-            inode.window.forget_attributes()
-        if inode is not None and inode.key == key:
-            inode.key = None
-            if ident is None:
-                # A new file under the same name must not find this inode.
-                del self.files[key]
-                inode.slot = (*key, "/unlinked", str(inode.serial))
-                self.files[inode.slot] = inode
+        self.unlinked(key)
         directory = self.directories.pop(key, None)
         if directory is not None:
             directory.key = None
-        self._serials.pop(key, None)
+
+    def unlinked(self, key: Key) -> None:
+        """As `forget`, for what was no directory."""
+        if self._serials:
+            self._serials.pop(key, None)
+        for inode in self.windowed:
+            assert inode.window is not None
+            inode.window.forget_attributes()  # it may have lost one of several names
+        named = self.named.pop(key, None)
+        if named is not None:
+            named.key = None
+            if named.slot == key:
+                # A new file under the same name must not find this inode.
+                del self.files[key]
+                named.slot = (*key, "/unlinked", str(named.serial))
+                self.files[named.slot] = named
 
     def renamed(self, old: Key, new: Key) -> None:
         """Everything at or below `old` is at or below `new` now."""
@@ -92,13 +109,25 @@ class Volume:
             if inode.slot == inode.key:
                 inode.slot = moved
                 self.files[moved] = self.files.pop(inode.key)
+            if self.named.get(inode.key) is inode:  # or another process put a new file there, and that is open too
+                del self.named[inode.key]
             inode.key = moved
+            self.named[moved] = inode
         for key in [key for key in self.directories if key[:depth] == old]:
             directory = self.directories.pop(key)
             directory.key = new + key[depth:]
             self.directories[directory.key] = directory
         for key in [key for key in self._serials if key[:depth] == old]:
             self._serials[new + key[depth:]] = self._serials.pop(key)
+
+    def keep_listing(self, key: Key, listing: Listing) -> None:
+        """Remember a directory's packed entries, up to a bound; the oldest go first."""
+        if len(listing[2].data) > _LISTING_MAX_BYTES:
+            return
+        self.listings.pop(key, None)
+        self.listings[key] = listing
+        if len(self.listings) > _LISTINGS_MAX:
+            del self.listings[next(iter(self.listings))]
 
     def keep_if_open(self, backend: Backend, key: Key, ident: int | None) -> None:
         """Before the last name of an open file goes: copy its contents if the store would lose them."""
@@ -127,6 +156,7 @@ class FileInode:
         self.references = 1
         self.slot: int | Key = key if ident is None else ident  # its place in `volume.files`
         volume.files[self.slot] = self
+        volume.named[key] = self
 
     @classmethod
     def open(cls, volume: Volume, backend: Backend, key: Key, stat: Stat, write: bool, shared: bool) -> FileInode:
@@ -142,7 +172,7 @@ class FileInode:
         handle = backend.open(key, write)
         if shared:  # believe the handle
             try:
-                ident = handle.stat().ident
+                ident = handle.ident()
             except BaseException:
                 handle.close()
                 raise
@@ -164,7 +194,7 @@ class FileInode:
     def create(cls, volume: Volume, backend: Backend, key: Key) -> FileInode:
         """Create the file at `key`. Raises what `Backend.create` raises."""
         handle = backend.create(key)
-        return cls(volume, key, handle.stat().ident, handle, True)
+        return cls(volume, key, handle.ident(), handle, True)
 
     def stat(self) -> Stat:
         stat = self.handle.stat()
@@ -187,7 +217,10 @@ class FileInode:
         self.references -= 1
         if self.references:
             return
-        del self.volume.files[self.slot]
+        volume = self.volume
+        del volume.files[self.slot]
+        if self.key is not None and volume.named.get(self.key) is self:
+            del volume.named[self.key]
         self.handle.close()
 
 

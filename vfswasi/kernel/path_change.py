@@ -11,7 +11,7 @@ from ..errors import Errno, FsError
 from ..fs_backends.base import FileType, Key, Stat
 from .descriptor import Mount
 from .process import Process
-from .resolve import NOFOLLOW, PARENT, PATH_MAX_BYTES, lookup
+from .resolve import NOFOLLOW, NOT_STRAIGHT, PARENT, PATH_MAX_BYTES, lookup, plain_key
 
 
 def mkdir_at(process: Process, fd: int, path: str) -> None:
@@ -40,6 +40,19 @@ def rmdir_at(process: Process, fd: int, path: str) -> None:
 def unlink_at(process: Process, fd: int, path: str) -> None:
     """Raises BADF, NOTDIR (fd; `file/`), NOTCAPABLE, ROFS, ISDIR, NOENT."""
     directory = process.fds.directory(fd, c.RIGHT_PATH_UNLINK_FILE)
+    mount = directory.mount
+    if mount.keeps_unlinked:
+        # The usual outcome first: a file that is there, in one call.
+        key = plain_key(directory, path)
+        if key is not None:
+            try:
+                mount.backend.remove(key)
+            except FsError as error:
+                if error.errno not in NOT_STRAIGHT:
+                    raise
+            else:
+                mount.volume.unlinked(key)
+                return
     found = lookup(directory, path, PARENT)
     if found.stat is None:
         raise FsError(Errno.NOENT)
@@ -47,10 +60,9 @@ def unlink_at(process: Process, fd: int, path: str) -> None:
         raise FsError(Errno.ISDIR)
     if found.slash:
         raise FsError(Errno.NOTDIR)
-    mount = directory.mount
     mount.volume.keep_if_open(mount.backend, found.key, found.stat.ident)
     mount.backend.remove(found.key)
-    mount.volume.forget(found.key, found.stat.ident)
+    mount.volume.unlinked(found.key)
 
 
 def symlink_at(process: Process, target: str, fd: int, path: str) -> None:
@@ -138,4 +150,4 @@ def _note_removed(mount: Mount, key: Key, stat: Stat) -> None:
     directory = mount.volume.directories.get(key)
     if directory is not None:
         directory.last_stat = stat
-    mount.volume.forget(key, stat.ident)
+    mount.volume.forget(key)

@@ -9,7 +9,7 @@ from . import rights
 from .descriptor import OpenDirectory, OpenFile
 from .inode import DirectoryInode, FileInode
 from .process import Process
-from .resolve import FOLLOW, NOFOLLOW, Lookup, lookup
+from .resolve import FOLLOW, NOFOLLOW, NOT_STRAIGHT, Lookup, lookup, plain_key
 
 # Between "not there" and "create" another process may act on a shared store; how often we look again.
 _RACES_MAX = 8
@@ -54,6 +54,17 @@ def open_at(
             raise FsError(Errno.NOTSUP)
     process.fds.check_room()
     exclusive = oflags & c.OFLAG_EXCL
+    if exclusive and oflags & c.OFLAG_CREAT and not mount.readonly:
+        # The usual outcome first: a new file, in one call.
+        key = plain_key(directory, path)
+        if key is not None:
+            try:
+                inode = FileInode.create(mount.volume, mount.backend, key)
+            except FsError as error:
+                if error.errno not in NOT_STRAIGHT:
+                    raise
+            else:
+                return process.fds.add(OpenFile(mount, inode, base & rights.FILE, fdflags))
     mode = FOLLOW if follow and not exclusive else NOFOLLOW
     for _ in range(_RACES_MAX):
         found = lookup(directory, path, mode)

@@ -29,6 +29,11 @@ NOFOLLOW: Final = 1  # follow it only if a slash comes after it
 PARENT: Final = 2  # never: the caller adds or removes the name itself
 
 _DOTS: Final = frozenset({"", ".", ".."})
+
+# What a store says to a key that does not lead straight to where it was expected to: ask again, with a walk.
+NOT_STRAIGHT: Final = frozenset(
+    {Errno.NOENT, Errno.NOTDIR, Errno.LOOP, Errno.EXIST, Errno.ISDIR, Errno.NAMETOOLONG, Errno.ACCES, Errno.PERM}
+)
 _new_tuple = tuple.__new__  # skips the argument handling of Lookup(...) on the hot path
 
 
@@ -71,6 +76,20 @@ def lookup(directory: OpenDirectory, path: str, last: int) -> Lookup:
         elif missing == 1 and (stat is None or stat.filetype is FileType.DIRECTORY):
             return Lookup(base + names, None, False, "")
     return _Walk(directory, base, last).run(path)
+
+
+def plain_key(directory: OpenDirectory, path: str) -> Key | None:
+    """What `path` would name if none of its names is a link; None where it has dots or empty names, and below a
+    directory that was removed. Raises NAMETOOLONG."""
+    base = directory.inode.key
+    if base is None:
+        return None
+    names = tuple(path.split("/"))
+    if not _DOTS.isdisjoint(names):
+        return None
+    if len(path) > NAME_MAX_BYTES // 4:
+        _check_names(names)
+    return base + names
 
 
 def _check_names(names: tuple[str, ...] | list[str]) -> None:

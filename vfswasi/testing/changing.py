@@ -148,6 +148,53 @@ class ChangingConformance(Ground):
         reader.close()
         writer.close()
 
+    def test_the_version_of_a_listing_changes_with_it(self, backend: Backend, writable: bool) -> None:
+        version = backend.listing_version(("dir",))
+        assert backend.listing_version(("dir",)) == version
+        if not writable or version is None:
+            return
+        seen = {version}
+
+        def changed() -> None:
+            now = backend.listing_version(("dir",))
+            assert now is not None
+            assert now not in seen
+            seen.add(now)
+
+        backend.create(("dir", "new")).close()
+        changed()
+        backend.rename(("dir", "new"), ("dir", "newer"))
+        changed()
+        backend.rename(("dir", "newer"), ("moved",))
+        changed()
+        backend.rename(("moved",), ("dir", "back"))
+        changed()
+        backend.remove(("dir", "back"))
+        changed()
+        backend.mkdir(("dir", "sub"))
+        changed()
+        backend.rmdir(("dir", "sub"))
+        changed()
+
+    def test_reserved_space_changes_nothing_that_is_seen(self, backend: Backend, writable: bool) -> None:
+        handle = backend.open(("file",), writable)
+        try:
+            before = handle.stat()
+            assert handle.ident() == before.ident
+            promised = handle.reserve(12, 100_000)
+            assert not promised or writable
+            assert handle.size() == 12
+            assert read(handle, 0, 99) == b"hello world\n"
+            if promised:
+                handle.write_from(12, b"!" * 100_000)
+                assert handle.size() == 100_012
+                handle.reserve(0, 1 << 20)
+                handle.reserve(0, 0)
+                assert handle.size() == 100_012
+        finally:
+            handle.close()
+        assert backend.stat(("file",)).size == (100_012 if promised else 12)
+
     def test_directories(self, backend: Backend, writable: bool) -> None:
         if not writable:
             assert errno_of(backend.mkdir, ("new",)) is Errno.ROFS
