@@ -55,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="end the program after this time")
     run.add_argument("--stdin", metavar="FILE", help="read standard input from FILE (default: inherited)")
     run.add_argument("--argv0", metavar="NAME", help="the program's own name, as it sees it (default: the file's)")
+    run.add_argument("--seed", type=int, metavar="N", help="give the program the same random bytes in every run")
+    run.add_argument("--no-vdso", action="store_true", help="answer every system call in Python (also: VFSWASI_VDSO=0)")
     run.add_argument("module", metavar="MODULE", help="a .wasm file (or .wat)")
     run.add_argument("args", nargs=argparse.REMAINDER, metavar="ARGS", help="arguments of the program")
     run.set_defaults(function=_run)
@@ -126,9 +128,12 @@ def _run(options: argparse.Namespace) -> int:
     try:
         if options.stdin is not None:
             stdin = open(options.stdin, "rb")  # noqa: SIM115 - closed below, after the run
-        with Sandbox(options.module, preopens=preopens, env=env, argv0=options.argv0) as sandbox:
+        vdso = False if options.no_vdso else None
+        with Sandbox(options.module, preopens=preopens, env=env, argv0=options.argv0, vdso=vdso) as sandbox:
             source = stdin if stdin is not None else _inherited_stdin()
-            result = sandbox.run(options.args, stdin=source, stdout=1, stderr=2, timeout=options.timeout)
+            result = sandbox.run(
+                options.args, stdin=source, stdout=1, stderr=2, timeout=options.timeout, seed=options.seed
+            )
     finally:
         if stdin is not None:
             stdin.close()

@@ -22,6 +22,7 @@ from .fs_backends.base import Backend
 from .fs_backends.memory import MemoryBackend
 from .fs_backends.readonly import ReadOnly
 from .kernel.clocks import Deadline
+from .kernel.entropy import SeededEntropy
 from .kernel.process import Preopen, Process
 from .limits import Limits
 from .mounts import MountTable, Source
@@ -88,6 +89,7 @@ def run(
     errors: str = "replace",
     check: bool = False,
     timeout: float | None = None,
+    seed: int | None = None,
     argv0: str | None = None,
     imports: UserImports | None = None,
     limits: Limits | None = None,
@@ -103,6 +105,7 @@ def run(
     stdout, stderr: PIPE, DEVNULL, STDOUT (stderr), a file, a descriptor, a callable; by default inherited.
     capture_output: both are PIPE. text: captured output is decoded with `encoding` and `errors`.
     check: raise GuestExitError or GuestTrapError unless the guest ends with status 0.
+    seed: the guest's random bytes are the same in every run of the same seed; by default the system's generator.
     timeout: seconds; when they are over the guest ends and GuestTimeoutError is raised, with the output so far.
     imports: module -> name -> callable(memory, *numbers) for what the guest imports beside WASI.
     vdso: whether calls on open files may be answered inside wasm; by default unless VFSWASI_VDSO=0 is set.
@@ -122,6 +125,7 @@ def run(
             errors=errors,
             check=check,
             timeout=timeout,
+            seed=seed,
         )
 
 
@@ -173,6 +177,7 @@ class Sandbox:
         errors: str = "replace",
         check: bool = False,
         timeout: float | None = None,
+        seed: int | None = None,
     ) -> Result:
         """Run the module once more; see the function `run` for the arguments and errors."""
         if self._closed:
@@ -186,6 +191,7 @@ class Sandbox:
             codecs.lookup_error(errors)
         if isinstance(args, str | bytes):
             raise TypeError("args must be a sequence of str, not one string")
+        entropy = os.urandom if seed is None else SeededEntropy(_checked_seed(seed))
         argv = [self._argv0, *args]
         deadline = Deadline(_checked_timeout(timeout))
         out = output_stream(1, stdout, self._limits.output_bytes)
@@ -199,6 +205,7 @@ class Sandbox:
             preopens=preopens,
             streams=(input_stream(stdin), out, err),
             descriptor_limit=self._limits.descriptors,
+            entropy=entropy,
         )
         process.deadline = deadline
         with self._lock:
@@ -308,6 +315,12 @@ def encode_environ(env: Mapping[str, str] | None) -> list[bytes]:
             raise ValueError(f"env: {name!r} is not a name, or it or its value contains a NUL character")
         encoded.append(f"{name}={value}".encode("utf-8", "surrogateescape"))
     return encoded
+
+
+def _checked_seed(seed: int) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"seed must be an int, not {type(seed).__name__}")
+    return seed
 
 
 def _checked_timeout(timeout: float | None) -> float | None:

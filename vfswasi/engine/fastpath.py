@@ -35,6 +35,8 @@ _log = logging.getLogger("vfswasi.vdso")
 
 # Calls through Python before a descriptor is published: publishing costs about as much as two.
 HEAT: int = 4
+# Calls after which one that could not be published is tried again: another run may be over by then.
+RETRY_HEAT: Final = 256
 _OUTPUT_BYTES: Final = 64 << 10
 
 
@@ -110,8 +112,9 @@ class FastPath:
         if descriptor is None:
             return
         descriptor.heat += 1
-        if descriptor.heat == HEAT and fd < vdso.DESCRIPTORS_MAX:
-            self._publish(fd, descriptor)
+        if (descriptor.heat == HEAT or not descriptor.heat % RETRY_HEAT) and fd < vdso.DESCRIPTORS_MAX:
+            if fd not in self._published:
+                self._publish(fd, descriptor)
         elif self._sinks and isinstance(descriptor, Stream):
             self._open_buffer(descriptor.sink)
 

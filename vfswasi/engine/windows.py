@@ -266,14 +266,13 @@ class FileWindow(Window):
             return False
         if valid and start <= offset <= start + valid and offset + count <= start + self._capacity:
             return self._reserve(start, valid, self._capacity)
-        sequential = offset == self._next or (valid and offset == start + valid)
-        if sequential:
+        if offset in (self._next, size) or (valid and offset == start + valid):
             if calls >= PAID_CALLS:
                 self._length = min(self._length * 2, LAST_BYTES)
         else:
             self._scattered += 1
-            if size <= self._fast.whole_bytes and self._scattered * EARNED_BYTES >= size:
-                return offset + count <= size and self._fill(0, size) and self._reserve(0, size, size)
+            if offset + count <= size <= min(self._fast.whole_bytes, self._scattered * EARNED_BYTES):
+                return self._fill(0, size) and self._reserve(0, size, size)
             if self._hopeless(calls):
                 return False
         self._next = offset + count
