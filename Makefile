@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test test-without-vdso lint docs bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest
+
+# The same tests with every system call answered in Python.
+test-without-vdso: $(VENV)/installed-test
+	VFSWASI_VDSO=0 $(BIN)/python -m pytest
 
 lint: $(VENV)/installed-test $(VENV)/installed-lint
 	$(BIN)/ruff check .

@@ -56,7 +56,8 @@ def peers(place: Workplace, rows: list[str], scale: float) -> list[Peer]:
     def start(host: str) -> tuple[str, ...]:
         return (sys.executable, str(HERE / "python_peer.py"), host, "start", "--scale", str(scale))
 
-    vfswasi_start = () if rows else (start("vfswasi"),)
+    threads = (sys.executable, str(HERE / "python_peer.py"), "vfswasi", "threads", guest, "--scale", str(scale))
+    vfswasi_start = () if rows else (threads, start("vfswasi"))
     wasmtime_start = () if rows else (start("wasmtime"),)
     node, wasmtime = shutil.which("node"), shutil.which("wasmtime")
     node_run = (str(node), "--no-warnings", str(HERE / "node_peer.mjs"), guest, directory, *args)

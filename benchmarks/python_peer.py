@@ -2,6 +2,7 @@
 
     python python_peer.py HOST guest MODULE SOURCE [ARGUMENT...]     run the benchmark program, which prints its rows
     python python_peer.py HOST start [--scale F]                     measure starting an empty program, print the rows
+    python python_peer.py HOST threads MODULE [--scale F]            the same row in one guest and in two at once
 
 HOST is `vfswasi` or `wasmtime`. SOURCE is what the program sees as /d: `mem:`, a directory (writable), or, for
 vfswasi, a zip archive. Neither package is imported before it is needed: importing belongs to a cold start.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import os
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable
 
@@ -19,6 +21,9 @@ from collections.abc import Callable
 EMPTY = b'(module (memory (export "memory") 1) (func (export "_start")))'
 
 WARM_RUNS = 300
+
+SMALL_READ = "read 16 B"
+TWO = "read 16 B, two guests on two threads"
 
 COLD, WARM = "cold start, empty program", "warm run, empty program"
 
@@ -99,10 +104,38 @@ def measure_start(prepare: Callable[[], Callable[[], object]], runs: int) -> Non
     print(f"{WARM}\t{statistics.median(taken_ns) / 1000:.1f}")
 
 
+def vfswasi_threads(module: str, scale: float) -> None:
+    """Print what an operation takes when two guests read at once: wall time over the operations of both.
+
+    Each counts its own time in a batch of at least 200 ms; both begin together, so nearly all of it overlaps.
+    """
+    import vfswasi
+
+    sandbox = vfswasi.Sandbox(module, preopens={"/d": {}})
+    begin = threading.Barrier(2)
+    taken: list[float] = []
+
+    def run() -> None:
+        begin.wait()
+        done = sandbox.run(["--scale", str(4 * scale), "--row", SMALL_READ, "/d"], capture_output=True, check=True)
+        taken.append(float(done.stdout.decode().split("\t")[1]))
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(f"{TWO}\t{1 / sum(1 / microseconds for microseconds in taken):.5f}")
+
+
 def main(host: str, task: str, *rest: str) -> int:
     if task == "guest":
         module, source, *args = rest
         return {"vfswasi": vfswasi_guest, "wasmtime": wasmtime_guest}[host](module, source, args)
+    if task == "threads":
+        module, *rest_ = rest
+        vfswasi_threads(module, float(rest_[1]) if rest_[:1] == ["--scale"] else 1.0)
+        return 0
     scale = float(rest[1]) if rest[:1] == ("--scale",) else 1.0
     measure_start({"vfswasi": vfswasi_start, "wasmtime": wasmtime_start}[host], max(10, int(WARM_RUNS * scale)))
     return 0

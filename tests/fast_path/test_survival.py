@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import vfswasi
+from vfswasi.engine import fastpath
 from vfswasi.errors import Errno
 from vfswasi.fs_backends.faulty import Faulty
 from vfswasi.fs_backends.memory import MemoryBackend
@@ -88,14 +89,14 @@ def test_a_write_back_that_fails_at_close_is_the_error_of_close() -> None:
     assert result.returncode == Errno.IO
 
 
+@pytest.mark.skipif(not fastpath.wanted(None), reason="without the fast path nothing is written back")
 def test_a_write_back_that_fails_after_the_end_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    if not vfswasi.run(guests.writer(1), preopens={"/d": {}}).fast_calls:
-        pytest.skip("without the fast path nothing is written back")
     with caplog.at_level(logging.WARNING):
         vfswasi.run(guests.writer(10), preopens={"/d": vfswasi.Mount(_failing(2), rw=True)})
-    assert "closing a file after the run failed: EIO" in caplog.text or "IO" in caplog.text
+    assert "closing a file after the run failed" in caplog.text
 
 
+@pytest.mark.skipif(not fastpath.wanted(None), reason="without the fast path nothing is written back")
 def test_a_write_back_that_failed_is_tried_again() -> None:
     """Reading what was written needs a write-back, which fails once; nothing is lost by that."""
     inner = MemoryBackend({})

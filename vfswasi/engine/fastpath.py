@@ -86,7 +86,7 @@ class FastPath:
         self.whole_bytes = window_bytes // 2  # a larger file is never taken in as a whole
         self._vdso: vdso.Vdso | None = None
         self._usable = window_bytes > 0
-        self._published: set[int] = set()
+        self._published = process.fds.published
         self._windows: dict[FileWindow, None] = {}  # the one that was moved longest ago first
         self._free_files = list(range(vdso.FILES_MAX - 1, -1, -1))
         self._sinks: dict[CaptureSink, tuple[int, int]] = {}  # -> addresses of its stream and of its buffer
@@ -142,7 +142,7 @@ class FastPath:
         self._vdso = made
         self._process.windows = self
         self._process.deadline.on_interrupt = self.stop
-        self._process.fds.before_change = self.take_back
+        self._process.fds.take_back = self.take_back
         for volume in self._process.volumes():
             if volume.share is not None:
                 volume.share.revoke = self.revoke
@@ -210,9 +210,7 @@ class FastPath:
         return inode.writable and Caps.RANDOM_WRITE in caps and share is not None and share.may_keep_writes()
 
     def take_back(self, fd: int) -> None:
-        """The descriptor is Python's alone again, if it was published."""
-        if fd not in self._published:
-            return
+        """The published descriptor is Python's alone again."""
         self._published.remove(fd)
         entry = vdso.DESCRIPTORS_AT + fd * 64
         descriptor = self._process.fds.look(fd)
@@ -423,7 +421,7 @@ class FastPath:
             self._process.entropy = self._entropy
         self._process.windows = None
         self._process.deadline.on_interrupt = None
-        self._process.fds.before_change = None
+        self._process.fds.take_back = self._published.discard
         for volume in self._process.volumes():
             if volume.share is not None:
                 volume.share.revoke = None

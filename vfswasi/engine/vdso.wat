@@ -35,7 +35,8 @@
 ;;      +32   u64   dirty from                  both    }     offsets in the file: what the store does not have yet.
 ;;      +40   u64   dirty to                    both    }     Within the valid part; both 0 if there is nothing
 ;;      +48   u32   window                      host          address; the window's bytes are this file's alone
-;;      +52   u32   lease                       both          calls until Python wants to look at the file again
+;;      +52   u32   lease                       both          calls answered here until Python wants to look at the
+;;                                                            file again
 ;;      +56   u32   flags                       host          1: dirty bytes must touch each other; 2: Python decides
 ;;                                                            where the file ends (others may have changed it)
 ;;      +60   u32   filestat is current         both          0: Python is asked, for a write changed the times
@@ -134,7 +135,6 @@
     (local $lease i32) (local $wanted i64) (local $size i64) (local $within i64) (local $limit i64)
     (local $buffer i32) (local $from i32)
     (if (i32.eqz (local.tee $lease (i32.load $own offset=52 (local.get $file)))) (then (return (i64.const -1))))
-    (i32.store $own offset=52 (local.get $file) (i32.sub (local.get $lease) (i32.const 1)))
     (if (i32.eq (local.get $count) (i32.const 1))
       (then
         (local.set $limit (i64.shl (i64.extend_i32_u (memory.size $guest)) (i64.const 16)))
@@ -152,6 +152,7 @@
     (if (i64.ge_u (local.get $offset) (local.get $size))
       (then
         (if (i32.and (i32.load $own offset=56 (local.get $file)) (i32.const 2)) (then (return (i64.const -1))))
+        (i32.store $own offset=52 (local.get $file) (i32.sub (local.get $lease) (i32.const 1)))
         (return (i64.const 0))))
     (local.set $size (i64.sub (local.get $size) (local.get $offset)))
     (if (i64.gt_u (local.get $wanted) (local.get $size))
@@ -173,6 +174,7 @@
           (else
             (memory.copy $guest $own (local.get $buffer) (local.get $from) (i32.wrap_i64 (local.get $wanted))))))
       (else (call $scatter (local.get $from) (i32.wrap_i64 (local.get $wanted)))))
+    (i32.store $own offset=52 (local.get $file) (i32.sub (local.get $lease) (i32.const 1)))
     (i64.store $own (i32.const 104) (i64.add (i64.load $own (i32.const 104)) (local.get $wanted)))
     (local.get $wanted))
 
@@ -181,7 +183,6 @@
     (local $lease i32) (local $bytes i64) (local $within i64) (local $end i64) (local $dirty_end i64)
     (local $limit i64) (local $buffer i32) (local $to i32)
     (if (i32.eqz (local.tee $lease (i32.load $own offset=52 (local.get $file)))) (then (return (i64.const -1))))
-    (i32.store $own offset=52 (local.get $file) (i32.sub (local.get $lease) (i32.const 1)))
     (if (i32.eq (local.get $count) (i32.const 1))
       (then
         (local.set $limit (i64.shl (i64.extend_i32_u (memory.size $guest)) (i64.const 16)))
@@ -232,6 +233,7 @@
     (if (i64.gt_u (local.get $end) (i64.load $own (local.get $file)))
       (then (i64.store $own (local.get $file) (local.get $end))))
     (i32.store $own offset=60 (local.get $file) (i32.const 0))
+    (i32.store $own offset=52 (local.get $file) (i32.sub (local.get $lease) (i32.const 1)))
     (i64.store $own (i32.const 112) (i64.add (i64.load $own (i32.const 112)) (local.get $bytes)))
     (local.get $bytes))
 

@@ -46,10 +46,12 @@ class FileWindow(Window):
     __slots__ = (
         "_bypassed",
         "_capacity",
+        "_dirty_index",
         "_fast",
         "_inode",
         "_lease",
         "_length",
+        "_longs",
         "_next",
         "_place",
         "_reserved",
@@ -69,6 +71,8 @@ class FileWindow(Window):
         `keeps_writes`: what is written may reach the store later. Raises what `Handle.size` and `Handle.stat` raise."""
         self._fast = fast
         self._view = fast.vdso.view
+        self._longs = fast.vdso.longs
+        self._dirty_index = (at >> 3) + 5
         self._inode = inode
         self._store = inode.handle
         self.address = at
@@ -93,16 +97,16 @@ class FileWindow(Window):
         return vdso.FILE.unpack_from(self._view, self.address)
 
     def _set_size(self, size: int) -> None:
-        self._fast.vdso.longs[self.address >> 3] = size
+        self._longs[self.address >> 3] = size
 
     def _set_window(self, start: int, valid: int, room: int) -> None:
-        longs, at = self._fast.vdso.longs, self.address >> 3
+        longs, at = self._longs, self.address >> 3
         longs[at + 1], longs[at + 2], longs[at + 3] = start, valid, room
         words, at = self._fast.vdso.words, self.address >> 2
         words[at + 12], words[at + 13] = self._place, self._lease
 
     def _set_dirty(self, start: int, end: int) -> None:
-        longs, at = self._fast.vdso.longs, self.address >> 3
+        longs, at = self._longs, self.address >> 3
         longs[at + 4], longs[at + 5] = start, end
 
     def forget_attributes(self) -> None:
@@ -224,9 +228,9 @@ class FileWindow(Window):
     # Writing
 
     def settle(self) -> bool:
-        _, start, _, _, dirty, dirty_end, place, _, _, _ = self._load()
-        if not dirty_end:
+        if not self._longs[self._dirty_index]:
             return False
+        _, start, _, _, dirty, dirty_end, place, _, _, _ = self._load()
         at = place + dirty - start
         self._store.write_from(dirty, self._view[at : at + dirty_end - dirty])
         self._set_dirty(0, 0)
@@ -246,7 +250,7 @@ class FileWindow(Window):
             at = place + offset - start
             self._view[at : at + count] = buf
             end = offset + count
-            self._fast.vdso.longs[(self.address >> 3) + 2] = max(valid, end - start)
+            self._longs[(self.address >> 3) + 2] = max(valid, end - start)
             self._set_dirty(offset, end)
             self._set_size(max(size, end))
             self.forget_attributes()

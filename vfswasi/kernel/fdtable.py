@@ -20,8 +20,10 @@ class FdTable:
         self._limit = limit
         self._next = _FIRST_FREE
         self._free: list[int] = []  # heap of numbers below _next that were closed
-        # Called with a number before its descriptor goes, moves, or changes its rights or flags.
-        self.before_change: Callable[[int], None] | None = None
+        # Numbers that the engine answers for, and what it wants to hear before such a descriptor goes, moves, or
+        # changes its rights or flags.
+        self.published: set[int] = set()
+        self.take_back: Callable[[int], None] = self.published.discard
 
     def __len__(self) -> int:
         return len(self._open)
@@ -45,8 +47,8 @@ class FdTable:
 
     def to_change(self, fd: int, need: int) -> Descriptor:
         """As `get`, for a call that changes the descriptor's own rights or flags."""
-        if self.before_change is not None:
-            self.before_change(fd)
+        if fd in self.published:
+            self.take_back(fd)
         return self.get(fd, need)
 
     def replace(self, fd: int, descriptor: Descriptor) -> None:
@@ -93,8 +95,8 @@ class FdTable:
 
     def close(self, fd: int) -> None:
         """Raises BADF, and whatever closing what is behind it raises; the number is free in any case."""
-        if self.before_change is not None:
-            self.before_change(fd)
+        if fd in self.published:
+            self.take_back(fd)
         descriptor = self._open.pop(fd, None)
         if descriptor is None:
             raise FsError(Errno.BADF)
@@ -107,9 +109,9 @@ class FdTable:
 
         Everything moves along, the name of a preopen too. An error of closing the old one comes last.
         """
-        if self.before_change is not None:
-            self.before_change(fd)
-            self.before_change(to)
+        for number in (fd, to):
+            if number in self.published:
+                self.take_back(number)
         descriptor, old = self._open.get(fd), self._open.get(to)
         if descriptor is None or old is None:
             raise FsError(Errno.BADF)
