@@ -12,6 +12,7 @@ import pytest
 import vfswasi
 from tests.rawguest import ALL_FILE_RIGHTS, RawGuest
 from vfswasi.engine import fastpath, vdso, windows
+from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends.base import Buffer, Handle
 from vfswasi.fs_backends.memory import MemoryBackend
 
@@ -174,3 +175,22 @@ def test_a_thousand_runs_leave_nothing_behind() -> None:
 def _resident_bytes() -> int:
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def test_reading_ahead_into_a_broken_part_is_not_the_guests_error() -> None:
+    """The first bytes of a file are fine; a window would reach into what is not."""
+
+    class Half(CountingHandle):
+        def read_into(self, offset: int, buf: Buffer) -> int:
+            if offset + len(buf) > 50_000:
+                raise FsError(Errno.IO)
+            return super().read_into(offset, buf)
+
+    store = CountingStore({"f": b"x" * 100_000})
+    plain = MemoryBackend.open
+    store.open = lambda key, write: Half(store, plain(store, key, write))  # type: ignore[method-assign]
+    with RawGuest({"/d": store}) as guest:
+        fd = guest.open("f")
+        for _ in range(100):
+            assert guest.read(fd, 490) == b"x" * 490
+        assert guest.call("fd_pread", fd, *guest.iovs((0x8000, 10)), 60_000, 0x100) is Errno.IO

@@ -13,6 +13,7 @@ window, because what was missed is what will be wanted next.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 from ..errors import Errno, FsError
@@ -37,6 +38,7 @@ RETRY_MISSES: Final = 32  # and how often one does all the same
 
 LEASE: Final = (1 << 32) - 1
 SHARED_LEASE: Final = 1000  # calls after which a file that others may change is looked at again
+_TICK_NS: Final = 2_000_000_000  # the coarsest clock of a file system in use (FAT)
 _OFFSET_END: Final = (1 << 63) - 1
 
 
@@ -126,7 +128,7 @@ class FileWindow(Window):
         wanted = len(buf)
         size, start, valid, _, _, _, place, lease, _, _ = self._load()
         if self._shared and (not lease or offset + wanted > size):
-            size, valid = self._look_again(valid)
+            size, valid = self._look_again(valid, over=not lease)
         wanted = min(wanted, max(0, size - offset))
         if not wanted:
             # The store decides: it may know more than we do.
@@ -171,11 +173,14 @@ class FileWindow(Window):
         return self._unpaid > PATIENCE and self._unpaid % RETRY_MISSES != 0
 
     def _fill(self, start: int, length: int) -> bool:
-        """Take in part of the file; whether there was room. Raises what `Handle.read_into` raises."""
+        """Take in part of the file; whether that worked. An error is not the guest's, which asked for less."""
         if not self._make_room(length):
             return False
         self._empty()
-        count = self._store.read_into(start, self._view[self._place : self._place + length])
+        try:
+            count = self._store.read_into(start, self._view[self._place : self._place + length])
+        except FsError:
+            return False
         self._set_window(start, count, 0)
         self._next = start + count
         return True
@@ -213,10 +218,14 @@ class FileWindow(Window):
         stat = self._store.stat()
         return stat.size, stat.mtim_ns, stat.ctim_ns
 
-    def _look_again(self, valid: int) -> tuple[int, int]:
-        """(size, valid bytes of the window) after asking the store, with a new lease."""
+    def _look_again(self, valid: int, over: bool = False) -> tuple[int, int]:
+        """(size, valid bytes of the window) after asking the store, with a new lease. `over`: the old one had ended.
+
+        A file that was changed a moment ago may be changed again within the same tick of the file system's clock, and
+        look the same; it is read anew with each lease.
+        """
         seen = self._look()
-        if seen != self._seen:
+        if seen != self._seen or (over and time.time_ns() - max(seen[1] or 0, seen[2] or 0) < _TICK_NS):
             self._seen = seen
             valid = 0
             self._empty()
@@ -244,7 +253,7 @@ class FileWindow(Window):
         count = len(buf)
         size, start, valid, _, _, _, _, lease, _, _ = self._load()
         if self._shared and not lease:
-            size, valid = self._look_again(valid)
+            size, valid = self._look_again(valid, over=True)
         if count and self._keep(offset, count, size, start, valid, self._lease - lease):
             _, start, valid, _, _, _, place, _, _, _ = self._load()
             at = place + offset - start
