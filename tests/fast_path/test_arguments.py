@@ -1,4 +1,4 @@
-"""Arguments from the edge on published descriptors: the same errno and the same memory with the fast path and without."""
+"""Arguments from the edge on published descriptors: the same errno and memory with the fast path and without."""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import resource
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -187,6 +189,25 @@ def test_what_a_guest_wrote_is_on_disk_when_it_pauses(local: tuple[RawGuest, Pat
     assert fast_calls(guest)["fd_write"] > 40
     guest.must("sched_yield")
     assert path.read_bytes()[:100] == b"".join(b"%02d" % number for number in range(50))
+
+
+@pytest.mark.parametrize("scarce", ["disk", "limit"])
+def test_where_space_is_scarce_every_write_is_on_disk_at_once(
+    local: tuple[RawGuest, Path], scarce: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if scarce == "disk":
+        honest = os.statvfs(local[1])
+        full = os.statvfs_result([*honest[:3], 1000, 1000, *honest[5:]])
+        monkeypatch.setattr(os, "fstatvfs", lambda fd: full)
+    else:
+        monkeypatch.setattr(resource, "getrlimit", lambda which: (620, 620))
+    guest, path = local
+    fd = guest.open("f", base=ALL_FILE_RIGHTS)
+    guest.seek(fd, 600)
+    for number in range(1, 50):
+        guest.write(fd, b"x")
+        assert path.stat().st_size == 600 + number
+    assert fast_calls(guest)["fd_write"] == 0
 
 
 def test_bytes_between_two_writes_are_left_to_other_processes(local: tuple[RawGuest, Path]) -> None:

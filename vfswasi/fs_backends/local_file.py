@@ -8,9 +8,13 @@ import os
 import threading
 from typing import Final
 
+try:
+    import resource
+except ImportError:  # a system without limits
+    resource = None  # type: ignore[assignment]
+
 from ..errors import Errno, FsError
 from .base import Buffer, FileType, Handle, ReadableBuffer, Stat
-from .fallocate import give_back_blocks, reserve_blocks
 
 # What a call to the operating system may raise: OverflowError for numbers that its types cannot hold,
 # ValueError for NUL in a name and for names that are not Unicode.
@@ -41,6 +45,9 @@ _TIME_MIN_NS: Final = -(1 << 63)
 _TIME_MAX_NS: Final = (1 << 64) - 1
 
 _OFFSET_END: Final = 1 << 63
+
+# Beside what a deferred write needs: other processes write too.
+_PLENTY_BYTES: Final = 64 << 20
 
 # By preview1 `advice`: normal, sequential, random, willneed, dontneed, noreuse.
 _ADVICE: Final = tuple(
@@ -115,7 +122,7 @@ class Idents:
 class LocalHandle(Handle):
     """An open regular file of the host. It owns `fd`; reads and writes are positional and whole."""
 
-    __slots__ = ("_fd", "_host", "_idents", "_reserved_end", "_writable")
+    __slots__ = ("_fd", "_host", "_idents", "_writable")
 
     def __init__(self, fd: int, writable: bool, idents: Idents, host: os.stat_result | None = None) -> None:
         """`host`: what is known of the file already."""
@@ -123,7 +130,6 @@ class LocalHandle(Handle):
         self._host = host
         self._writable = writable
         self._idents = idents
-        self._reserved_end = 0
 
     def read_into(self, offset: int, buf: Buffer) -> int:
         wanted = len(buf)
@@ -225,22 +231,22 @@ class LocalHandle(Handle):
         return super().allocate(offset, length)
 
     def reserve(self, offset: int, length: int) -> bool:
-        """With `fallocate`: blocks behind the end of the file belong to it, and are given back at the end."""
+        """True while there is plenty of room: at least 64 MiB beside these bytes, and no limit on the file's size in
+        the way. Nothing is taken from the disk: blocks behind the end of a file can only be given back by setting its
+        size, and that could cut off what another process has just added."""
         if not length:
-            self._give_back()
             return True
-        if not self._writable or not reserve_blocks(self._fd, offset, length):
+        if not self._writable:
             return False
-        self._reserved_end = max(self._reserved_end, offset + length)
-        return True
-
-    def _give_back(self) -> None:
-        if self._reserved_end:
-            try:
-                give_back_blocks(self._fd, self._reserved_end)
-            except OSError:
-                pass  # the file is larger on disk than it has to be, and right all the same
-            self._reserved_end = 0
+        if resource is not None:
+            limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+            if limit != resource.RLIM_INFINITY and offset + length > limit:
+                return False
+        try:
+            disk = os.fstatvfs(self._fd)
+        except OSError:
+            return False
+        return disk.f_bavail * disk.f_frsize >= length + _PLENTY_BYTES
 
     def advise(self, offset: int, length: int, advice: int) -> None:
         if not hasattr(os, "posix_fadvise"):
@@ -260,8 +266,6 @@ class LocalHandle(Handle):
             raise translate(error) from error
 
     def close(self) -> None:
-        if self._reserved_end:
-            self._give_back()
         # From here on the number may belong to somebody else's file.
         fd, self._fd = self._fd, -1
         try:

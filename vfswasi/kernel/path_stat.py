@@ -22,7 +22,7 @@ def stat_at(process: Process, fd: int, follow: bool, path: str) -> tuple[int, in
         raise FsError(Errno.NOENT)
     volume = directory.mount.volume
     ident = stat.ident
-    if volume.files and volume.settle(found.key, ident):
+    if volume.windowed and volume.settle(found.key, ident):
         stat = directory.mount.backend.stat(found.key)
     return volume.dev, ident if ident is not None else volume.serial(found.key, None), stat
 
