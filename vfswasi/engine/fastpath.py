@@ -20,7 +20,7 @@ from ..abi import constants as c
 from ..abi.layouts import Abi
 from ..errors import FsError
 from ..fs_backends.base import Caps
-from ..kernel.descriptor import Descriptor, OpenFile
+from ..kernel.descriptor import Descriptor, OpenDirectory, OpenFile
 from ..kernel.inode import FileInode
 from ..kernel.process import Process
 from ..kernel.streams import CaptureSink, Sink, Stream
@@ -36,7 +36,7 @@ _log = logging.getLogger("vfswasi.vdso")
 # Calls through Python before a descriptor is published: publishing costs about as much as two.
 HEAT: int = 4
 # Calls after which one that could not be published is tried again: another run may be over by then.
-RETRY_HEAT: Final = 256
+RETRY_HEAT: Final = 64
 _OUTPUT_BYTES: Final = 64 << 10
 
 
@@ -155,6 +155,31 @@ class FastPath:
             self._publish_file(fd, descriptor)
         elif isinstance(descriptor, Stream) and isinstance(descriptor.sink, CaptureSink):
             self._publish_output(fd, descriptor, descriptor.sink)
+        elif isinstance(descriptor, OpenDirectory):
+            self._publish_directory(fd, descriptor)
+
+    def _publish_directory(self, fd: int, directory: OpenDirectory) -> None:
+        """For its fdstat alone, which is not worth an instance of the module before it is asked for often."""
+        if self._vdso is None and directory.heat == HEAT > 1:
+            return
+        if self._is_on():
+            self._write_entry(fd, directory, 0, 0, 0, vdso.WRITES_IN_PYTHON)
+            self._published.add(fd)
+
+    def _write_entry(self, fd: int, descriptor: Descriptor, file: int, stream: int, cursor: int, writing: int) -> None:
+        vdso.DESCRIPTOR.pack_into(
+            self.vdso.view,
+            vdso.DESCRIPTORS_AT + fd * vdso.DESCRIPTOR.size,
+            file,
+            stream,
+            cursor,
+            descriptor.filetype,
+            descriptor.flags,
+            descriptor.rights,
+            descriptor.inheriting,
+            writing,
+            1,
+        )
 
     def _publish_file(self, fd: int, file: OpenFile) -> None:
         inode = file.inode
@@ -185,21 +210,10 @@ class FastPath:
             writing = vdso.WRITES_IN_PYTHON
         else:
             writing = vdso.WRITES_AT_END if file.flags & c.FDFLAG_APPEND else vdso.WRITES_AT_CURSOR
-        entry = vdso.DESCRIPTORS_AT + fd * 64
+        entry = vdso.DESCRIPTORS_AT + fd * vdso.DESCRIPTOR.size
         cursor = file.cursor
         published = PublishedFile(file, self.vdso.longs, (entry + vdso.CURSOR_AT) >> 3)
-        vdso.DESCRIPTOR.pack_into(
-            self.vdso.view,
-            entry,
-            window.address,
-            0,
-            cursor,
-            file.filetype,
-            file.flags,
-            file.rights,
-            file.inheriting,
-            writing,
-        )
+        self._write_entry(fd, file, window.address, 0, cursor, writing)
         published.heat = HEAT
         self._process.fds.replace(fd, published)
         self._published.add(fd)
@@ -212,7 +226,7 @@ class FastPath:
     def take_back(self, fd: int) -> None:
         """The published descriptor is Python's alone again."""
         self._published.remove(fd)
-        entry = vdso.DESCRIPTORS_AT + fd * 64
+        entry = vdso.DESCRIPTORS_AT + fd * vdso.DESCRIPTOR.size
         descriptor = self._process.fds.look(fd)
         if isinstance(descriptor, PublishedFile):
             file = OpenFile(descriptor.mount, descriptor.inode, descriptor.rights, descriptor.flags)
@@ -223,7 +237,7 @@ class FastPath:
                 window.fds.discard(fd)
         elif descriptor is not None:
             descriptor.heat = 0
-        vdso.DESCRIPTOR.pack_into(self.vdso.view, entry, 0, 0, 0, 0, 0, 0, 0, 0)
+        vdso.DESCRIPTOR.pack_into(self.vdso.view, entry, *bytes(9))
 
     # Windows
 
@@ -276,19 +290,7 @@ class FastPath:
             known = self._sinks[sink] = vdso.STREAMS_AT + len(self._sinks) * vdso.STREAM.size, found[0]
             sink.upstream = lambda: self._drain(sink)
         self._open_buffer(sink)
-        filetype, flags = stream.filetype, stream.flags
-        vdso.DESCRIPTOR.pack_into(
-            self.vdso.view,
-            vdso.DESCRIPTORS_AT + fd * 64,
-            0,
-            known[0],
-            0,
-            filetype,
-            flags,
-            stream.rights,
-            stream.inheriting,
-            vdso.WRITES_IN_PYTHON,
-        )
+        self._write_entry(fd, stream, 0, known[0], 0, vdso.WRITES_IN_PYTHON)
         self._published.add(fd)
 
     def _open_buffer(self, sink: Sink | None) -> None:

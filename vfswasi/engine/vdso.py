@@ -41,8 +41,8 @@ COUNTERS: Final = Struct("<11Q")
 COUNTERS_AT: Final = 32
 DESCRIPTORS_AT: Final = 0x1000
 DESCRIPTORS_MAX: Final = 1024
-DESCRIPTOR: Final = Struct("<IIQBxH4xQQI20x")
-"""file, stream, cursor, filetype, flags, rights, inheriting rights, writing."""
+DESCRIPTOR: Final = Struct("<IIQBxH4xQQII16x")
+"""file, stream, cursor, filetype, flags, rights, inheriting rights, writing, fdstat is current."""
 CURSOR_AT: Final = 8
 FILES_AT: Final = 0x11000
 FILES_MAX: Final = 256

@@ -25,6 +25,7 @@
 ;;      +8    u64   cursor                      both          below 2**63. While a descriptor is published, its only one
 ;;      +16   24 bytes fdstat                   host          as the guest gets it; +24 are the rights
 ;;      +40   u32   writing                     host          0: Python writes; 1: at the cursor; 2: at the end
+;;      +44   u32   fdstat is current           host          0: Python is asked
 ;;
 ;;   0x11000  256 files of 128 bytes: one for each inode, whatever number of descriptors it has
 ;;      +0    u64   size                        both          of the file in bytes, below 2**63
@@ -412,12 +413,13 @@
       (return (i32.const 0)))
     (call $python_fd_tell (local.get $fd) (local.get $result)))
 
+  ;; Of directories too: C libraries ask for the rights of a directory before each path that they open.
   (func $fd_fdstat_get (param $fd i32) (param $result i32) (result i32)
     (local $descriptor i32)
     (block $miss
       (br_if $miss (i32.ge_u (local.get $fd) (i32.load $own (i32.const 0))))
       (local.set $descriptor (i32.add (i32.const 0x1000) (i32.shl (local.get $fd) (i32.const 6))))
-      (br_if $miss (i32.eqz (i32.load $own (local.get $descriptor))))
+      (br_if $miss (i32.eqz (i32.load $own offset=44 (local.get $descriptor))))
       (br_if $miss
         (i64.gt_u
           (i64.add (i64.extend_i32_u (local.get $result)) (i64.const 24))

@@ -38,7 +38,6 @@ RETRY_MISSES: Final = 32  # and how often one does all the same
 
 LEASE: Final = (1 << 32) - 1
 SHARED_LEASE: Final = 1000  # calls after which a file that others may change is looked at again
-_TICK_NS: Final = 2_000_000_000  # the coarsest clock of a file system in use (FAT)
 _OFFSET_END: Final = (1 << 63) - 1
 
 
@@ -50,6 +49,7 @@ class FileWindow(Window):
         "_capacity",
         "_dirty_index",
         "_fast",
+        "_filled_ns",
         "_inode",
         "_lease",
         "_length",
@@ -89,6 +89,7 @@ class FileWindow(Window):
         self._scattered = self._unpaid = self._bypassed = 0
         # What a shared file looked like when it was read: (size, modification, change).
         self._seen = self._look() if shared else None
+        self._filled_ns = 0
         size = self._store.size()
         flags = vdso.DIRTY_BYTES_TOUCH | vdso.PYTHON_KNOWS_THE_END if shared else 0
         vdso.FILE.pack_into(self._view, at, size, 0, 0, 0, 0, 0, 0, self._lease, flags, 0)
@@ -177,12 +178,15 @@ class FileWindow(Window):
         if not self._make_room(length):
             return False
         self._empty()
+        before_ns = time.time_ns() if self._shared else 0
         try:
             count = self._store.read_into(start, self._view[self._place : self._place + length])
         except FsError:
             return False
         self._set_window(start, count, 0)
         self._next = start + count
+        if self._shared:
+            self._filled_ns = before_ns
         return True
 
     def _make_room(self, length: int) -> bool:
@@ -214,18 +218,18 @@ class FileWindow(Window):
 
     # Files that others may change
 
-    def _look(self) -> tuple[int, int | None, int | None]:
+    def _look(self) -> tuple[int, int, int]:
         stat = self._store.stat()
-        return stat.size, stat.mtim_ns, stat.ctim_ns
+        return stat.size, stat.mtim_ns or 0, stat.ctim_ns or 0
 
     def _look_again(self, valid: int, over: bool = False) -> tuple[int, int]:
         """(size, valid bytes of the window) after asking the store, with a new lease. `over`: the old one had ended.
 
-        A file that was changed a moment ago may be changed again within the same tick of the file system's clock, and
-        look the same; it is read anew with each lease.
+        A file that was read within a tick of the file system's clock after it had been changed may have been changed
+        once more in that tick, and look the same: it is read anew.
         """
         seen = self._look()
-        if seen != self._seen or (over and time.time_ns() - max(seen[1] or 0, seen[2] or 0) < _TICK_NS):
+        if seen != self._seen or (over and self._filled_ns < max(seen[1:]) + _tick_ns(*seen[1:])):
             self._seen = seen
             valid = 0
             self._empty()
@@ -426,3 +430,9 @@ class FileWindow(Window):
             self._store.close()
             raise
         self._store.close()
+
+
+def _tick_ns(mtim_ns: int, ctim_ns: int) -> int:
+    """How long two changes may have the same time: 2 s where times are whole seconds (FAT, some servers), else the
+    interval at which kernels of a low HZ update their clock, twice over."""
+    return 20_000_000 if mtim_ns % 1_000_000_000 or ctim_ns % 1_000_000_000 else 2_000_000_000
