@@ -170,6 +170,19 @@ def test_a_change_by_another_process_is_seen_after_a_pause(local: tuple[RawGuest
     assert guest.fstat(fd).size == 300
 
 
+def test_the_guests_own_write_back_does_not_hide_anothers_change(local: tuple[RawGuest, Path]) -> None:
+    guest, path = local
+    fd = guest.open("f", base=ALL_FILE_RIGHTS)
+    for _ in range(3):
+        assert guest.pread(fd, 6, 0) == b"before"
+    guest.pwrite(fd, b"AA", 300)
+    guest.pwrite(fd, b"AA", 300)
+    with path.open("r+b") as file:
+        file.write(b"after!")
+    guest.must("fd_sync", fd)
+    assert [guest.pread(fd, 6, 0) for _ in range(1002)][-1] == b"after!"
+
+
 def test_growth_of_a_local_file_is_seen_at_its_end(local: tuple[RawGuest, Path]) -> None:
     guest, path = local
     fd = guest.open("f")

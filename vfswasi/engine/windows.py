@@ -238,6 +238,18 @@ class FileWindow(Window):
         self._fast.vdso.words[(self.address >> 2) + 13] = self._lease
         return seen[0], valid
 
+    def _is_as_seen(self) -> bool:
+        """Before the store is written to: whether nobody else has changed the file since it was looked at."""
+        return not self._shared or self._look() == self._seen
+
+    def _changed(self, as_seen: bool) -> None:
+        """The store was written to: its new times are this run's doing, unless somebody else's came before them."""
+        self.forget_attributes()
+        if not as_seen:
+            self._empty()
+        if self._shared:
+            self._seen = self._look()
+
     # Writing
 
     def settle(self) -> bool:
@@ -245,11 +257,10 @@ class FileWindow(Window):
             return False
         _, start, _, _, dirty, dirty_end, place, _, _, _ = self._load()
         at = place + dirty - start
+        as_seen = self._is_as_seen()
         self._store.write_from(dirty, self._view[at : at + dirty_end - dirty])
         self._set_dirty(0, 0)
-        self.forget_attributes()
-        if self._shared:
-            self._seen = self._look()
+        self._changed(as_seen)
         return True
 
     def write_from(self, offset: int, buf: ReadableBuffer) -> None:
@@ -268,6 +279,7 @@ class FileWindow(Window):
             self._set_size(max(size, end))
             self.forget_attributes()
             return
+        as_seen = self._is_as_seen()
         try:
             self._store.write_from(offset, buf)
         except FsError as error:
@@ -276,6 +288,7 @@ class FileWindow(Window):
                 raise
             self._store.write_from(offset, buf)
         self._written_through(offset, buf)
+        self._changed(as_seen)
 
     def _keep(self, offset: int, count: int, size: int, start: int, valid: int, calls: int) -> bool:
         """Whether the window now has reserved room for these bytes, which continue its contents."""
@@ -332,9 +345,6 @@ class FileWindow(Window):
         if len(buf):
             self._set_size(max(size, offset + len(buf)))
             self._next = offset + len(buf)
-        self.forget_attributes()
-        if self._shared:
-            self._seen = self._look()
 
     def append(self, buf: ReadableBuffer) -> int:
         if not self._shared:
@@ -350,21 +360,19 @@ class FileWindow(Window):
 
     def truncate(self, size: int) -> None:
         self.settle()
+        as_seen = self._is_as_seen()
         self._store.truncate(size)
         _, start, valid, *_ = self._load()
         self._set_size(size)
         self._set_window(start, max(0, min(valid, size - start)), 0)
-        self.forget_attributes()
-        if self._shared:
-            self._seen = self._look()
+        self._changed(as_seen)
 
     def allocate(self, offset: int, length: int) -> None:
         self.settle()
+        as_seen = self._is_as_seen()
         self._store.allocate(offset, length)
         self._set_size(self._store.size())
-        self.forget_attributes()
-        if self._shared:
-            self._seen = self._look()
+        self._changed(as_seen)
 
     def size(self) -> int:
         if self._shared:
