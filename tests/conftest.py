@@ -31,6 +31,7 @@ def _eager_fast_path() -> Iterator[None]:
     """Descriptors are published at their first use: tests are short, and each call is to meet the fast path."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fastpath, "HEAT", 1)
+        patch.setattr(fastpath, "WARMTH", 1)
         yield
 
 

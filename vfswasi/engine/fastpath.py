@@ -33,9 +33,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("vfswasi.vdso")
 
+# Calls through Python before a run gets its vdso, which costs about as much as so many.
+WARMTH: int = 48
 # Calls through Python before a descriptor is published: publishing costs about as much as two.
 HEAT: int = 4
-# Calls after which one that could not be published is tried again: another run may be over by then.
+# And as many more before one that could not be published is tried again: another run may be over by then.
 RETRY_HEAT: Final = 64
 _OUTPUT_BYTES: Final = 64 << 10
 
@@ -90,6 +92,7 @@ class FastPath:
         self._windows: dict[FileWindow, None] = {}  # the one that was moved longest ago first
         self._free_files = list(range(vdso.FILES_MAX - 1, -1, -1))
         self._sinks: dict[CaptureSink, tuple[int, int]] = {}  # -> addresses of its stream and of its buffer
+        self._calls = 0
         self._random_calls = 0
         self._entropy: Callable[[int], bytes] | None = None
         self._revoked = False
@@ -112,16 +115,25 @@ class FastPath:
         if descriptor is None:
             return
         descriptor.heat += 1
-        if (descriptor.heat == HEAT or not descriptor.heat % RETRY_HEAT) and fd < vdso.DESCRIPTORS_MAX:
+        if not self._is_warm():
+            return
+        if fd in self._published:
+            if self._sinks and isinstance(descriptor, Stream):
+                self._open_buffer(descriptor.sink)
+        elif descriptor.heat >= HEAT:
+            self._publish(fd, descriptor)
             if fd not in self._published:
-                self._publish(fd, descriptor)
-        elif self._sinks and isinstance(descriptor, Stream):
-            self._open_buffer(descriptor.sink)
+                descriptor.heat = HEAT - RETRY_HEAT
 
     def used_random(self, _pointer: int) -> None:
         self._random_calls += 1
-        if self._random_calls >= HEAT and self._is_on():
+        if self._is_warm() and self._random_calls >= HEAT and self._is_on():
             self._fill_random()
+
+    def _is_warm(self) -> bool:
+        """Whether the run has made so many calls that it is worth an instance of the module."""
+        self._calls += 1
+        return self._calls >= WARMTH or self._vdso is not None
 
     def _is_on(self) -> bool:
         """Whether there is vdso memory to publish to; instantiates it at the first call."""
@@ -151,6 +163,9 @@ class FastPath:
     # Descriptors
 
     def _publish(self, fd: int, descriptor: Descriptor) -> None:
+        """Publish it if that is possible now."""
+        if fd >= vdso.DESCRIPTORS_MAX:
+            return
         if type(descriptor) is OpenFile:
             self._publish_file(fd, descriptor)
         elif isinstance(descriptor, Stream) and isinstance(descriptor.sink, CaptureSink):
@@ -159,9 +174,7 @@ class FastPath:
             self._publish_directory(fd, descriptor)
 
     def _publish_directory(self, fd: int, directory: OpenDirectory) -> None:
-        """For its fdstat alone, which is not worth an instance of the module before it is asked for often."""
-        if self._vdso is None and directory.heat == HEAT > 1:
-            return
+        """For its fdstat alone."""
         if self._is_on():
             self._write_entry(fd, directory, 0, 0, 0, vdso.WRITES_IN_PYTHON)
             self._published.add(fd)
