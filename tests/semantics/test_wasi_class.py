@@ -340,14 +340,17 @@ def test_a_closed_object_says_so() -> None:
 
 def test_ctrl_c_on_the_main_thread() -> None:
     program = """
-import os, signal, threading, wasmtime, vfswasi
+import faulthandler, os, signal, threading, wasmtime, vfswasi
+faulthandler.dump_traceback_later(25, exit=True)
 wat = '''(module (import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
-  (memory (export "memory") 1) (func (export "_start") (loop (drop (call $yield)) (br 0))))'''
+  (import "host" "ready" (func $ready))
+  (memory (export "memory") 1) (func (export "_start") (call $ready) (loop (drop (call $yield)) (br 0))))'''
 store = wasmtime.Store()
 wasi = vfswasi.WASI(version="preview1")
 functions = wasi.get_import_object(store)["wasi_snapshot_preview1"]
-instance = wasmtime.Instance(store, wasmtime.Module(store.engine, wat), [functions["sched_yield"]])
-threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+ready = wasmtime.Func(store, wasmtime.FuncType([], []), timer.start)
+instance = wasmtime.Instance(store, wasmtime.Module(store.engine, wat), [functions["sched_yield"], ready])
 try:
     wasi.start(instance)
 except KeyboardInterrupt:

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from ..abi import constants as c
 from ..errors import Errno, FsError
 
-# A wait on a host descriptor cannot be woken by an Event, so it looks up this often.
+# A wait on a host descriptor cannot be woken by a lock, so it looks up this often.
 _SLICE_NS = 20_000_000
-_EVENT_WAIT_MAX_S = 3600.0
+_WAIT_MAX_S = 3600.0
 
 
 class GuestEnd(BaseException):
@@ -50,23 +50,34 @@ class Interrupted(GuestEnd):
 class Deadline:
     """When a run must end, and whether it was asked to end now. `at_ns` is monotonic time or None (never)."""
 
-    __slots__ = ("_interrupted", "at_ns", "on_interrupt")
+    __slots__ = ("_interrupted", "_waiting", "at_ns", "on_interrupt")
 
     def __init__(self, timeout_s: float | None = None) -> None:
         self.at_ns = None if timeout_s is None else time.monotonic_ns() + int(timeout_s * 1e9)
-        self._interrupted = threading.Event()
+        self._interrupted = False
+        # Held until `interrupt`; who waits tries to take it. An Event would not do: a signal handler that sets one can
+        # meet the lock inside it in the hands of the very thread that it runs on.
+        self._waiting = threading.Lock()
+        self._waiting.acquire()
         # Called by `interrupt`, on its thread: whoever could keep the guest from looking at the deadline.
         self.on_interrupt: Callable[[], None] | None = None
 
     def interrupt(self) -> None:
-        """Ask the run to end; any thread may call this."""
-        self._interrupted.set()
+        """Ask the run to end; any thread may call this, and a signal handler."""
+        self._interrupted = True
+        self._wake()
         if self.on_interrupt is not None:
             self.on_interrupt()
 
+    def _wake(self) -> None:
+        try:
+            self._waiting.release()
+        except RuntimeError:  # somebody else did
+            pass
+
     def over(self) -> GuestEnd | None:
         """Why the run must end now, or None."""
-        if self._interrupted.is_set():
+        if self._interrupted:
             return Interrupted()
         if self.at_ns is not None and time.monotonic_ns() >= self.at_ns:
             return DeadlinePassed()
@@ -86,7 +97,12 @@ class Deadline:
             if now >= wake_ns:
                 return
             end = wake_ns if self.at_ns is None else min(wake_ns, self.at_ns)
-            self._interrupted.wait(min(max(end - now, 0) / 1e9, _EVENT_WAIT_MAX_S))
+            self.pause(max(end - now, 0) / 1e9)
+
+    def pause(self, seconds: float) -> None:
+        """Wait so long, or until `interrupt`."""
+        if self._waiting.acquire(timeout=min(seconds, _WAIT_MAX_S)):
+            self._wake()
 
     def wait_ready(self, interest: dict[int, int], wake_ns: int | None) -> dict[int, int]:
         """Wait until one of some host descriptors is ready, or the monotonic time `wake_ns` (None: no limit).
