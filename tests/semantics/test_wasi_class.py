@@ -342,6 +342,7 @@ def test_ctrl_c_on_the_main_thread() -> None:
     program = """
 import faulthandler, os, signal, threading, wasmtime, vfswasi
 faulthandler.dump_traceback_later(25, exit=True)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs the tests in the background has it ignored
 wat = '''(module (import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
   (import "host" "ready" (func $ready))
   (memory (export "memory") 1) (func (export "_start") (call $ready) (loop (drop (call $yield)) (br 0))))'''
