@@ -14,6 +14,7 @@ engine turns it into the number that the guest reads. Above it there is one tree
     │   ├── GuestExitError         non-zero exit status, with `check=True`
     │   ├── GuestTrapError         trap or signal, with `check=True`
     │   └── GuestTimeoutError      the deadline passed
+    ├── UncommittedError       files that the guest wrote could not be stored; carries their contents
     └── HostCallError          the engine failed in a way the guest cannot explain
 
 Argument mistakes of the caller are `TypeError` and `ValueError`, as everywhere in Python.
@@ -21,6 +22,8 @@ Argument mistakes of the caller are `TypeError` and `ValueError`, as everywhere 
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Any
 
@@ -144,6 +147,60 @@ class MissingExportError(ModuleError):
 
 class MountError(SandboxError):
     """A preopen cannot be made of its source."""
+
+
+_COPY_BYTES = 1 << 20
+
+
+class Uncommitted:
+    """A file that could not be stored, with what should have been in it.
+
+    path: its name in the mount. error: why. size: bytes. The contents are kept until `close`, or until the object goes.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        error: FsError,
+        size: int,
+        read: Callable[[int, int], bytes],
+        close: Callable[[], None],
+    ) -> None:
+        """`read`: (offset, count) -> bytes."""
+        self.path = path
+        self.error = error
+        self.size = size
+        self._read = read
+        self._close = close
+
+    def read(self, offset: int = 0, count: int | None = None) -> bytes:
+        """`count` bytes (all) at `offset`."""
+        return self._read(offset, self.size - offset if count is None else count)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the contents to a new file. Raises OSError; FileExistsError if there is one."""
+        with open(path, "xb") as file:
+            for offset in range(0, self.size, _COPY_BYTES):
+                file.write(self._read(offset, _COPY_BYTES))
+
+    def close(self) -> None:
+        """Let go of the contents."""
+        self._close()
+
+    def __repr__(self) -> str:
+        return f"<Uncommitted {self.path!r}, {self.size:,} bytes: {self.error.errno.name}>"
+
+
+class UncommittedError(SandboxError):
+    """The guest wrote files that could not be stored when it closed them or when it ended.
+
+    files: what they are, with their contents. result: the finished run's `Result`.
+    """
+
+    def __init__(self, message: str, files: list[Uncommitted], result: Any = None) -> None:
+        super().__init__(message)
+        self.files = files
+        self.result = result
 
 
 class WasiStateError(SandboxError):

@@ -18,11 +18,12 @@ leaves a backend: foreign ones are translated where they arise, with the cause c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from enum import Flag, IntEnum, auto
 from typing import NamedTuple
 
-from ..errors import Errno, FsError
+from ..errors import Errno, FsError, Uncommitted
 
 Key = tuple[str, ...]
 Buffer = bytearray | memoryview
@@ -78,6 +79,22 @@ class DirEntry(NamedTuple):
     name: str
     filetype: FileType
     ident: int | None = None
+
+
+@dataclass
+class Traffic:
+    """What a store far away cost: requests, and bytes of contents that came and went."""
+
+    requests: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0
+
+    def __sub__(self, other: Traffic) -> Traffic:
+        return Traffic(
+            self.requests - other.requests,
+            self.bytes_received - other.bytes_received,
+            self.bytes_sent - other.bytes_sent,
+        )
 
 
 class Handle:
@@ -147,6 +164,11 @@ class Handle:
 
     def close(self) -> None:
         """Release the handle; called exactly once. May raise what `sync` raises."""
+
+    def discard(self) -> None:
+        """As `close`, after a run that did not end by itself: a store that publishes a file as a whole when it is
+        closed does not publish this one."""
+        self.close()
 
 
 class Backend:
@@ -250,6 +272,19 @@ class Backend:
     def set_times(self, key: Key, atim_ns: int | None, mtim_ns: int | None) -> None:
         """Set the times that are not None, on the object itself. Raises NOENT, ROFS, NOTSUP."""
         raise FsError(Errno.NOTSUP if Caps.WRITE in self.caps else Errno.ROFS)
+
+    def finish(self, keep: bool) -> None:
+        """A run with the store mounted `rw` is over, its handles are closed. A store that publishes all changes as a
+        whole does it now, or with `keep` false gives them up. Raises IO, NOSPC, STALE (it was changed by somebody
+        else)."""
+
+    def take_uncommitted(self) -> Sequence[Uncommitted]:
+        """Files that could not be stored when they were closed; each is told once."""
+        return ()
+
+    def traffic(self) -> Traffic | None:
+        """What was moved to and from the store so far; None: it is not far away."""
+        return None
 
     def close(self) -> None:
         """Release what the backend holds (archive, directory descriptor). Called once, after all handles."""

@@ -1,0 +1,348 @@
+"""Any fsspec file system as a tree: `FsspecBackend`.
+
+Only the methods that mean exactly one object are used (`info`, `ls`, `cat_file`, `pipe_file`, `put_file`, `cp_file`,
+`rm_file`, `mkdir`, `rmdir`): the others expand `*`, `?` and `[`, and a guest chooses the names. What is written is
+staged by us and handed over as a whole, since fsspec's own write handles upload half an object when something fails.
+
+Asynchronous file systems run on fsspec's own loop, those that block on threads of ours, and those that are in this
+process (memory, local) on the thread that runs the guest. Requests end with the run's deadline or their own timeout.
+
+Symbolic links of `local` and `sftp` are shown as links and walked like all others, one component at a time. Between
+that look and the use of a path another process may put a link there: for directories that others write to, mount the
+path, not a file system object (see `local.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+from ..errors import Errno, FsError, MountError
+from . import waiting
+from .base import FileType, Key
+from .remote.backend import RemoteBackend
+from .remote.client import Body, Client, Guard, Info, Page, fits_a_key
+from .remote.reader import ReadOptions
+from .remote.translate import translated
+
+# Protocols that answer from this process: no thread, no listing memory, no read-ahead.
+IN_PROCESS = frozenset({"memory", "file", "local"})
+# Where a directory is nothing but a common beginning of names.
+_IMPLIED = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "adl", "oci", "oss", "cos", "tos", "b2"})
+_READ_ONLY = frozenset({"http", "https", "zip", "tar", "libarchive", "reference", "github", "git", "data", "jlab"})
+_LINKS = frozenset({"file", "local", "sftp", "ssh", "smb"})
+
+THREADS_MAX = 8
+_PIPE_MAX_BYTES = 16 << 20  # larger bodies go through a file
+_COPY_BYTES = 1 << 20
+_VERSION_FIELDS = ("ETag", "etag", "generation", "md5Hash", "content_hash", "sha", "sha256", "Content-MD5", "checksum")
+_TIME_FIELDS = (
+    "mtime",
+    "LastModified",
+    "last_modified",
+    "updated",
+    "modified",
+    "Last-Modified",
+    "date_time",
+    "created",
+)
+
+
+class FsspecClient(Client):
+    """`fs` below the path `root`.
+
+    close_fs: called when the client is closed, for what was opened for it.
+    """
+
+    def __init__(
+        self, fs: Any, root: str, *, timeout_s: float = 30.0, close_fs: Callable[[], None] | None = None
+    ) -> None:
+        super().__init__()
+        protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
+        if getattr(fs, "asynchronous", False):
+            raise MountError(
+                f"a file system of fsspec made with asynchronous=True cannot be mounted ({protocol}); make it without"
+            )
+        self.fs = fs
+        self.protocol = protocol
+        self.timeout_s = timeout_s
+        self._close_fs = close_fs
+        self._is_async = bool(getattr(fs, "async_impl", False))
+        self._in_process = protocol in IN_PROCESS
+        self._threads = None if self._in_process else waiting.Threads(THREADS_MAX, f"vfswasi {protocol}")
+        self.root = str(fs._strip_protocol(root)).rstrip("/")
+        self._absolute = fs.root_marker == "/" or self.root.startswith("/")
+        self.name = f"{protocol}:{self.root or '/'}"
+        self.identity = ("fsspec", getattr(fs, "_fs_token", id(fs)), self.root)
+        self.writes = protocol not in _READ_ONLY
+        self.lists_first = not self._in_process
+        self.remembers = not self._in_process
+        self.has_links = protocol in _LINKS
+        self.moves_directories = self._in_process
+        self.implied = protocol in _IMPLIED
+
+    def path(self, key: Key) -> str:
+        """The one place where a key becomes a path."""
+        if not key:
+            return self.root or self.fs.root_marker
+        below = "/".join(key)
+        return f"{self.root}/{below}" if self.root or self._absolute else below
+
+    # Calls
+
+    def _start(self, method: str, *args: Any, **options: Any) -> Future[Any]:
+        """Begin a call of the file system."""
+        self.counter.count(requests=1)
+        own = getattr(self.fs, f"_{method}", None) if self._is_async else None
+        if own is not None:
+            return asyncio.run_coroutine_threadsafe(own(*args, **options), self.fs.loop)
+        call = getattr(self.fs, method)
+        if self._threads is not None:
+            return self._threads.submit(lambda: call(*args, **options))
+        future: Future[Any] = Future()
+        try:
+            future.set_result(call(*args, **options))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def call(self, method: str, *args: Any, **options: Any) -> Any:
+        """Make a call. Raises FsError, with the library's own exception as its cause."""
+        what = f"{self.name}: {method}"
+        future = self._start(method, *args, **options)
+        try:
+            return waiting.result(future, self.timeout_s, what)
+        except FsError:
+            raise
+        except Exception as error:
+            raise translated(error, what) from error
+
+    # Looking
+
+    def info(self, key: Key) -> Info | None:
+        try:
+            entry = self.call("info", self.path(key))
+        except FsError as error:
+            if error.errno in (Errno.NOENT, Errno.NOTDIR):
+                return None
+            raise
+        return self.info_of(entry)
+
+    def pages(self, key: Key) -> Iterator[Page]:
+        path = self.path(key)
+        with contextlib.suppress(Exception):
+            self.fs.invalidate_cache(path)
+        try:
+            found = self.call("ls", path, detail=True)
+        except FsError as error:
+            if error.errno is Errno.NOENT:
+                return
+            raise
+        entries: dict[str, Info] = {}
+        here = path.rstrip("/")
+        for entry in found:
+            name = str(entry["name"])
+            if name.rstrip("/").lstrip("/") == here.lstrip("/"):
+                if entry.get("type") != "directory" and len(found) == 1:
+                    raise FsError(Errno.NOTDIR)
+                continue
+            name = self._name(name, here)
+            if fits_a_key(name):
+                info = self.info_of(entry)
+                if info.filetype is FileType.DIRECTORY or name not in entries:
+                    entries[name] = info
+        yield entries, True
+
+    def _name(self, full: str, here: str) -> str:
+        full = full.rstrip("/") if full.endswith("/") and not full.endswith("//") else full
+        prefix = here.lstrip("/") + "/" if here.lstrip("/") else ""
+        bare = full.lstrip("/")
+        return bare[len(prefix) :] if bare.startswith(prefix) else bare.rpartition("/")[2]
+
+    def info_of(self, entry: dict[str, Any]) -> Info:
+        """What an entry of `info` or `ls` says."""
+        kind = entry.get("type")
+        time_ns = next((ns for name in _TIME_FIELDS if (ns := nanoseconds(entry.get(name))) is not None), None)
+        if entry.get("islink") or kind == "link":
+            target = entry.get("destination")
+            text = os.fsdecode(target) if isinstance(target, str | bytes) else None
+            return Info(FileType.SYMBOLIC_LINK, len(os.fsencode(text or "")), time_ns, None, text)
+        if kind == "directory":
+            return Info(FileType.DIRECTORY, 0, time_ns)
+        if kind not in ("file", None):
+            return Info(FileType.UNKNOWN, 0, time_ns)
+        size = entry.get("size")
+        versions = [str(entry[name]) for name in _VERSION_FIELDS if entry.get(name)]
+        version = versions[0] if versions else None
+        if version is None and self.remembers and time_ns is not None:
+            version = f"{time_ns}-{size}"
+        return Info(FileType.REGULAR_FILE, int(size) if isinstance(size, int | float) else None, time_ns, version)
+
+    # Reading
+
+    def fetch(self, key: Key, info: Info, start: int, end: int) -> Future[bytes]:
+        path = self.path(key)
+        inner = self._start("cat_file", path) if end < 0 else self._start("cat_file", path, start=start, end=end)
+        return self._received(inner, info, start, end)
+
+    def _received(self, inner: Future[bytes], info: Info, start: int, end: int) -> Future[bytes]:
+        """The range out of what came: a server may send the whole file for it."""
+        outer: Future[bytes] = Future()
+
+        def arrived(done: Future[bytes]) -> None:
+            if not outer.set_running_or_notify_cancel():
+                return
+            try:
+                data = done.result()
+            except BaseException as error:
+                outer.set_exception(_chained(translated(error, f"{self.name}: read"), error))
+                return
+            self.counter.count(received=len(data))
+            if end >= 0 and len(data) != end - start and len(data) == info.size:
+                data = data[start:end]
+            outer.set_result(data)
+
+        inner.add_done_callback(arrived)
+        return outer
+
+    # Writing
+
+    def put(self, key: Key, body: Body, guard: Guard, version: str | None) -> Info:
+        """fsspec has no conditions: the guard is looked at just before, so two writers at once may both succeed."""
+        if guard is not Guard.ANY:
+            there = self.info(key)
+            if guard is Guard.NEW and there is not None:
+                raise FsError(Errno.EXIST)
+            if guard is Guard.SAME and (there is None or there.version != version):
+                raise FsError(Errno.STALE, f"{self.name}: the file was changed by somebody else")
+        path = self.path(key)
+        if body.size <= _PIPE_MAX_BYTES:
+            self.call("pipe_file", path, body.read(0, body.size))
+        else:
+            try:
+                with tempfile.NamedTemporaryFile() as file:
+                    for offset in range(0, body.size, _COPY_BYTES):
+                        file.write(body.read(offset, _COPY_BYTES))
+                    file.flush()
+                    self.call("put_file", file.name, path)
+            except OSError as error:
+                raise FsError(Errno.NOSPC, "no room for a copy to upload") from error
+        self.counter.count(sent=body.size)
+        stored = self.info(key)
+        if stored is None or (stored.size is not None and stored.size != body.size):
+            raise FsError(Errno.IO, f"{self.name}: the file is not there after it was written")
+        return stored
+
+    def make_directory(self, key: Key) -> None:
+        self.call("mkdir", self.path(key), create_parents=False)
+
+    def remove_directory(self, key: Key) -> None:
+        try:
+            self.call("rmdir", self.path(key))
+        except FsError as error:
+            if not (self.protocol == "memory" and error.errno is Errno.NOENT):  # implied, and gone with its last file
+                raise
+
+    def remove(self, key: Key) -> None:
+        self.call("rm_file", self.path(key))
+
+    def copy(self, old: Key, new: Key, info: Info) -> Info:
+        self.call("cp_file", self.path(old), self.path(new))
+        found = self.info(new)
+        if found is None:
+            raise FsError(Errno.IO, f"{self.name}: the copy is not there")
+        return found
+
+    def close(self) -> None:
+        if self._threads is not None:
+            self._threads.close()
+        if self._close_fs is not None:
+            self._close_fs()
+
+
+def _chained(error: FsError, cause: BaseException) -> FsError:
+    if error is not cause:
+        error.__cause__ = cause
+    return error
+
+
+def nanoseconds(value: object) -> int | None:
+    """A time of any of the kinds that file systems give, in nanoseconds since 1970; None for what is no time."""
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, int | float):
+        return int(value * 1e9) if math.isfinite(value) else None
+    if isinstance(value, str):
+        try:
+            value = datetime.datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    if isinstance(value, datetime.datetime):
+        if value.tzinfo is None:
+            value = value.replace(tzinfo=datetime.UTC)
+        since = value - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+        return (since.days * 86400 + since.seconds) * 10**9 + since.microseconds * 1000
+    return None
+
+
+class FsspecBackend(RemoteBackend):
+    """A directory of an fsspec file system.
+
+    fs: an `AbstractFileSystem`; it stays the caller's. root: a path or URL of it. The others are those of
+    `RemoteBackend`.
+
+    Raises MountError (there is no such directory, it is a file, the store does not answer).
+    """
+
+    def __init__(
+        self,
+        fs: Any,
+        root: str = "",
+        *,
+        options: ReadOptions | None = None,
+        listing_seconds: float = 30.0,
+        rename_directories: bool = False,
+        timeout_s: float = 30.0,
+    ) -> None:
+        client = client_for(fs, root, timeout_s=timeout_s)
+        if options is None and not client.remembers:
+            options = ReadOptions(readahead=0)
+        super().__init__(client, options, listing_seconds=listing_seconds, rename_directories=rename_directories)
+
+
+def client_for(fs: Any, root: str, *, timeout_s: float = 30.0, close_fs: Callable[[], None] | None = None) -> Client:
+    """The client that knows most about a file system of fsspec. Raises MountError."""
+    protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
+    if protocol in ("s3", "s3a") and hasattr(fs, "_call_s3"):
+        from .s3 import S3Client
+
+        return S3Client(fs, root, timeout_s=timeout_s, close_fs=close_fs)
+    if protocol in ("http", "https"):
+        from .http import HttpClient
+
+        return HttpClient(fs, root, timeout_s=timeout_s, close_fs=close_fs)
+    return FsspecClient(fs, root, timeout_s=timeout_s, close_fs=close_fs)
+
+
+def check_root(backend: RemoteBackend, writing: bool) -> None:
+    """That there is something to mount. Raises MountError."""
+    client = backend.client
+    try:
+        info = client.info(())
+    except FsError as error:
+        hint = "check the credentials" if error.errno is Errno.ACCES else "check the URL and the connection"
+        raise MountError(f"{client.name}: {error.detail or error}; {hint}") from error
+    if info is None:
+        if not (writing and client.implied):
+            raise MountError(f"{client.name} does not exist")
+    elif info.filetype is FileType.REGULAR_FILE:
+        raise MountError(
+            f"{client.name} is a file, not a directory; an archive is mounted as zip://*::URL or tar://*::URL"
+        )

@@ -1,0 +1,229 @@
+"""Reading one version of a remote object in pieces: from the cache, from what was read ahead, from the store.
+
+- Here and there: one block is fetched for each that is missing, and kept in the cache.
+- In order: what comes next is fetched before it is asked for, in pieces that several requests bring at once; the
+  window doubles with each piece that was used, up to `readahead` bytes. Of a file that is larger than half of the cache
+  nothing is kept behind: a scan shall not drive out what others use.
+- Large: a read of several blocks that are not there is one request for each `PIECE_MAX_BYTES`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from ...errors import Errno, FsError
+from .. import waiting
+from ..base import Buffer
+from .cache import ReadCache
+
+PIECE_MAX_BYTES = 4 << 20
+_STREAK = 2  # reads in order before anything is read ahead
+_PIECES = 4  # into which the window is divided, so that requests overlap
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How to read a store. block: bytes that are fetched at least. readahead: bytes that may be on their way before
+    they are asked for. cache: where blocks are kept, None: nowhere. timeout_s: for one request."""
+
+    block: int = 32 << 10
+    readahead: int = 16 << 20
+    cache: ReadCache | None = None
+    timeout_s: float = 30.0
+
+
+@dataclass
+class _Piece:
+    start: int
+    end: int
+    future: Future[bytes]
+
+
+class Reader:
+    """Positional reads of `[0, size)` of one object. Several threads may use it, one at a time.
+
+    fetch: starts to read a range. file: what the blocks are kept under in the cache; it names the version.
+    """
+
+    def __init__(
+        self, fetch: Callable[[int, int], Future[bytes]], size: int, file: object, options: ReadOptions, name: str
+    ) -> None:
+        self._fetch = fetch
+        self._size = size
+        self._file = file
+        self._options = options
+        self._cache = options.cache
+        self._name = name
+        self._keeps = self._cache is not None and size <= self._cache.memory_bytes // 2
+        self._lock = threading.Lock()
+        self._next = 0  # where the last read ended
+        self._streak = 0
+        self._window = 0
+        self._ahead: deque[_Piece] = deque()  # fetched or on its way, in order, without gaps
+        self._advice = "normal"
+        self._block_of_our_own: tuple[int, bytes] | None = None  # the last one, where the cache does not get it
+        self.has_read = False
+
+    def read_into(self, offset: int, buf: Buffer) -> int:
+        """Fill `buf` from `offset`; short only at the end. Raises FsError as the fetch does, and IO after the
+        timeout."""
+        wanted = min(len(buf), self._size - offset)
+        if wanted <= 0:
+            return 0
+        with self._lock:
+            self._note(offset, offset + wanted)
+            view = memoryview(buf)
+            done = 0
+            while done < wanted:
+                done += self._some(offset + done, view[done:wanted], offset + wanted)
+            self.has_read = True
+        return wanted
+
+    def _note(self, start: int, end: int) -> None:
+        """Find out whether the file is read in order."""
+        block = self._options.block
+        near = self._next - block <= start <= self._next + block
+        if near and end >= self._next:
+            self._streak += 1
+        elif not near:
+            self._streak = 1 if start == 0 else 0
+            self._window = 0
+            if self._ahead and not self._ahead[0].start <= start < self._ahead[-1].end:
+                self._forget_ahead()
+        self._next = end
+
+    def _some(self, at: int, view: memoryview, end: int) -> int:
+        """At least one byte from `at`, where the whole read ends at `end`."""
+        while self._ahead and self._ahead[0].end <= at:
+            self._ahead.popleft()
+        if self._ahead and self._ahead[0].start <= at:
+            count = self._from_piece(self._ahead[0], at, view)
+            self._read_ahead(at + count)
+            return count
+        index = at // self._options.block
+        block = self._kept(index)
+        if block is not None:
+            inside = at - index * self._options.block
+            piece = block[inside : inside + len(view)]
+            view[: len(piece)] = piece
+            return len(piece)
+        in_order = self._streak >= _STREAK and self._advice != "random"
+        if in_order or end - at > self._options.block:
+            self._forget_ahead()
+            self._start_pieces(index * self._options.block, end)
+            if in_order:
+                self._read_ahead(at)
+            return self._from_piece(self._ahead[0], at, view)
+        start = index * self._options.block
+        stop = min(start + self._options.block, self._size)
+        data = self._result(self._fetch(start, stop), start, stop)
+        self._keep(index, data)
+        inside = at - start
+        piece = data[inside : inside + len(view)]
+        view[: len(piece)] = piece
+        return len(piece)
+
+    def _kept(self, index: int) -> bytes | None:
+        own = self._block_of_our_own
+        if own is not None and own[0] == index:
+            return own[1]
+        return None if self._cache is None else self._cache.get(self._file, index)
+
+    def _keep(self, index: int, block: bytes) -> None:
+        if self._cache is None or self._advice == "noreuse":
+            self._block_of_our_own = index, block
+        if self._cache is not None and self._advice != "noreuse":
+            self._cache.put(self._file, index, block)
+
+    def _from_piece(self, piece: _Piece, at: int, view: memoryview) -> int:
+        try:
+            data = self._result(piece.future, piece.start, piece.end)
+        except FsError:
+            self._forget_ahead()
+            raise
+        count = min(len(view), piece.end - at)
+        inside = at - piece.start
+        view[:count] = memoryview(data)[inside : inside + count]
+        if at + count == piece.end:
+            self._used_up(piece, data)
+        return count
+
+    def _used_up(self, piece: _Piece, data: bytes) -> None:
+        """The guest has read a piece to its end."""
+        block = self._options.block
+        if self._keeps and self._advice != "noreuse":
+            for start in range(-(-piece.start // block) * block, piece.end, block):
+                end = min(start + block, self._size)
+                if end <= piece.end:
+                    self._keep(start // block, data[start - piece.start : end - piece.start])
+        else:  # the last block, so that a reader who steps back a little finds it
+            start = (piece.end - 1) // block * block
+            if start >= piece.start:
+                self._block_of_our_own = start // block, data[start - piece.start :]
+
+    def _read_ahead(self, at: int) -> None:
+        """Have `window` bytes behind `at` fetched or on their way; the window grows as it is used."""
+        if self._streak < _STREAK or self._advice == "random":
+            return
+        most = self._options.readahead
+        if self._advice == "sequential":
+            self._window = most
+        reached = self._ahead[-1].end if self._ahead else at
+        if reached - at > self._window // 2 and self._window:
+            return
+        self._window = min(max(2 * self._window, 4 * self._options.block), most)
+        if reached < at + self._window:
+            self._start_pieces(reached, min(at + self._window, self._size))
+
+    def _start_pieces(self, start: int, end: int) -> None:
+        """Fetch at least `[start, end)`, to the end of a block, behind what is on its way."""
+        block = self._options.block
+        end = min(-(-end // block) * block, self._size)
+        step = max(min((end - start) // _PIECES // block * block, PIECE_MAX_BYTES), block)
+        if end - start <= 8 * block:
+            step = end - start
+        while start < end:
+            stop = min(start + step, end)
+            if end - stop < step // 2:
+                stop = end
+            self._ahead.append(_Piece(start, stop, self._fetch(start, stop)))
+            start = stop
+
+    def _forget_ahead(self) -> None:
+        for piece in self._ahead:
+            piece.future.cancel()
+        self._ahead.clear()
+
+    def _result(self, future: Future[bytes], start: int, end: int) -> bytes:
+        data = waiting.result(future, self._options.timeout_s, f"{self._name}: bytes {start} to {end}")
+        if len(data) != end - start:
+            raise FsError(Errno.IO, f"{self._name}: {len(data)} bytes came instead of {end - start}")
+        return data
+
+    def advise(self, offset: int, length: int, advice: str) -> None:
+        """`posix_fadvise`: normal, sequential, random, willneed, dontneed, noreuse. Raises nothing."""
+        with self._lock:
+            if advice == "willneed":
+                end = min(offset + length if length else self._size, self._size, offset + self._options.readahead)
+                if offset < end and not self._ahead and self._kept(offset // self._options.block) is None:
+                    self._start_pieces(offset // self._options.block * self._options.block, end)
+            elif advice == "dontneed":
+                self._forget_ahead()
+                block = self._options.block
+                if self._cache is not None:
+                    last = min(offset + length if length else self._size, self._size)
+                    self._cache.drop(self._file, -(-offset // block), last // block - 1)
+            else:
+                self._advice = advice
+                if advice == "random":
+                    self._forget_ahead()
+
+    def close(self) -> None:
+        """Give up what is on its way."""
+        with self._lock:
+            self._forget_ahead()
+            self._block_of_our_own = None

@@ -1,0 +1,396 @@
+"""S3 through s3fs: what its general interface cannot say is said with requests of our own (`call_s3`).
+
+- Reading: each request carries the ETag of the version that was open (`If-Match`), so two versions never mix.
+- Writing: one PUT, or a multipart upload whose parts go several at a time while the guest still writes. The condition
+  goes along (`If-None-Match: *` for a new file, `If-Match` for a file that was open), so of two writers one wins
+  and the other hears of it. A multipart upload that fails is aborted.
+- Directories: what lies before a `/` in a key, with or without a marker object `dir/`. A key that is both file and
+  directory is the directory. Keys with empty components, `.` and `..` are invisible.
+
+Servers that know no conditions answer 501; then the condition is looked at just before the request.
+
+Source: Amazon S3 API Reference (GetObject, PutObject, CreateMultipartUpload, CompleteMultipartUpload, ListObjectsV2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from ..errors import Errno, FsError, MountError
+from . import waiting
+from .base import FileType, Key
+from .fsspec import FsspecClient, nanoseconds
+from .remote.client import DIRECTORY, Body, Guard, Info, Page, Upload, fits_a_key
+from .remote.translate import chain, http_status, translated
+
+T = TypeVar("T")
+
+PUT_MAX_BYTES = 32 << 20  # a larger body goes in parts
+PART_BYTES = 8 << 20
+PARTS_MAX = 10_000
+PARTS_AT_ONCE = 4
+COPY_MAX_BYTES = 5 << 30  # of one CopyObject
+COPY_PART_BYTES = 512 << 20
+
+
+class S3Client(FsspecClient):
+    """A bucket, or a prefix of one."""
+
+    def __init__(
+        self, fs: Any, root: str, *, timeout_s: float = 30.0, close_fs: Callable[[], None] | None = None
+    ) -> None:
+        super().__init__(fs, root, timeout_s=timeout_s, close_fs=close_fs)
+        bucket, _, prefix = self.root.partition("/")
+        if not bucket:
+            raise MountError("an S3 mount needs a bucket: s3://bucket or s3://bucket/prefix")
+        if any(not fits_a_key(name) for name in prefix.split("/") if prefix):
+            raise MountError(f"{self.name}: a prefix has no empty component, no '.' and no '..'")
+        self.bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self.implied = True
+        self.lists_first = True
+        self.identity = ("s3", str(getattr(fs, "endpoint_url", None)), bucket, prefix)
+
+    def object_key(self, key: Key) -> str:
+        """The one place where a key becomes an object's."""
+        return self._prefix + "/".join(key)
+
+    # Requests
+
+    async def _request(self, method: str, **arguments: Any) -> Any:
+        self.counter.count(requests=1)
+        return await self.fs._call_s3(method, self.fs.req_kw, Bucket=self.bucket, **arguments)
+
+    def run(self, what: str, work: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
+        """Run a coroutine on fsspec's loop. Raises FsError."""
+        what = f"{self.name}: {what}"
+        future = asyncio.run_coroutine_threadsafe(work, self.fs.loop)
+        try:
+            return waiting.result(future, self.timeout_s if timeout_s is None else timeout_s, what)
+        except FsError:
+            raise
+        except Exception as error:
+            raise translated(error, what) from error
+
+    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """As `run`, without waiting."""
+        return asyncio.run_coroutine_threadsafe(work, self.fs.loop)
+
+    # Looking
+
+    async def _list(self, prefix: str, token: str | None, most: int = 1000) -> dict[str, Any]:
+        more = {} if token is None else {"ContinuationToken": token}
+        answer: dict[str, Any] = await self._request(
+            "list_objects_v2", Prefix=prefix, Delimiter="/", MaxKeys=most, **more
+        )
+        return answer
+
+    def info(self, key: Key) -> Info | None:
+        if not key:
+            answer = self.run("list", self._list(self._prefix, None, 1))
+            there = not self._prefix or answer.get("KeyCount") or answer.get("Contents") or answer.get("CommonPrefixes")
+            return DIRECTORY if there else None
+        prefix = self.object_key(key)
+        answer = self.run("list", self._list(prefix, None))
+        if any(found["Prefix"] == prefix + "/" for found in answer.get("CommonPrefixes", ())):
+            return DIRECTORY
+        if answer.get("IsTruncated") and self.run("list", self._list(prefix + "/", None, 1)).get("KeyCount"):
+            return DIRECTORY
+        for found in answer.get("Contents", ()):
+            if found["Key"] == prefix:
+                return _info(found)
+        if answer.get("IsTruncated"):  # servers differ in the order of their listings
+            return self._head(key)
+        return None
+
+    def _head(self, key: Key) -> Info | None:
+        try:
+            answer = self.run("head", self._request("head_object", Key=self.object_key(key)))
+        except FsError as error:
+            if error.errno is Errno.NOENT:
+                return None
+            raise
+        return _info({**answer, "Size": answer["ContentLength"]})
+
+    def pages(self, key: Key) -> Iterator[Page]:
+        prefix = self.object_key(key) + "/" if key else self._prefix
+        token: str | None = None
+        exists = not key
+        while True:
+            answer = self.run("list", self._list(prefix, token))
+            files, directories = answer.get("Contents", ()), answer.get("CommonPrefixes", ())
+            exists = exists or bool(files or directories)
+            if not exists:
+                return
+            entries = {name: _info(found) for found in files if fits_a_key(name := str(found["Key"])[len(prefix) :])}
+            for found in directories:
+                name = str(found["Prefix"])[len(prefix) : -1]
+                if fits_a_key(name):
+                    entries[name] = DIRECTORY
+            before, token = token, answer.get("NextContinuationToken")
+            last = not answer.get("IsTruncated") or not token or token == before
+            yield entries, last
+            if last:
+                return
+
+    # Reading
+
+    def fetch(self, key: Key, info: Info, start: int, end: int) -> Future[bytes]:
+        return self.start(self._get(self.object_key(key), info, start, end))
+
+    async def _get(self, name: str, info: Info, start: int, end: int) -> bytes:
+        condition = {} if info.version is None else {"IfMatch": info.version}
+        if end >= 0:
+            condition["Range"] = f"bytes={start}-{end - 1}"
+        again = True
+        while True:
+            try:
+                answer = await self._request("get_object", Key=name, **condition)
+                async with contextlib.AsyncExitStack() as stack:
+                    stack.push_async_callback(_close, answer["Body"])
+                    data: bytes = await answer["Body"].read()
+                if end >= 0 and len(data) != end - start:
+                    raise FsError(Errno.IO, f"{self.name}: {len(data)} bytes came instead of {end - start}")
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                status = http_status(error)
+                if again and (status is None or status < 400):  # it broke off while it came
+                    again = False
+                    continue
+                raise translated(error, f"{self.name}: get") from error
+            self.counter.count(received=len(data))
+            return data
+
+    # Writing
+
+    def put(self, key: Key, body: Body, guard: Guard, version: str | None) -> Info:
+        if body.size > PUT_MAX_BYTES:
+            upload = MultipartUpload(self, key)
+            return upload.finish(body, guard, version)
+        data = body.read(0, body.size)
+        answer = self.guarded("put_object", key, guard, version, data, Body=data)
+        self.counter.count(sent=len(data))
+        return self.stored(key, len(data), answer)
+
+    def guarded(
+        self, method: str, key: Key, guard: Guard, version: str | None, data: bytes | None, **arguments: Any
+    ) -> dict[str, Any]:
+        """A request that stores the object on a condition. `data`: what it stores, if that tells the ETag. Raises
+        EXIST, STALE and what requests raise."""
+        condition: dict[str, str] = {}
+        if guard is Guard.NEW:
+            condition["IfNoneMatch"] = "*"
+        elif guard is Guard.SAME and version is not None:
+            condition["IfMatch"] = version
+        try:
+            answer: dict[str, Any] = self.run(
+                "write", self._request(method, Key=self.object_key(key), **arguments, **condition)
+            )
+            return answer
+        except FsError as error:
+            if condition and any(http_status(link) == 501 for link in chain(error)):
+                self._look_first(key, guard, version)
+                return self.guarded(method, key, Guard.ANY, None, data, **arguments)
+            if not condition or not _is_refused(error):
+                raise
+            there = self._head(key)
+            if there is not None and data is not None and there.version == f'"{hashlib.md5(data).hexdigest()}"':
+                return {"ETag": there.version}  # our own request, whose first answer was lost
+            if guard is Guard.NEW:
+                raise FsError(Errno.EXIST, f"{self.name}: somebody else made {'/'.join(key)!r} meanwhile") from error
+            raise FsError(Errno.STALE, f"{self.name}: somebody else changed {'/'.join(key)!r} meanwhile") from error
+
+    def _look_first(self, key: Key, guard: Guard, version: str | None) -> None:
+        there = self._head(key)
+        if guard is Guard.NEW and there is not None:
+            raise FsError(Errno.EXIST)
+        if guard is Guard.SAME and (there is None or there.version != version):
+            raise FsError(Errno.STALE)
+
+    def stored(self, key: Key, size: int, answer: dict[str, Any]) -> Info:
+        """What is there after a request that stored it: asked for, since the answer has no time."""
+        found = self._head(key)
+        etag = answer.get("ETag")
+        if found is None or found.size != size or (etag and found.version != etag):
+            # Somebody else was faster with the next version; ours was there.
+            return Info(FileType.REGULAR_FILE, size, None, etag)
+        return found
+
+    def start_upload(self, key: Key) -> Upload:
+        return MultipartUpload(self, key)
+
+    # Names
+
+    def make_directory(self, key: Key) -> None:
+        self.run("make directory", self._request("put_object", Key=self.object_key(key) + "/", Body=b""))
+
+    def remove_directory(self, key: Key) -> None:
+        prefix = self.object_key(key) + "/"
+        answer = self.run("list", self._list(prefix, None, 2))
+        if answer.get("CommonPrefixes") or any(found["Key"] != prefix for found in answer.get("Contents", ())):
+            raise FsError(Errno.NOTEMPTY)
+        self.run("remove directory", self._request("delete_object", Key=prefix))
+
+    def remove(self, key: Key) -> None:
+        self.run("remove", self._request("delete_object", Key=self.object_key(key)))
+
+    def copy(self, old: Key, new: Key, info: Info) -> Info:
+        source = {"Bucket": self.bucket, "Key": self.object_key(old)}
+        condition = {} if info.version is None else {"CopySourceIfMatch": info.version}
+        size = info.size or 0
+        if size > COPY_MAX_BYTES:
+            answer = self.run("copy", self._copy_parts(source, self.object_key(new), size, condition), 3600)
+        else:
+            answer = self.run(
+                "copy",
+                self._request("copy_object", Key=self.object_key(new), CopySource=source, **condition),
+                max(self.timeout_s, 600),
+            ).get("CopyObjectResult", {})
+        return self.stored(new, size, answer)
+
+    async def _copy_parts(
+        self, source: dict[str, str], name: str, size: int, condition: dict[str, str]
+    ) -> dict[str, Any]:
+        upload = (await self._request("create_multipart_upload", Key=name))["UploadId"]
+        try:
+            parts = []
+            for number, start in enumerate(range(0, size, COPY_PART_BYTES), 1):
+                end = min(start + COPY_PART_BYTES, size)
+                answer = await self._request(
+                    "upload_part_copy",
+                    Key=name,
+                    CopySource=source,
+                    CopySourceRange=f"bytes={start}-{end - 1}",
+                    PartNumber=number,
+                    UploadId=upload,
+                    **condition,
+                )
+                parts.append({"PartNumber": number, "ETag": answer["CopyPartResult"]["ETag"]})
+            done: dict[str, Any] = await self._request(
+                "complete_multipart_upload", Key=name, UploadId=upload, MultipartUpload={"Parts": parts}
+            )
+            return done
+        except BaseException:
+            with contextlib.suppress(Exception):
+                await self._request("abort_multipart_upload", Key=name, UploadId=upload)
+            raise
+
+
+def _info(found: dict[str, Any]) -> Info:
+    return Info(FileType.REGULAR_FILE, int(found["Size"]), nanoseconds(found.get("LastModified")), found.get("ETag"))
+
+
+def _is_refused(error: FsError) -> bool:
+    return any(http_status(link) in (409, 412) for link in chain(error))
+
+
+async def _close(body: Any) -> None:
+    body.close()
+
+
+class MultipartUpload(Upload):
+    """Parts of `PART_BYTES`, later ones larger so that `PARTS_MAX` are enough; `PARTS_AT_ONCE` on their way."""
+
+    part_bytes = PART_BYTES
+
+    def __init__(self, client: S3Client, key: Key) -> None:
+        self._client = client
+        self._key = key
+        self._name = client.object_key(key)
+        self._id: str | None = None
+        self._ranges: list[tuple[int, int]] = []  # of parts that were sent, by number - 1
+        self._tags: dict[int, str] = {}
+        self._going: dict[int, Future[dict[str, Any]]] = {}
+        self._stale: set[int] = set()
+
+    def _sent_to(self) -> int:
+        return self._ranges[-1][1] if self._ranges else 0
+
+    def _size_of_next(self) -> int:
+        """8 MiB for the first 1,000, then ever more: 10,000 parts hold 5 TiB."""
+        return self.part_bytes * (1 << min(len(self._ranges) // 1000, 7))
+
+    def add(self, body: Body, end: int) -> None:
+        while end - self._sent_to() >= self._size_of_next():
+            start = self._sent_to()
+            self._ranges.append((start, start + self._size_of_next()))
+            self._send(len(self._ranges) - 1, body)
+
+    def _send(self, index: int, body: Body) -> None:
+        if self._id is None:
+            answer = self._client.run("start upload", self._client._request("create_multipart_upload", Key=self._name))
+            self._id = answer["UploadId"]
+        while len(self._going) >= PARTS_AT_ONCE:
+            self._wait(next(iter(self._going)))
+        start, end = self._ranges[index]
+        data = body.read(start, end - start)
+        if len(data) != end - start:
+            raise FsError(Errno.IO, "staged data is missing")
+        self._stale.discard(index)
+        self._going[index] = self._client.start(
+            self._client._request("upload_part", Key=self._name, PartNumber=index + 1, UploadId=self._id, Body=data)
+        )
+        self._client.counter.count(sent=len(data))
+
+    def _wait(self, index: int) -> None:
+        future = self._going.pop(index)
+        what = f"{self._client.name}: upload of part {index + 1}"
+        try:
+            self._tags[index] = waiting.result(future, self._client.timeout_s, what)["ETag"]
+        except FsError:
+            raise
+        except Exception as error:
+            raise translated(error, what) from error
+
+    def changed(self, start: int, end: int) -> None:
+        for index, (first, last) in enumerate(self._ranges):
+            if first < end and start < last:
+                self._stale.add(index)
+
+    def finish(self, body: Body, guard: Guard, version: str | None) -> Info:
+        try:
+            self.add(body, body.size)
+            if self._sent_to() < body.size:
+                self._ranges.append((self._sent_to(), body.size))
+                self._send(len(self._ranges) - 1, body)
+            for index in sorted(self._stale):
+                if index in self._going:
+                    self._wait(index)
+                self._send(index, body)
+            for index in list(self._going):
+                self._wait(index)
+            parts = [{"PartNumber": index + 1, "ETag": self._tags[index]} for index in range(len(self._ranges))]
+            answer = self._client.guarded(
+                "complete_multipart_upload",
+                self._key,
+                guard,
+                version,
+                None,
+                UploadId=self._id,
+                MultipartUpload={"Parts": parts},
+            )
+        except BaseException:
+            self.abort()
+            raise
+        return self._client.stored(self._key, body.size, answer)
+
+    def abort(self) -> None:
+        going, self._going = self._going, {}
+        for future in going.values():
+            future.cancel()
+        upload, self._id = self._id, None
+        if upload is None:
+            return
+        # The run's time may be over, and a part that is left behind costs its owner money every month.
+        with contextlib.suppress(FsError), waiting.unbounded():
+            self._client.run(
+                "abort upload",
+                self._client._request("abort_multipart_upload", Key=self._name, UploadId=upload),
+                min(self._client.timeout_s, 5),
+            )

@@ -1,0 +1,129 @@
+"""Waiting for storage that may be slow or hang, within the time that a run has.
+
+The thread that runs a guest says with `bounded_by` when its run must end; whatever waits on that thread through
+`result` gives up then. Work that was given up is cancelled where it can be; a thread that hangs in a foreign library
+is left behind, as a daemon, so that it keeps neither the run nor the end of the interpreter.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
+
+from ..errors import Errno, FsError
+
+T = TypeVar("T")
+
+# How long an interruption from another thread may go unnoticed.
+_SLICE_S = 0.05
+
+
+class Bound(Protocol):
+    """What says that the time is over: the kernel's `Deadline`."""
+
+    def over(self) -> BaseException | None: ...
+
+
+_thread = threading.local()
+
+
+@contextlib.contextmanager
+def bounded_by(bound: Bound) -> Iterator[None]:
+    """Everything that this thread waits for ends when `bound` is over."""
+    before = getattr(_thread, "bound", None)
+    _thread.bound = bound
+    try:
+        yield
+    finally:
+        _thread.bound = before
+
+
+@contextlib.contextmanager
+def unbounded() -> Iterator[None]:
+    """Within a run whose time is over: what still has to be done for it."""
+    before = getattr(_thread, "bound", None)
+    _thread.bound = None
+    try:
+        yield
+    finally:
+        _thread.bound = before
+
+
+def result(future: Future[T], timeout_s: float | None, what: str) -> T:
+    """The future's result; raises what it raises.
+
+    Raises FsError: IO after `timeout_s` seconds (`what` says in the log what was waited for), CANCELED when the
+    run's time is over. The work is cancelled in both cases.
+    """
+    bound: Bound | None = getattr(_thread, "bound", None)
+    give_up = None if timeout_s is None else time.monotonic() + timeout_s
+    try:
+        while True:
+            left = _SLICE_S if give_up is None else min(_SLICE_S, max(give_up - time.monotonic(), 0))
+            try:
+                return future.result(left)
+            except concurrent.futures.CancelledError:
+                raise FsError(Errno.CANCELED, what) from None
+            except concurrent.futures.TimeoutError:
+                if future.done():
+                    raise  # the work's own
+            if give_up is not None and time.monotonic() >= give_up:
+                raise FsError(Errno.IO, f"{what}: no answer within {timeout_s:g} s")
+            if bound is not None and bound.over() is not None:
+                raise FsError(Errno.CANCELED, f"{what}: the run's time is over")
+    except BaseException:
+        future.cancel()
+        raise
+
+
+class Threads:
+    """Runs calls of a library that blocks on a few daemon threads, made as they are needed."""
+
+    def __init__(self, most: int, name: str) -> None:
+        """`most`: threads at once."""
+        self._most = most
+        self._name = name
+        self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._idle = 0
+
+    def submit(self, call: Callable[[], T]) -> Future[T]:
+        """Run `call` on one of the threads."""
+        future: Future[T] = Future()
+        with self._lock:
+            self._jobs.put((future, call))
+            if self._idle:
+                self._idle -= 1
+            elif self._threads < self._most:
+                self._threads += 1
+                threading.Thread(target=self._work, name=self._name, daemon=True).start()
+        return future
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            future, call = job
+            if future.set_running_or_notify_cancel():
+                try:
+                    value = call()
+                except BaseException as error:
+                    future.set_exception(error)
+                else:
+                    future.set_result(value)
+                    del value
+            del job, future, call
+            with self._lock:
+                self._idle += 1
+
+    def close(self) -> None:
+        """Let the threads end when they are done with what they do."""
+        with self._lock:
+            for _ in range(self._threads):
+                self._jobs.put(None)
+            self._threads = 0
