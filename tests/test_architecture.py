@@ -20,22 +20,33 @@ LINES_MAX = 450
 
 # Room -> the rooms whose modules it may import, beside its own. A room is the longest matching prefix of a module's
 # dotted name within the package; "" is the package itself, which gathers the public names.
-BACKENDS = {"fs_backends.base", "fs_backends"}
-BELOW_ENGINE = {"syscalls", "abi", "abi.constants", "kernel", "limits", "fs_backends.base", "errors"}
+BACKENDS = {"fs_backends.base", "fs_backends.waiting", "fs_backends"}
+BELOW_ENGINE = {
+    "syscalls",
+    "abi",
+    "abi.constants",
+    "kernel",
+    "limits",
+    "fs_backends.base",
+    "fs_backends.waiting",
+    "errors",
+}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "limits": set(),
     "abi.constants": set(),
     "abi": {"abi.constants"},
     "fs_backends.base": {"errors"},
-    "fs_backends": {"fs_backends.base", "errors"},
+    "fs_backends.waiting": {"errors"},
+    "fs_backends": {"fs_backends.base", "fs_backends.waiting", "errors"},
     "kernel": {"abi.constants", "fs_backends.base", "errors"},
     "syscalls": {"abi", "abi.constants", "kernel", "fs_backends.base", "errors"},
     "engine": BELOW_ENGINE,
     "mounts": {"kernel", "errors", *BACKENDS},
     "stdio": {"kernel", "errors"},
-    "sandbox": {"engine", "mounts", "stdio", *BELOW_ENGINE, *BACKENDS},
-    "wasi": {"sandbox", "engine", "mounts", "stdio", *BELOW_ENGINE, *BACKENDS},
+    "closing": {"kernel", "errors", *BACKENDS},
+    "sandbox": {"engine", "mounts", "stdio", "closing", *BELOW_ENGINE, *BACKENDS},
+    "wasi": {"sandbox", "engine", "mounts", "stdio", "closing", *BELOW_ENGINE, *BACKENDS},
     "cli": {"", "sandbox", "wasi", "engine", "mounts", "stdio", *BELOW_ENGINE, *BACKENDS},
     "__main__": {"cli"},
     "testing": {"", "errors", *BACKENDS},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import logging
 import math
 import os
 import threading
@@ -15,20 +14,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from .closing import finish, traffic_of, traffic_since, uncommitted
 from .engine import fastpath, modules
 from .engine.runner import Ending, Program, UserImports
 from .errors import GuestExitError, GuestTimeoutError, GuestTrapError, InvalidModuleError
-from .fs_backends.base import Backend
+from .fs_backends.base import Backend, Traffic
 from .fs_backends.memory import MemoryBackend
 from .fs_backends.readonly import ReadOnly
+from .fs_backends.waiting import bounded_by
 from .kernel.clocks import Deadline
 from .kernel.entropy import SeededEntropy
 from .kernel.process import Preopen, Process
 from .limits import Limits
 from .mounts import MountTable, Source
 from .stdio import PIPE, STDOUT, capture_of, input_stream, output_stream
-
-_log = logging.getLogger("vfswasi")
 
 Module = str | os.PathLike[str] | bytes
 
@@ -40,7 +39,9 @@ class Result:
     args: the guest's argv. returncode: its exit status (u32), or -N if signal N ended it; a trap counts as
     SIGABRT (-6). stdout, stderr: what was captured, bytes or str, or None. trap: the message of a trap with the
     guest's backtrace, or None. fast_calls: function -> calls that were answered inside wasm, without Python, and
-    "bytes_read", "bytes_written" by them; empty if the fast path was off.
+    "bytes_read", "bytes_written" by them; empty if the fast path was off. traffic: guest directory -> requests and
+    bytes that the run cost, for mounts whose files are far away (what other runs of the same mount did meanwhile is in
+    it).
     """
 
     args: list[str]
@@ -49,6 +50,7 @@ class Result:
     stderr: Any = None
     trap: str | None = None
     fast_calls: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
+    traffic: Mapping[str, Traffic] = field(default_factory=dict, repr=False, compare=False)
     _trees: Mapping[str, MemoryBackend] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
@@ -110,8 +112,8 @@ def run(
     imports: module -> name -> callable(memory, *numbers) for what the guest imports beside WASI.
     vdso: whether calls on open files may be answered inside wasm; by default unless VFSWASI_VDSO=0 is set.
 
-    Raises ModuleError, MountError, GuestError, FileNotFoundError (the module), ValueError and TypeError, and
-    unchanged whatever a callable of the caller raised.
+    Raises ModuleError, MountError, GuestError, UncommittedError (the guest ended, and files of it could not be stored),
+    FileNotFoundError (the module), ValueError and TypeError, and unchanged whatever a callable of the caller raised.
     """
     with Sandbox(module, preopens=preopens, env=env, argv0=argv0, imports=imports, limits=limits, vdso=vdso) as sandbox:
         return sandbox.run(
@@ -210,13 +212,19 @@ class Sandbox:
         process.deadline = deadline
         with self._lock:
             self._running.add(deadline)
+        before = traffic_of(preopens)
+        lost = None
         try:
             ending = self._program.run(process, self._limits, self._fast)
+            keep = ending.returncode is not None and ending.trap is None
+            with bounded_by(deadline):
+                lost = finish(process, preopens, keep, keep and ending.returncode == 0)
         finally:
             with self._lock:
                 self._running.discard(deadline)
-            for error in process.close():
-                _log.warning("closing a file after the run failed: %s", error)
+            if lost is None:  # an exception: what is still open is given up
+                finish(process, preopens, False, False)
+        traffic = traffic_since(preopens, before)
         captured = [capture_of(out), None if err.sink is out.sink else capture_of(err)]
         if text:
             captured = [None if raw is None else raw.decode(encoding, errors) for raw in captured]  # type: ignore[misc]
@@ -225,7 +233,12 @@ class Sandbox:
                 raise ending.error
             finally:
                 del ending  # the error's traceback refers to this frame: together they would wait for a collection
-        return _result(argv, ending, captured, preopens, check, timeout)
+        result = _result(argv, ending, captured, preopens, timeout, traffic)
+        if lost:
+            raise uncommitted(lost, result)
+        if check:
+            result.check_returncode()
+        return result
 
     def interrupt(self) -> None:
         """End all runs that are going on now; they raise `HostCallError`. Any thread may call this."""
@@ -253,8 +266,8 @@ def _result(
     ending: Ending,
     captured: Sequence[Any],
     preopens: Sequence[Preopen],
-    check: bool,
     timeout: float | None,
+    traffic: Mapping[str, Traffic],
 ) -> Result:
     stdout, stderr = captured
     if ending.timed_out:
@@ -267,10 +280,7 @@ def _result(
         for preopen in preopens
         if isinstance(backend := _unwrapped(preopen.backend), MemoryBackend)
     }
-    result = Result(argv, ending.returncode, stdout, stderr, ending.trap, ending.fast_calls, trees)
-    if check:
-        result.check_returncode()
-    return result
+    return Result(argv, ending.returncode, stdout, stderr, ending.trap, ending.fast_calls, traffic, trees)
 
 
 def _unwrapped(backend: Backend) -> Backend:

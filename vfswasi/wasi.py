@@ -13,9 +13,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .abi.layouts import ABIS
+from .closing import finish, uncommitted
 from .engine import fastpath
 from .engine.embedding import Embedding
 from .errors import MissingExportError, WasiStateError
+from .fs_backends.waiting import bounded_by
 from .kernel.process import Process
 from .limits import Limits
 from .mounts import MountTable, Source
@@ -76,10 +78,11 @@ class WASI:
             output_stream(2, stderr, limits.output_bytes),
         )
         self._mounts = MountTable(preopens)
+        self._preopens = self._mounts.instantiate()
         self._process = Process(
             argv=argv,
             environ=environ,
-            preopens=self._mounts.instantiate(),
+            preopens=self._preopens,
             streams=streams,
             descriptor_limit=limits.descriptors,
             rights_all=self._abi.rights_all,
@@ -126,11 +129,13 @@ class WASI:
         embedding.attach(instance)
         self._state = "started"
         with self._one_thread():
+            ended = False
             try:
-                status = embedding.call(instance, "_start")
+                with bounded_by(self._process.deadline):
+                    status = embedding.call(instance, "_start")
+                ended = True
             finally:
-                self._process.close()
-                self._mounts.close()
+                self._end(ended, ended and status == 0)
         if not self._return_on_exit:
             raise SystemExit(status)
         return status
@@ -179,8 +184,16 @@ class WASI:
         self._state = "closed"
         if self._embedding is not None:
             self._embedding.close()
-        self._process.close()
-        self._mounts.close()
+        self._end(True, True)
+
+    def _end(self, keep: bool, publish: bool) -> None:
+        """Close all files and preopens. Raises UncommittedError."""
+        try:
+            lost = finish(self._process, self._preopens, keep, publish)
+        finally:
+            self._mounts.close()
+        if lost and keep:
+            raise uncommitted(lost)
 
     def __enter__(self) -> WASI:
         return self

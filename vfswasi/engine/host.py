@@ -107,12 +107,12 @@ class Guest:
         if self.fast is not None:
             self.fast.abandon()
             self.fast = None
-        self.close()
+        self.close(keep=False)
 
-    def close(self) -> None:
+    def close(self, keep: bool = True) -> None:
         """`forget`, and close every descriptor of the process."""
         self.forget()
-        self.process.close()
+        self.process.close(keep)
 
     def latch(self, end: BaseException) -> int:
         """Keep the first reason for ending; a new trap that unwinds the guest."""

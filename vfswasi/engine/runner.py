@@ -22,6 +22,7 @@ from wasmtime import _ffi as ffi
 
 from ..abi.layouts import ABI_BY_MODULE, Abi
 from ..errors import HostCallError, InvalidModuleError, MissingExportError, MissingImportError
+from ..fs_backends.waiting import bounded_by
 from ..kernel.clocks import DeadlinePassed, GuestEnd, Interrupted, ProcessExit, ProcessSignal
 from ..kernel.process import Process
 from ..limits import Limits
@@ -274,7 +275,8 @@ class Program:
             if over is not None:
                 guest.outcome = over
                 return _ending(guest, 0, 0, self.name)
-            return self._call_start(context, guest, limits if fast else None)
+            with bounded_by(deadline):
+                return self._call_start(context, guest, limits if fast else None)
         finally:
             guest.forget()
             store.close()

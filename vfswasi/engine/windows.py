@@ -59,13 +59,13 @@ class FileWindow(Window):
         "_reserved",
         "_scattered",
         "_seen",
-        "_shared",
         "_store",
         "_unpaid",
         "_view",
         "address",
         "fds",
         "keeps_writes",
+        "shared",
     )
 
     def __init__(self, fast: FastPath, inode: FileInode, at: int, *, shared: bool, keeps_writes: bool) -> None:
@@ -78,7 +78,7 @@ class FileWindow(Window):
         self._inode = inode
         self._store = inode.handle
         self.address = at
-        self._shared = shared
+        self.shared = shared
         self.keeps_writes = keeps_writes
         self.fds: set[int] = set()
         self._lease = SHARED_LEASE if shared else LEASE
@@ -128,7 +128,7 @@ class FileWindow(Window):
         self.settle()
         wanted = len(buf)
         size, start, valid, _, _, _, place, lease, _, _ = self._load()
-        if self._shared and (not lease or offset + wanted > size):
+        if self.shared and (not lease or offset + wanted > size):
             size, valid = self._look_again(valid, over=not lease)
         wanted = min(wanted, max(0, size - offset))
         if not wanted:
@@ -178,14 +178,14 @@ class FileWindow(Window):
         if not self._make_room(length):
             return False
         self._empty()
-        before_ns = time.time_ns() if self._shared else 0
+        before_ns = time.time_ns() if self.shared else 0
         try:
             count = self._store.read_into(start, self._view[self._place : self._place + length])
         except FsError:
             return False
         self._set_window(start, count, 0)
         self._next = start + count
-        if self._shared:
+        if self.shared:
             self._filled_ns = before_ns
         return True
 
@@ -240,14 +240,14 @@ class FileWindow(Window):
 
     def _is_as_seen(self) -> bool:
         """Before the store is written to: whether nobody else has changed the file since it was looked at."""
-        return not self._shared or self._look() == self._seen
+        return not self.shared or self._look() == self._seen
 
     def _changed(self, as_seen: bool) -> None:
         """The store was written to: its new times are this run's doing, unless somebody else's came before them."""
         self.forget_attributes()
         if not as_seen:
             self._empty()
-        if self._shared:
+        if self.shared:
             self._seen = self._look()
 
     # Writing
@@ -267,7 +267,7 @@ class FileWindow(Window):
         self.settle()
         count = len(buf)
         size, start, valid, _, _, _, _, lease, _, _ = self._load()
-        if self._shared and not lease:
+        if self.shared and not lease:
             size, valid = self._look_again(valid, over=True)
         if count and self._keep(offset, count, size, start, valid, self._lease - lease):
             _, start, valid, _, _, _, place, _, _, _ = self._load()
@@ -347,7 +347,7 @@ class FileWindow(Window):
             self._next = offset + len(buf)
 
     def append(self, buf: ReadableBuffer) -> int:
-        if not self._shared:
+        if not self.shared:
             end = self._load()[0]
             self.write_from(end, buf)
             return end + len(buf)
@@ -375,14 +375,14 @@ class FileWindow(Window):
         self._changed(as_seen)
 
     def size(self) -> int:
-        if self._shared:
+        if self.shared:
             self.settle()
             return self._look_again(self._load()[2])[0]
         return self._load()[0]
 
     def stat(self) -> Stat:
         self.settle()
-        if self._shared:
+        if self.shared:
             self._look_again(self._load()[2])
         return self._store.stat()
 
@@ -398,11 +398,6 @@ class FileWindow(Window):
         self.settle()
         self._store.sync(data_only)
 
-    @property
-    def shared(self) -> bool:
-        """Whether others may change the file at any time."""
-        return self._shared
-
     def refresh(self) -> None:
         """Others may have changed anything: nothing that was read counts any more. Raises what `settle` raises."""
         self.settle()
@@ -410,7 +405,7 @@ class FileWindow(Window):
         self._unreserve()
         self._set_size(self._store.size())
         self.forget_attributes()
-        if self._shared:
+        if self.shared:
             self._seen = self._look()
 
     def dissolve(self) -> None:
@@ -431,13 +426,19 @@ class FileWindow(Window):
         self._inode.volume.windowed.discard(self._inode)
 
     def close(self) -> None:
+        self._end(keep=True)
+
+    def discard(self) -> None:
+        self._end(keep=False)
+
+    def _end(self, keep: bool) -> None:
         try:
             self.dissolve()
         except BaseException:
             self.leave()
-            self._store.close()
             raise
-        self._store.close()
+        finally:
+            (self._store.close if keep else self._store.discard)()
 
 
 def _tick_ns(mtim_ns: int, ctim_ns: int) -> int:

@@ -7,8 +7,9 @@
     faulty = Faulty(MemoryBackend(tree), delay_s=0.05)                           # a slow store
 
 Every call of the backend and of its handles is counted, then delayed, then fails or reaches `inner`; a call that fails
-has changed nothing there. The exceptions are `close` and `handle.close`: these reach `inner` first, so that a failing
-close leaks nothing. Exceptions that the protocol forbids may be chosen too: a host has to survive those of others.
+has changed nothing there. The exceptions are `close`, `handle.close` and `handle.discard`: these reach `inner` first,
+so that a failing close leaks nothing. Exceptions that the protocol forbids may be chosen too: a host has to survive
+those of others.
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from ..errors import Errno, FsError
-from .base import Backend, Buffer, DirEntry, Handle, Key, ReadableBuffer, Stat
+from ..errors import Errno, FsError, Uncommitted
+from .base import Backend, Buffer, DirEntry, Handle, Key, ReadableBuffer, Stat, Traffic
 
 _BACKEND_CALLS = (
-    "stat walk list listing_version open create mkdir rmdir remove rename symlink readlink link set_times close".split()
+    "stat walk list listing_version open create mkdir rmdir remove rename symlink readlink link set_times "
+    "finish close".split()
 )
 _HANDLE_CALLS = (
-    "read_into write_from append truncate size stat ident set_times allocate reserve advise sync close".split()
+    "read_into write_from append truncate size stat ident set_times allocate reserve advise sync close discard".split()
 )
 
 CALL_NAMES = frozenset(_BACKEND_CALLS) | {f"handle.{name}" for name in _HANDLE_CALLS}
@@ -187,6 +189,16 @@ class Faulty(Backend):
         self.before("set_times", key)
         self.inner.set_times(key, atim_ns, mtim_ns)
 
+    def finish(self, keep: bool) -> None:
+        self.before("finish", ())
+        self.inner.finish(keep)
+
+    def take_uncommitted(self) -> Sequence[Uncommitted]:
+        return self.inner.take_uncommitted()
+
+    def traffic(self) -> Traffic | None:
+        return self.inner.traffic()
+
     def close(self) -> None:
         self.inner.close()
         self.before("close", ())
@@ -254,3 +266,10 @@ class _FaultyHandle(Handle):
         finally:
             self._faulty.closed()
         self._faulty.before("handle.close", self._key)
+
+    def discard(self) -> None:
+        try:
+            self._inner.discard()
+        finally:
+            self._faulty.closed()
+        self._faulty.before("handle.discard", self._key)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..errors import Errno, FsError
-from .base import Backend, Caps, DirEntry, Handle, Key
+from .base import Backend, Caps, DirEntry, Handle, Key, Traffic
 
 _KEPT = Caps.EMPTY_DIRS | Caps.HANDLE_SURVIVES_UNLINK | Caps.IMMUTABLE | Caps.SHARED
 
@@ -45,6 +45,9 @@ class ReadOnly(Backend):
             raise FsError(Errno.ROFS)
         return _ReadOnlyHandle(self.inner.open(key, False))
 
+    def traffic(self) -> Traffic | None:
+        return self.inner.traffic()
+
     def close(self) -> None:
         self.inner.close()
 
@@ -71,3 +74,6 @@ class _ReadOnlyHandle(Handle):
 
     def close(self) -> None:
         self._inner.close()
+
+    def discard(self) -> None:
+        self._inner.discard()

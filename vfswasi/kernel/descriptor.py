@@ -80,8 +80,9 @@ class Descriptor:
             raise FsError(Errno.NOTSUP)
         self.flags = flags
 
-    def close(self) -> None:
-        """Release what is behind the descriptor; called once."""
+    def close(self, keep: bool = True) -> None:
+        """Release what is behind the descriptor; called once. `keep`: a file that its store has not got yet is
+        stored."""
 
 
 class OpenFile(Descriptor):
@@ -216,8 +217,8 @@ class OpenFile(Descriptor):
             raise FsError(Errno.NOTSUP)
         self.flags = flags
 
-    def close(self) -> None:
-        self.inode.release()
+    def close(self, keep: bool = True) -> None:
+        self.inode.release(keep)
 
 
 def _joined(buffers: Sequence[memoryview]) -> Sequence[ReadableBuffer]:
@@ -293,6 +294,6 @@ class OpenDirectory(Descriptor):
             volume.keep_listing(key, (version, dots, stream))
         return stream
 
-    def close(self) -> None:
+    def close(self, keep: bool = True) -> None:
         self.stream = None
         self.inode.release()

@@ -93,8 +93,9 @@ class FdTable:
         """Put a standard stream at 0, 1 or 2."""
         self._open[fd] = descriptor
 
-    def close(self, fd: int) -> None:
-        """Raises BADF, and whatever closing what is behind it raises; the number is free in any case."""
+    def close(self, fd: int, keep: bool = True) -> None:
+        """Raises BADF, and whatever closing what is behind it raises; the number is free in any case. `keep`: see
+        `Descriptor.close`."""
         if fd in self.published:
             self.take_back(fd)
         descriptor = self._open.pop(fd, None)
@@ -102,7 +103,7 @@ class FdTable:
             raise FsError(Errno.BADF)
         if fd >= _FIRST_FREE:
             heappush(self._free, fd)
-        descriptor.close()
+        descriptor.close(keep)
 
     def renumber(self, fd: int, to: int) -> None:
         """Move `fd` onto the open number `to`, releasing what was there. Raises BADF for either.
@@ -123,12 +124,12 @@ class FdTable:
         self._open[to] = descriptor
         old.close()
 
-    def close_all(self) -> list[BaseException]:
+    def close_all(self, keep: bool) -> list[BaseException]:
         """Close everything; returns what went wrong instead of stopping at it."""
         errors: list[BaseException] = []
         for fd in list(self._open):
             try:
-                self.close(fd)
+                self.close(fd, keep)
             except Exception as error:
                 errors.append(error)
         return errors

@@ -212,8 +212,8 @@ class FileInode:
         handle, self.handle = self.handle, spooled
         handle.close()
 
-    def release(self) -> None:
-        """One descriptor less; the last one closes the handle. Raises what `Handle.close` raises."""
+    def release(self, keep: bool = True) -> None:
+        """One descriptor less; the last one closes the handle, or without `keep` discards it. Raises as they do."""
         self.references -= 1
         if self.references:
             return
@@ -221,7 +221,10 @@ class FileInode:
         del volume.files[self.slot]
         if self.key is not None and volume.named.get(self.key) is self:
             del volume.named[self.key]
-        self.handle.close()
+        if keep:
+            self.handle.close()
+        else:
+            self.handle.discard()
 
 
 class DirectoryInode:

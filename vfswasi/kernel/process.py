@@ -112,9 +112,12 @@ class Process:
             raise FsError(Errno.NOTSUP)
         raise ProcessSignal(number)
 
-    def close(self) -> list[BaseException]:
-        """Close every descriptor; returns the errors met on the way (a failed last write, say)."""
-        errors = self.late_errors + self.fds.close_all()
+    def close(self, keep: bool = True) -> list[BaseException]:
+        """Close every descriptor; returns the errors met on the way (a failed last write, say).
+
+        `keep`: the guest ended by itself, so what it left open is stored as if it had closed it.
+        """
+        errors = self.late_errors + self.fds.close_all(keep)
         self.late_errors = []
         for share in self._shares():
             sharing.leave(share)
