@@ -20,6 +20,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +96,15 @@ class Server:
             "config_kwargs": {"read_timeout": 10, "connect_timeout": 5, "retries": {"max_attempts": 1}},
         }
 
-    def file_system(self) -> Any:
-        """An s3fs file system."""
+    @cached_property
+    def _file_system(self) -> Any:
         import s3fs
 
         return s3fs.S3FileSystem(**self.storage_options())
+
+    def file_system(self) -> Any:
+        """An s3fs file system; always the same, since making one takes longer than most tests."""
+        return self._file_system
 
     def new_bucket(self) -> str:
         """The name of a bucket that is empty."""

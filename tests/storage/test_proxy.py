@@ -34,7 +34,9 @@ def test_it_passes_signed_requests_and_counts(s3_server: Server, proxy: Proxy, b
     before = time.monotonic()
     assert fetch(s3_server, proxy, bucket) == BODY
     assert time.monotonic() - before >= 0.05
-    (request,) = [request for request in proxy.requests() if request.path == f"/{bucket}/obj"]
+    (request,) = [
+        request for request in proxy.requests() if request.path == f"/{bucket}/obj" and request.method == "GET"
+    ]
     assert (request.method, request.status, request.received) == ("GET", 200, len(BODY))
     proxy.reset()
     assert proxy.requests() == []
