@@ -201,8 +201,8 @@ class Proxy:
 
         how: a key of FAULTS, or a status that the proxy answers by itself, with S3's error as its body. method: one or
         several. path, target: parts of the decoded path, and of the raw one with its query. query, no_query, header:
-        names that must be there, or must not. Of several faults that fit, the first counts. For "refuse" it is
-        connections that count, and there is nothing to match.
+        names that must be there, or must not. Of several faults that fit, the first counts. "refuse" is met by whoever
+        connects next: what the request would be is not known, and the conditions are not looked at.
         """
         if not isinstance(how, int) and how not in FAULTS:
             raise ValueError(f"{how!r} is none of {', '.join(FAULTS)}, and no status")
@@ -213,8 +213,6 @@ class Proxy:
             for name, names in (("method", method), ("query", query), ("no_query", no_query), ("header", header))
             if names
         }
-        if how == "refuse" and match:
-            raise ValueError("a connection has nothing to match")
         self._ask("fail", match=match, nth=nth, times=times, how=how)
 
     def release(self) -> None:
