@@ -42,19 +42,22 @@ MAY_IMPORT: dict[str, set[str]] = {
     "kernel": {"abi.constants", "fs_backends.base", "errors"},
     "syscalls": {"abi", "abi.constants", "kernel", "fs_backends.base", "errors"},
     "engine": BELOW_ENGINE,
-    "mounts": {"kernel", "errors", *BACKENDS},
+    "mount_options": {"fs_backends.base"},
+    "sources": {"mount_options", "errors", *BACKENDS},
+    "mounts": {"sources", "mount_options", "kernel", "errors", *BACKENDS},
     "stdio": {"kernel", "errors"},
     "closing": {"kernel", "errors", *BACKENDS},
-    "sandbox": {"engine", "mounts", "stdio", "closing", *BELOW_ENGINE, *BACKENDS},
-    "wasi": {"sandbox", "engine", "mounts", "stdio", "closing", *BELOW_ENGINE, *BACKENDS},
-    "cli": {"", "sandbox", "wasi", "engine", "mounts", "stdio", *BELOW_ENGINE, *BACKENDS},
+    "sandbox": {"engine", "mounts", "sources", "stdio", "closing", *BELOW_ENGINE, *BACKENDS},
+    "wasi": {"sandbox", "engine", "mounts", "sources", "stdio", "closing", *BELOW_ENGINE, *BACKENDS},
+    "progress": {"fs_backends.base"},
+    "cli": {"", "progress", "sandbox", "wasi", "engine", "mounts", "mount_options", "sources", "stdio", *BELOW_ENGINE, *BACKENDS},
     "__main__": {"cli"},
     "testing": {"", "errors", *BACKENDS},
-    "": {"sandbox", "wasi", "mounts", "limits", "errors", *BACKENDS},
+    "": {"sandbox", "wasi", "mounts", "mount_options", "limits", "errors", *BACKENDS},
 }
 
 # Foreign package -> the rooms that may import it while the program runs.
-FOREIGN = {"wasmtime": {"engine"}, "fsspec": {"fs_backends"}, "fs": {"fs_backends"}}
+FOREIGN = {"wasmtime": {"engine"}, "fsspec": {"fs_backends", "sources"}, "fs": {"fs_backends"}}
 
 
 def room_of(dotted: str) -> str:

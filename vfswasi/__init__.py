@@ -5,6 +5,7 @@
 """
 
 from subprocess import DEVNULL, PIPE, STDOUT
+from typing import TYPE_CHECKING, Any
 
 from .errors import (
     Errno,
@@ -20,18 +21,47 @@ from .errors import (
     ModuleError,
     MountError,
     SandboxError,
+    Uncommitted,
+    UncommittedError,
     WasiStateError,
 )
-from .fs_backends.base import Backend, Caps
+from .fs_backends.base import Backend, Caps, Traffic
 from .fs_backends.local import LocalBackend
 from .fs_backends.memory import MemoryBackend, Symlink
 from .fs_backends.zip import ZipBackend
 from .limits import Limits
-from .mounts import Mount
+from .mount_options import Mount
 from .sandbox import Result, Sandbox, run
 from .wasi import WASI
 
+if TYPE_CHECKING:
+    from .fs_backends.devices import DeviceBackend
+    from .fs_backends.fsspec import FsspecBackend
+    from .fs_backends.pyfilesystem import PyFilesystemBackend
+    from .fs_backends.remote.cache import ReadCache
+    from .fs_backends.tar import TarBackend
+    from .fs_backends.zip_writer import WritableZipBackend
+
 __version__ = "0.1.0"
+
+# Imported when they are used: most programs use none of them.
+_LATE = {
+    "DeviceBackend": "devices",
+    "FsspecBackend": "fsspec",
+    "PyFilesystemBackend": "pyfilesystem",
+    "ReadCache": "remote.cache",
+    "TarBackend": "tar",
+    "WritableZipBackend": "zip_writer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.fs_backends.{_LATE[name]}"), name)
+
 
 __all__ = [
     "DEVNULL",
@@ -40,8 +70,10 @@ __all__ = [
     "WASI",
     "Backend",
     "Caps",
+    "DeviceBackend",
     "Errno",
     "FsError",
+    "FsspecBackend",
     "GuestError",
     "GuestExitError",
     "GuestTimeoutError",
@@ -56,11 +88,18 @@ __all__ = [
     "ModuleError",
     "Mount",
     "MountError",
+    "PyFilesystemBackend",
+    "ReadCache",
     "Result",
     "Sandbox",
     "SandboxError",
     "Symlink",
+    "TarBackend",
+    "Traffic",
+    "Uncommitted",
+    "UncommittedError",
     "WasiStateError",
+    "WritableZipBackend",
     "ZipBackend",
     "run",
 ]

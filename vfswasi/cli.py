@@ -14,12 +14,14 @@ from typing import Any, NoReturn
 
 import vfswasi
 
+from . import progress
 from .engine import modules
 from .engine.runner import printable
 from .errors import GuestTimeoutError, GuestTrapError, SandboxError
 from .fs_backends.base import Backend, FileType, Key
-from .mounts import Mount, open_source, parse_mount
+from .mount_options import parse_mount, parse_source
 from .sandbox import Sandbox, read_module
+from .sources import open_source
 
 EXIT_OURS = 125
 EXIT_TIMEOUT = 124
@@ -47,10 +49,12 @@ def _parser() -> argparse.ArgumentParser:
         "--mount",
         action="append",
         default=[],
-        metavar="GUEST=SOURCE[,rw]",
-        help="give the program a directory: a path, a zip archive, zip://..., file://... or mem: (empty, in memory); "
-        "read-only unless ,rw follows; a comma in SOURCE is written twice",
+        metavar="GUEST=SOURCE[,OPTION...]",
+        help="give the program a directory: a path, a zip or tar archive, a URL (s3://, https://, zip://*::URL, ...), "
+        "mem: (empty, in memory) or dev: (devices); read-only unless ,rw follows; a comma in SOURCE is written twice",
     )
+    run.add_argument("--tmp", action="store_true", help="give the program an empty /tmp in memory")
+    run.add_argument("--dev", action="store_true", help="give the program /dev/null, /dev/urandom and the like")
     run.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="set an environment variable")
     run.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="end the program after this time")
     run.add_argument("--stdin", metavar="FILE", help="read standard input from FILE (default: inherited)")
@@ -74,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Show a source as the tree that a program would see.",
     )
     mounts.add_argument("--depth", type=int, default=None, metavar="N", help="show N levels (default: all)")
-    mounts.add_argument("source", metavar="SOURCE")
+    mounts.add_argument("source", metavar="SOURCE[,OPTION...]")
     mounts.set_defaults(function=_mounts)
     return parser
 
@@ -118,6 +122,9 @@ def _run(options: argparse.Namespace) -> int:
         if guest in preopens:
             raise ValueError(f"--mount {guest}: given twice; each guest directory can have one source")
         preopens[guest] = mount
+    for guest, wanted, url in (("/tmp", options.tmp, "mem:"), ("/dev", options.dev, "dev:")):
+        if wanted and preopens.setdefault(guest, url) is not url:
+            raise ValueError(f"--mount {guest}: given twice, by {guest.replace('/', '--')} too")
     env: dict[str, str] = {}
     for text in options.env:
         name, equals, value = text.partition("=")
@@ -131,9 +138,10 @@ def _run(options: argparse.Namespace) -> int:
         vdso = False if options.no_vdso else None
         with Sandbox(options.module, preopens=preopens, env=env, argv0=options.argv0, vdso=vdso) as sandbox:
             source = stdin if stdin is not None else _inherited_stdin()
-            result = sandbox.run(
-                options.args, stdin=source, stdout=1, stderr=2, timeout=options.timeout, seed=options.seed
-            )
+            with progress.shown(sandbox.traffic):
+                result = sandbox.run(
+                    options.args, stdin=source, stdout=1, stderr=2, timeout=options.timeout, seed=options.seed
+                )
     finally:
         if stdin is not None:
             stdin.close()
@@ -196,7 +204,7 @@ def _describe(compiled: modules.CompiledModule) -> dict[str, Any]:
 
 
 def _mounts(options: argparse.Namespace) -> int:
-    backend = open_source(Mount(options.source))
+    backend = open_source(parse_source(options.source))
     try:
         print(printable(options.source))
         _print_tree(backend, (), "", options.depth)

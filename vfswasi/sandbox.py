@@ -26,7 +26,8 @@ from .kernel.clocks import Deadline
 from .kernel.entropy import SeededEntropy
 from .kernel.process import Preopen, Process
 from .limits import Limits
-from .mounts import MountTable, Source
+from .mounts import MountTable
+from .sources import Source
 from .stdio import PIPE, STDOUT, capture_of, input_stream, output_stream
 
 Module = str | os.PathLike[str] | bytes
@@ -101,7 +102,7 @@ def run(
 
     module: a path, or the module itself as bytes (binary or text format).
     args: the arguments behind the program's name; `argv0` replaces the name (default: the file's).
-    preopens: guest directory -> source (see `vfswasi.mounts`). The guest sees nothing else.
+    preopens: guest directory -> source (see `vfswasi.sources`). The guest sees nothing else.
     env: the guest's whole environment; by default it has none.
     stdin: bytes, str, a file, a descriptor; by default nothing.
     stdout, stderr: PIPE, DEVNULL, STDOUT (stderr), a file, a descriptor, a callable; by default inherited.
@@ -239,6 +240,10 @@ class Sandbox:
         if check:
             result.check_returncode()
         return result
+
+    def traffic(self) -> dict[str, Traffic]:
+        """Guest directory -> requests and bytes so far, of all runs, for mounts whose files are far away."""
+        return self._mounts.traffic()
 
     def interrupt(self) -> None:
         """End all runs that are going on now; they raise `HostCallError`. Any thread may call this."""

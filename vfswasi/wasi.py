@@ -20,8 +20,9 @@ from .errors import MissingExportError, WasiStateError
 from .fs_backends.waiting import bounded_by
 from .kernel.process import Process
 from .limits import Limits
-from .mounts import MountTable, Source
+from .mounts import MountTable
 from .sandbox import encode_argv, encode_environ
+from .sources import Source
 from .stdio import input_stream, output_stream
 
 if TYPE_CHECKING:

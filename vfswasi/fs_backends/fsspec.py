@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import email.utils
 import math
 import os
 import tempfile
@@ -290,6 +291,16 @@ def nanoseconds(value: object) -> int | None:
         since = value - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
         return (since.days * 86400 + since.seconds) * 10**9 + since.microseconds * 1000
     return None
+
+
+def http_date(value: object) -> int | None:
+    """`Last-Modified` in nanoseconds since 1970, or None."""
+    if not isinstance(value, str):
+        return None
+    try:
+        return nanoseconds(email.utils.parsedate_to_datetime(value))
+    except (TypeError, ValueError):
+        return None
 
 
 class FsspecBackend(RemoteBackend):

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from ..errors import Errno, FsError
 from .base import FileType, Key
-from .fsspec import FsspecClient, nanoseconds
+from .fsspec import FsspecClient, http_date
 from .remote.client import DIRECTORY, Info, Page, fits_a_key
 from .remote.translate import http_status
 
@@ -91,15 +91,3 @@ class HttpClient(FsspecClient):
         if end >= 0:
             options |= {"start": start, "end": end}
         return self._received(self._start("cat_file", self.path(key), **options), info, start, end)
-
-
-def http_date(value: object) -> int | None:
-    """`Last-Modified` in nanoseconds since 1970, or None."""
-    import email.utils
-
-    if not isinstance(value, str):
-        return None
-    try:
-        return nanoseconds(email.utils.parsedate_to_datetime(value))
-    except (TypeError, ValueError):
-        return None

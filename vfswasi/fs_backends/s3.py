@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from ..errors import Errno, FsError, MountError
 from . import waiting
 from .base import FileType, Key
-from .fsspec import FsspecClient, nanoseconds
+from .fsspec import FsspecClient, http_date, nanoseconds
 from .remote.client import DIRECTORY, Body, Guard, Info, Page, Upload, fits_a_key
 from .remote.translate import chain, http_status, translated
 
@@ -176,7 +176,7 @@ class S3Client(FsspecClient):
         data = body.read(0, body.size)
         answer = self.guarded("put_object", key, guard, version, data, Body=data)
         self.counter.count(sent=len(data))
-        return self.stored(key, len(data), answer)
+        return self.stored(len(data), answer)
 
     def guarded(
         self, method: str, key: Key, guard: Guard, version: str | None, data: bytes | None, **arguments: Any
@@ -213,14 +213,11 @@ class S3Client(FsspecClient):
         if guard is Guard.SAME and (there is None or there.version != version):
             raise FsError(Errno.STALE)
 
-    def stored(self, key: Key, size: int, answer: dict[str, Any]) -> Info:
-        """What is there after a request that stored it: asked for, since the answer has no time."""
-        found = self._head(key)
-        etag = answer.get("ETag")
-        if found is None or found.size != size or (etag and found.version != etag):
-            # Somebody else was faster with the next version; ours was there.
-            return Info(FileType.REGULAR_FILE, size, None, etag)
-        return found
+    def stored(self, size: int, answer: dict[str, Any]) -> Info:
+        """What is there after a request that stored it, without asking: its time is that of the answer."""
+        headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        time_ns = nanoseconds(answer.get("LastModified")) or http_date(headers.get("date"))
+        return Info(FileType.REGULAR_FILE, size, time_ns, answer.get("ETag"))
 
     def start_upload(self, key: Key) -> Upload:
         return MultipartUpload(self, key)
@@ -252,7 +249,7 @@ class S3Client(FsspecClient):
                 self._request("copy_object", Key=self.object_key(new), CopySource=source, **condition),
                 max(self.timeout_s, 600),
             ).get("CopyObjectResult", {})
-        return self.stored(new, size, answer)
+        return self.stored(size, answer)
 
     async def _copy_parts(
         self, source: dict[str, str], name: str, size: int, condition: dict[str, str]
@@ -378,7 +375,7 @@ class MultipartUpload(Upload):
         except BaseException:
             self.abort()
             raise
-        return self._client.stored(self._key, body.size, answer)
+        return self._client.stored(body.size, answer)
 
     def abort(self) -> None:
         going, self._going = self._going, {}

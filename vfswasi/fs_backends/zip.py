@@ -30,37 +30,29 @@ the headers show it, else at the read that meets it.
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import Errno, FsError, MountError
-from . import zip_source
-from .base import Backend, Caps, DirEntry, FileType, Handle, Key, Stat
-from .zip_decoder import inflate
-from .zip_directory import read_directory
-from .zip_member import InflatedHandle, MemberCache, StoredHandle, locate
-from .zip_source import ArchiveSource, BinaryFile
-from .zip_tree import Node, TooManyEntries, build_tree
-
-MAX_ENTRIES = 1_000_000
-CACHE_BYTES = 64 << 20
-_MAX_LINK_BYTES = 4096
+from ..errors import Errno, FsError
+from .archive import source as archive_source
+from .archive.source import ArchiveSource, BinaryFile
+from .archive.tree_backend import TreeBackend, rooted
+from .archive.zip_archive import CACHE_BYTES, MAX_ENTRIES, ZipArchive
+from .archive.zip_tree import Node
+from .base import FileType, Handle, Key
 
 
-class ZipBackend(Backend):
+class ZipBackend(TreeBackend[Node]):
     """The members of one archive. Several sandboxes, on several threads, may use it at once.
 
     source: path, or seekable binary file object. The file object stays the caller's, who must leave it
         open and alone (its position moves) until `close`.
     root: directory inside the archive that becomes the root of the mount, with `/` between names.
     max_entries: more entries, or more objects once implied directories are counted, are a MountError.
-    cache_bytes: the most that is kept of inflated members (see `zip_member`).
+    cache_bytes: the most that is kept of inflated members (see `archive.zip_member`).
 
     Raises MountError (missing, corrupt, too many entries, no such root), TypeError.
     """
-
-    caps = Caps.IMMUTABLE | Caps.EMPTY_DIRS | Caps.HANDLE_SURVIVES_UNLINK
 
     def __init__(
         self,
@@ -70,12 +62,12 @@ class ZipBackend(Backend):
         max_entries: int = MAX_ENTRIES,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        self._source = zip_source.source_of(source)
-        self._cache = MemberCache(cache_bytes)
+        self._archive = ZipArchive(archive_source.source_of(source), max_entries, cache_bytes)
+        self._cache = self._archive.cache
         try:
-            self._root = self._rooted(_read_tree(self._source, max_entries), root)
+            self._root = rooted(self._archive.root, root, f"zip archive {self._archive.source.name}")
         except BaseException:
-            self._source.close()
+            self._archive.close()
             raise
 
     @classmethod
@@ -89,122 +81,18 @@ class ZipBackend(Backend):
         cache_bytes: int = CACHE_BYTES,
     ) -> ZipBackend:
         """The archive behind a URL that fsspec can open; closed with the backend. Raises MountError."""
-        source = zip_source.open_url(url, storage_options)
+        source = archive_source.open_url(url, storage_options)
         return cls(source, root=root, max_entries=max_entries, cache_bytes=cache_bytes)
 
-    def _rooted(self, node: Node, root: str) -> Node:
-        path = root.strip("/")
-        for name in path.split("/") if path else ():
-            child = (node.children or {}).get(name)
-            if child is None or child.children is None:
-                reason = "no such directory" if child is None else "not a directory"
-                raise MountError(
-                    f"cannot mount {root!r} of zip archive {self._source.name}: {reason} in the archive; "
-                    "give the name of a directory that it holds"
-                )
-            node = child
-        return node
-
-    def _find(self, key: Key) -> Node:
-        node = self._root
-        for name in key:
-            children = node.children
-            if children is None:
-                raise FsError(Errno.NOTDIR)
-            found = children.get(name)
-            if found is None:
-                raise FsError(Errno.NOENT)
-            node = found
-        return node
-
-    def stat(self, key: Key) -> Stat:
-        return self._find(key).stat
-
-    def walk(self, key: Key, names: Key) -> tuple[int, Stat | None]:
-        if not names:
-            return 0, None
-        children = self._find(key).children
-        if children is None:
-            raise FsError(Errno.NOTDIR)
-        count = 0
-        found: Stat | None = None
-        for name in names:
-            node = children.get(name)
-            if node is None:
-                break
-            count += 1
-            found = node.stat
-            children = node.children
-            if children is None:
-                break
-        return count, found
-
-    def listing_version(self, key: Key) -> int:
-        return 0
-
-    def list(self, key: Key) -> tuple[DirEntry, ...]:
-        node = self._find(key)
-        if node.children is None:
-            raise FsError(Errno.NOTDIR)
-        return node.list()
-
-    def open(self, key: Key, write: bool) -> Handle:
-        node = self._find(key)
-        kind = node.stat.filetype
-        if kind is FileType.DIRECTORY:
-            raise FsError(Errno.ISDIR)
-        if kind is FileType.SYMBOLIC_LINK:
-            raise FsError(Errno.LOOP)
-        if write:
-            raise FsError(Errno.ROFS)
-        if kind is not FileType.REGULAR_FILE:
-            raise FsError(Errno.ACCES, "not a file or directory")
-        return self._open_member(node)
-
     def _open_member(self, node: Node) -> Handle:
-        if node.data_start < 0:
-            locate(self._source, node)
-        assert node.info is not None
-        if node.info.compress_type == zipfile.ZIP_STORED:
-            return StoredHandle(self._source, node)
-        return InflatedHandle(self._source, node, self._cache)
+        return self._archive.open(node)
 
     def readlink(self, key: Key) -> str:
         """Raises INVAL (not a link), NAMETOOLONG (over 4096 bytes), ILSEQ (no UTF-8, or NUL), IO."""
         node = self._find(key)
-        if node.stat.filetype is not FileType.SYMBOLIC_LINK or node.info is None:
+        if node.stat.filetype is not FileType.SYMBOLIC_LINK:
             raise FsError(Errno.INVAL)
-        if node.stat.size > _MAX_LINK_BYTES:
-            raise FsError(Errno.NAMETOOLONG, f"link target of {node.stat.size} bytes")
-        if node.data_start < 0:
-            locate(self._source, node)
-        if node.info.compress_type == zipfile.ZIP_STORED:
-            data = bytearray(node.stat.size)
-            StoredHandle(self._source, node).read_into(0, data)
-        else:
-            data = bytearray(inflate(self._source, node))
-        try:
-            target = data.decode()
-        except UnicodeDecodeError as error:
-            raise FsError(Errno.ILSEQ, "link target is not UTF-8") from error
-        if "\0" in target:
-            raise FsError(Errno.ILSEQ, "link target holds NUL")
-        return target
+        return self._archive.readlink(node)
 
     def close(self) -> None:
-        self._cache.clear()
-        self._source.close()
-
-
-def _read_tree(source: ArchiveSource, max_entries: int) -> Node:
-    try:
-        return build_tree(*read_directory(source, max_entries), max_entries)
-    except TooManyEntries as error:
-        raise MountError(
-            f"cannot mount zip archive {source.name}: more than {max_entries} entries; raise max_entries"
-        ) from error
-    except (zipfile.BadZipFile, FsError, OSError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise MountError(
-            f"cannot mount zip archive {source.name}: {reason}; it is not a zip archive, cut short or corrupt"
-        ) from error
+        self._archive.close()

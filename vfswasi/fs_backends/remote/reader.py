@@ -2,7 +2,7 @@
 
 - Here and there: one block is fetched for each that is missing, and kept in the cache.
 - In order: what comes next is fetched before it is asked for, in pieces that several requests bring at once; the
-  window doubles with each piece that was used, up to `readahead` bytes. Of a file that is larger than half of the cache
+  window grows fourfold each time half of it was used, up to `readahead` bytes. Of a file that is larger than half of the cache
   nothing is kept behind: a scan shall not drive out what others use.
 - Large: a read of several blocks that are not there is one request for each `PIECE_MAX_BYTES`.
 """
@@ -22,7 +22,7 @@ from .cache import ReadCache
 
 PIECE_MAX_BYTES = 4 << 20
 _STREAK = 2  # reads in order before anything is read ahead
-_PIECES = 4  # into which the window is divided, so that requests overlap
+_PIECES = 6  # into which the window is divided, so that requests overlap
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ReadOptions:
     they are asked for. cache: where blocks are kept, None: nowhere. timeout_s: for one request."""
 
     block: int = 32 << 10
-    readahead: int = 16 << 20
+    readahead: int = 24 << 20
     cache: ReadCache | None = None
     timeout_s: float = 30.0
 
@@ -175,7 +175,7 @@ class Reader:
         reached = self._ahead[-1].end if self._ahead else at
         if reached - at > self._window // 2 and self._window:
             return
-        self._window = min(max(2 * self._window, 4 * self._options.block), most)
+        self._window = min(max(4 * self._window, 4 * self._options.block), most)
         if reached < at + self._window:
             self._start_pieces(reached, min(at + self._window, self._size))
 
@@ -183,9 +183,7 @@ class Reader:
         """Fetch at least `[start, end)`, to the end of a block, behind what is on its way."""
         block = self._options.block
         end = min(-(-end // block) * block, self._size)
-        step = max(min((end - start) // _PIECES // block * block, PIECE_MAX_BYTES), block)
-        if end - start <= 8 * block:
-            step = end - start
+        step = max(min(max(end - start, self._window) // _PIECES // block * block, PIECE_MAX_BYTES), 8 * block)
         while start < end:
             stop = min(start + step, end)
             if end - stop < step // 2:

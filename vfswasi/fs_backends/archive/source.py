@@ -15,7 +15,8 @@ import threading
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from ..errors import Errno, FsError, MountError
+from ...errors import Errno, FsError, MountError
+from ..base import Traffic
 
 
 class BinaryFile(Protocol):
@@ -44,47 +45,56 @@ class ArchiveSource:
         self.read_into(offset, memoryview(data))
         return bytes(data)
 
+    def traffic(self) -> Traffic | None:
+        """What was moved so far, where the archive is far away."""
+        return None
+
     def close(self) -> None:
         """Release what the source owns."""
 
 
 class PathSource(ArchiveSource):
-    """A regular file, opened here and closed here."""
+    """A regular file, opened here and closed here. `status`: what fstat said when it was opened."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], kind: str = "zip") -> None:
         self.name = repr(os.fspath(path))
         try:
             # O_NONBLOCK: opening a FIFO must not wait for its writer; regular files do not care.
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError as error:
-            raise MountError(f"cannot mount zip archive {self.name}: no such file; check the path") from error
+            raise MountError(f"cannot mount {kind} archive {self.name}: no such file; check the path") from error
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise MountError(f"cannot mount zip archive {self.name}: {reason}; check the path") from error
-        status = os.fstat(self._fd)
-        if not stat.S_ISREG(status.st_mode):
+            raise MountError(f"cannot mount {kind} archive {self.name}: {reason}; check the path") from error
+        self.status = os.fstat(self._fd)
+        if not stat.S_ISREG(self.status.st_mode):
             self.close()
-            raise MountError(f"cannot mount zip archive {self.name}: not a regular file; give a .zip file")
-        self.size = status.st_size
+            raise MountError(f"cannot mount {kind} archive {self.name}: not a regular file; give a .{kind} file")
+        self.size = self.status.st_size
 
     def read_into(self, offset: int, view: memoryview) -> None:
-        try:
-            count = os.preadv(self._fd, (view,), offset)
-            while count != len(view):
-                more = os.preadv(self._fd, (view[count:],), offset + count)
-                if not more:
-                    break
-                count += more
-        except (OSError, OverflowError, ValueError) as error:
-            raise FsError(Errno.IO, f"{self.name}: read at {offset} failed") from error
-        if count != len(view):
-            raise FsError(Errno.IO, f"{self.name}: the archive became shorter while it was mounted")
+        read_file_into(self._fd, offset, view, self.name)
 
     def close(self) -> None:
         # The number may be given to another file: a late read must fail, not read that one.
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def read_file_into(fd: int, offset: int, view: memoryview, name: str) -> None:
+    """Fill `view` from an open file. Raises IO, also when the file ends too early."""
+    try:
+        count = os.preadv(fd, (view,), offset)
+        while count != len(view):
+            more = os.preadv(fd, (view[count:],), offset + count)
+            if not more:
+                break
+            count += more
+    except (OSError, OverflowError, ValueError) as error:
+        raise FsError(Errno.IO, f"{name}: read at {offset} failed") from error
+    if count != len(view):
+        raise FsError(Errno.IO, f"{name}: the archive became shorter while it was mounted")
 
 
 class BytesSource(ArchiveSource):
@@ -109,7 +119,7 @@ class ObjectSource(ArchiveSource):
     the file open.
     """
 
-    def __init__(self, file: BinaryFile, name: str, owner: object = None) -> None:
+    def __init__(self, file: BinaryFile, name: str, owner: object = None, kind: str = "zip") -> None:
         self.name = name
         self._file = file
         self._owner = owner
@@ -120,7 +130,7 @@ class ObjectSource(ArchiveSource):
         except Exception as error:
             self.close()
             raise MountError(
-                f"cannot mount zip archive {name}: it cannot seek ({type(error).__name__}); "
+                f"cannot mount {kind} archive {name}: it cannot seek ({type(error).__name__}); "
                 "give a seekable binary file or a path"
             ) from error
 
@@ -156,21 +166,21 @@ class ObjectSource(ArchiveSource):
         self._owner = None
 
 
-def source_of(source: str | os.PathLike[str] | BinaryFile | ArchiveSource) -> ArchiveSource:
-    """The source for what a user passed. Raises TypeError, MountError."""
+def source_of(source: str | os.PathLike[str] | BinaryFile | ArchiveSource, kind: str = "zip") -> ArchiveSource:
+    """The source for what a user passed; messages call it a `kind` archive. Raises TypeError, MountError."""
     if isinstance(source, ArchiveSource):
         return source
     if isinstance(source, str | os.PathLike):
-        return PathSource(source)
+        return PathSource(source, kind)
     if isinstance(source, io.TextIOBase) or not (hasattr(source, "seek") and hasattr(source, "read")):
         raise TypeError(f"source must be a path or a seekable binary file, not {type(source).__name__}")
     name = f"<{type(source).__name__} object>"
     if type(source) is io.BytesIO:
         return BytesSource(source.getvalue(), name)  # shares its memory; no lock, no position
-    return ObjectSource(source, name)
+    return ObjectSource(source, name, kind=kind)
 
 
-def open_url(url: str, storage_options: Mapping[str, Any] | None = None) -> ArchiveSource:
+def open_url(url: str, storage_options: Mapping[str, Any] | None = None, kind: str = "zip") -> ArchiveSource:
     """The bytes behind any URL of fsspec, chained ones too. Raises MountError."""
     import fsspec
 
@@ -181,13 +191,13 @@ def open_url(url: str, storage_options: Mapping[str, Any] | None = None) -> Arch
     except Exception as error:
         # The text of the error may hold the URL with its secrets: only its kind is shown.
         raise MountError(
-            f"cannot mount zip archive {name}: {type(error).__name__}; check the URL and the credentials"
+            f"cannot mount {kind} archive {name}: {type(error).__name__}; check the URL and the credentials"
         ) from error
     if isinstance(file, io.BytesIO):
         # fsspec's memory file system hands the same object, with one position, to everybody.
         return BytesSource(file.getvalue(), name)
     # fsspec's zip file system closes its members when it is collected: it must live as long as they.
-    return ObjectSource(file, name, owner=opened)
+    return ObjectSource(file, name, owner=opened, kind=kind)
 
 
 def redacted(url: str) -> str:

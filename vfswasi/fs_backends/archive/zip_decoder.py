@@ -11,8 +11,8 @@ import zlib
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZIP_LZMA, BadZipFile, ZipInfo
 
-from ..errors import Errno, FsError
-from .zip_source import ArchiveSource
+from ...errors import Errno, FsError
+from .source import ArchiveSource
 from .zip_tree import Node
 
 _INPUT_BYTES = 32 << 10

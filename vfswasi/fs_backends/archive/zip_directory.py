@@ -12,8 +12,8 @@ import struct
 from typing import Any
 from zipfile import BadZipFile, ZipInfo
 
-from .zip_source import ArchiveSource
-from .zip_tree import TooManyEntries
+from .source import ArchiveSource
+from .tree import TooManyEntries
 
 _END = struct.Struct("<4s4H2LH")
 _END_SIGNATURE = b"PK\5\6"

@@ -23,14 +23,13 @@ from collections.abc import Hashable
 from typing import Any
 from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_LZMA, ZIP_STORED
 
-from ..errors import Errno, FsError
-from .base import Buffer, Handle, Stat
+from ...errors import Errno, FsError
+from ..base import Buffer, Handle, Stat
+from .ranges import PAGE_BYTES, RangeHandle
+from .source import ArchiveSource
 from .zip_decoder import Decoder, corrupt, inflate, new_decoder
-from .zip_source import ArchiveSource
 from .zip_tree import Node
 
-PAGE_BYTES = 64 << 10
-_SMALL_READ_BYTES = 4096
 _CHECKPOINT_SPACING_BYTES = 256 << 10
 _CHECKPOINT_MAX = 128
 _CHECKPOINT_COST_BYTES = 64 << 10  # zlib's state and 32 KiB window, and the input not yet used
@@ -97,22 +96,7 @@ def locate(source: ArchiveSource, node: Node) -> None:
     if info.flag_bits & _FLAG_PATCH or info.compress_type not in _METHODS:
         reason = f"compression method {info.compress_type} is not supported"
         raise FsError(Errno.IO, f"zip member {name!r}: {reason}") from NotImplementedError(reason)
-    if node.limit < 0:
-        raise corrupt(info, "its data overlap those of another member")
-    header = source.read(info.header_offset, 30)
-    if header[:4] != b"PK\x03\x04":
-        raise corrupt(info, "no local header where the directory says")
-    name_bytes = int.from_bytes(header[26:28], "little")
-    extra_bytes = int.from_bytes(header[28:30], "little")
-    raw_name = source.read(info.header_offset + 30, name_bytes)
-    encoding = "utf-8" if int.from_bytes(header[6:8], "little") & _FLAG_UTF8 else "cp437"
-    if raw_name.decode(encoding, "replace") != name:
-        raise corrupt(info, "local header has another name")
-    if int.from_bytes(header[8:10], "little") != info.compress_type:
-        raise corrupt(info, "local header has another compression method")
-    start = info.header_offset + 30 + name_bytes + extra_bytes
-    if start + info.compress_size > node.limit:
-        raise corrupt(info, "its data overlap those of another member")
+    start, _ = find_data(source, node)
     if info.compress_type == ZIP_STORED and info.compress_size != info.file_size:
         raise corrupt(info, "stored, but its two sizes differ")
     node.data_start = start
@@ -125,42 +109,40 @@ def locate(source: ArchiveSource, node: Node) -> None:
             raise
 
 
-class StoredHandle(Handle):
-    """A range of the archive. Reading it from start to end checks the checksum, once for each member.
+def find_data(source: ArchiveSource, node: Node) -> tuple[int, int]:
+    """(offset of the member's data as they stand in the archive, bytes of the local extra fields before them).
 
-    Small reads in sequence are served from a window of one page; all others go straight into the buffer.
+    Also of a member that cannot be unpacked. Raises IO: no such header, overlapping data.
     """
+    info = node.info
+    assert info is not None
+    if node.limit < 0:
+        raise corrupt(info, "its data overlap those of another member")
+    header = source.read(info.header_offset, 30)
+    if header[:4] != b"PK\x03\x04":
+        raise corrupt(info, "no local header where the directory says")
+    name_bytes = int.from_bytes(header[26:28], "little")
+    extra_bytes = int.from_bytes(header[28:30], "little")
+    raw_name = source.read(info.header_offset + 30, name_bytes)
+    encoding = "utf-8" if int.from_bytes(header[6:8], "little") & _FLAG_UTF8 else "cp437"
+    if raw_name.decode(encoding, "replace") != info.orig_filename:
+        raise corrupt(info, "local header has another name")
+    if int.from_bytes(header[8:10], "little") != info.compress_type:
+        raise corrupt(info, "local header has another compression method")
+    start = info.header_offset + 30 + name_bytes + extra_bytes
+    if start + info.compress_size > node.limit:
+        raise corrupt(info, "its data overlap those of another member")
+    return start, extra_bytes
+
+
+class StoredHandle(RangeHandle):
+    """A range of the archive. Reading it from start to end checks the checksum, once for each member."""
 
     def __init__(self, source: ArchiveSource, node: Node) -> None:
-        self._source = source
+        super().__init__(source, node.data_start, node.stat)
         self._node = node
-        self._start = node.data_start
-        self._size = node.stat.size
-        # Each replaced as one, so that threads cannot tear them: offset and bytes of the window; next offset
-        # to check (-1: no more) and the checksum up to there.
-        self._window: tuple[int, bytes] = (0, b"")
+        # Replaced as one: next offset to check (-1: no more) and the checksum up to there.
         self._checked: tuple[int, int] = (-1 if node.verified else 0, 0)
-
-    def read_into(self, offset: int, buf: Buffer) -> int:
-        count = min(len(buf), self._size - offset)
-        if count <= 0:
-            return 0
-        at, window = self._window
-        at = offset - at
-        if at >= 0 and count <= len(window) - at:
-            buf[:count] = window[at : at + count]
-        elif count <= _SMALL_READ_BYTES:
-            # Reading on where the window ends is a sequence, anything else is not worth a page.
-            ahead = min(PAGE_BYTES, self._size - offset) if 0 <= at <= len(window) else count
-            window = self._source.read(self._start + offset, ahead)
-            self._check(offset, memoryview(window))
-            self._window = offset, window
-            buf[:count] = window[:count]
-        else:
-            with memoryview(buf) as whole, whole[:count] as view:
-                self._source.read_into(self._start + offset, view)
-                self._check(offset, view)
-        return count
 
     def _check(self, offset: int, data: memoryview) -> None:
         position, crc = self._checked
@@ -178,15 +160,6 @@ class StoredHandle(Handle):
             raise corrupt(info, "checksum mismatch")
         self._node.verified = True
         self._checked = -1, 0
-
-    def size(self) -> int:
-        return self._size
-
-    def stat(self) -> Stat:
-        return self._node.stat
-
-    def close(self) -> None:
-        self._window = (0, b"")
 
 
 class Checkpoints:
