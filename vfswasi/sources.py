@@ -187,8 +187,9 @@ def _remote(url: str, mount: Mount) -> Any:
             f"{shown}: the index of a reference file system may name any other place, this machine's files too; "
             "mount it with the option reference if you trust it"
         )
+    options = _storage_options(url, mount)
     try:
-        fs, path = fsspec.core.url_to_fs(url, **_storage_options(url, mount))
+        fs, path = fsspec.core.url_to_fs(url, **options)
     except ImportError as error:
         extra = next((name for name in schemes if name in ("s3", "http", "https")), None)
         hint = f'pip install "vfswasi[{extra}]"' if extra else f"{error}"
@@ -203,7 +204,10 @@ def _remote(url: str, mount: Mount) -> Any:
         raise MountError(f"{shown} cannot be opened: {type(error).__name__}") from error
     if getattr(fs, "retries", None) is not None and schemes[0] in ("s3", "s3a"):
         fs.retries = 2  # botocore retries as well
-    client = client_for(fs, path, timeout_s=mount.timeout, close_fs=_session_closer(fs))
+    try:
+        client = client_for(fs, path, timeout_s=mount.timeout, close_fs=_session_closer(fs))
+    except ValueError as error:
+        raise MountError(f"{shown} is no URL: {type(error).__name__}") from error
     try:
         return RemoteBackend(client, **_remote_options(mount, client.remembers))
     except BaseException:

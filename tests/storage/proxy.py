@@ -16,12 +16,12 @@ from urllib.parse import parse_qsl
 
 FAULTS = {
     "cut before request": "read the head of the request, close; the server hears nothing",
-    "lose answer": "the server does what was asked, then close without a byte of its answer",
+    "cut before answer": "the server does what was asked, then close without a byte of its answer",
     "cut after head": "close after the head of the answer",
     "cut in body": "half of the body, then a TCP reset",
     "truncate": "half of the body, then an orderly close, although Content-Length promised more",
     "short body": "half of the body, and a Content-Length that says so",
-    "refuse": "close when the client connects; idle connections are closed at once",
+    "refuse": "a TCP reset: when a client connects, or with conditions when a request comes that fits them",
     "hang": "say nothing until `release`, then go on",
     "hang in body": "half of the body, then nothing until `release`, then the rest",
 }
@@ -169,6 +169,10 @@ class Proxy:
     def totals(self) -> Totals:
         return Totals(**self._ask("totals"))
 
+    def connections(self) -> int:
+        """How many clients are connected at this moment."""
+        return int(self._ask("open"))
+
     def count(self) -> int:
         return self.totals().requests
 
@@ -200,9 +204,9 @@ class Proxy:
         """Let the `nth` request that matches from now on, and the `times - 1` after it, fail (None: all after it).
 
         how: a key of FAULTS, or a status that the proxy answers by itself, with S3's error as its body. method: one or
-        several. path, target: parts of the decoded path, and of the raw one with its query. query, no_query, header:
-        names that must be there, or must not. Of several faults that fit, the first counts. "refuse" is met by whoever
-        connects next: what the request would be is not known, and the conditions are not looked at.
+        several. path, target: parts of the decoded path, and of the raw one with its query. query: parts of the raw
+        query, one or several, that must all be there; no_query: that must not. header: names. Of several faults that
+        fit, the first counts. "refuse" without a condition closes idle connections, and then counts new ones.
         """
         if not isinstance(how, int) and how not in FAULTS:
             raise ValueError(f"{how!r} is none of {', '.join(FAULTS)}, and no status")

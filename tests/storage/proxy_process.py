@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import select
 import socket
 import struct
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 BLOCK = 256 << 10
 HEAD_MAX = 64 << 10
@@ -30,6 +31,7 @@ ERRORS = {
     500: ("Internal Server Error", "InternalError", "We encountered an internal error. Please try again."),
     501: ("Not Implemented", "NotImplemented", "A header you provided implies functionality that is not implemented"),
     503: ("Service Unavailable", "SlowDown", "Please reduce your request rate."),
+    507: ("Insufficient Storage", "InsufficientStorage", "There is no room."),
 }
 
 Record = dict[str, Any]
@@ -171,7 +173,7 @@ class Fault:
 
     def hits(self, record: Record | None) -> bool:
         """Counts the request; `record` is None for a connection."""
-        if (record is None) != (self.how == "refuse"):
+        if (record is None) != (self.how == "refuse" and not self.match):
             return False
         if record is not None and not matches(record, self.match):
             return False
@@ -180,17 +182,13 @@ class Fault:
 
 
 def matches(record: Record, match: dict[str, Any]) -> bool:
-    def any_of(value: str | Iterable[str]) -> set[str]:
-        return {value} if isinstance(value, str) else set(value)
-
-    queries = {name for name, _ in parse_qsl(record["query"], keep_blank_values=True)}
     return (
-        ("method" not in match or record["method"] in any_of(match["method"]))
+        ("method" not in match or record["method"] in match["method"])
         and ("path" not in match or match["path"] in record["path"])
         and ("target" not in match or match["target"] in record["target"])
-        and ("query" not in match or any_of(match["query"]) <= queries)
-        and ("no_query" not in match or not any_of(match["no_query"]) & queries)
-        and ("header" not in match or {name.lower() for name in any_of(match["header"])} <= set(record["headers"]))
+        and ("query" not in match or all(part in record["query"] for part in match["query"]))
+        and ("no_query" not in match or not any(part in record["query"] for part in match["no_query"]))
+        and ("header" not in match or {name.lower() for name in match["header"]} <= set(record["headers"]))
     )
 
 
@@ -277,8 +275,11 @@ class Proxy:
         how = record["fault"]
         if how == "cut before request":
             raise Cut
+        if how == "refuse":
+            client.close(reset=True)
+            raise Cut
         if how == "hang":
-            await self.go_on.wait()
+            await self.hang(client)
         if self.latency_s:
             await asyncio.sleep(self.latency_s)
         if isinstance(how, int):
@@ -319,6 +320,18 @@ class Proxy:
                 await asyncio.gather(upload, return_exceptions=True)
         return server
 
+    async def hang(self, client: Stream) -> None:
+        """Until `release`, or until the client has gone, even if it left data behind."""
+        poll = select.poll()
+        poll.register(client.sock, select.POLLRDHUP)
+        while not self.go_on.is_set():
+            if poll.poll(0):
+                raise Cut
+            try:
+                await asyncio.wait_for(self.go_on.wait(), 0.05)
+            except TimeoutError:
+                pass
+
     async def connect(self) -> Stream:
         sock = socket.socket()
         sock.setblocking(False)
@@ -340,7 +353,7 @@ class Proxy:
         self, client: Stream, server: Stream, head: Head, reply: Head, raw: bytes, record: Record
     ) -> None:
         how = record["fault"]
-        if how == "lose answer":
+        if how == "cut before answer":
             raise Cut
         length = reply.body()
         if length == 0 and "content-length" not in reply.headers:
@@ -376,7 +389,7 @@ class Proxy:
                 left = half - record["received"]
                 record["received"] += left
                 await client.send(data[:left])
-                await self.go_on.wait()
+                await self.hang(client)
                 data, counted = data[left:], counted - left
             record["received"] += counted
             await client.send(data)
@@ -442,8 +455,10 @@ class Proxy:
         elif name == "fail":
             self.faults.append(Fault(**arguments))
             self.go_on.clear()
-            if arguments["how"] == "refuse":
+            if arguments["how"] == "refuse" and not arguments["match"]:
                 self.close_idle()
+        elif name == "open":
+            return len(self.tasks)
         elif name == "close idle":
             self.close_idle()
         elif name == "heal":

@@ -92,7 +92,7 @@ def test_each_fault_is_what_it_says(tap: Proxy) -> None:
     half = len(BODY) // 2
     assert met == {
         "cut before request": "RemoteDisconnected",
-        "lose answer": "RemoteDisconnected",
+        "cut before answer": "RemoteDisconnected",
         "cut after head": "IncompleteRead after 0",
         "cut in body": "ConnectionResetError",
         "truncate": f"IncompleteRead after {half}",
@@ -102,7 +102,7 @@ def test_each_fault_is_what_it_says(tap: Proxy) -> None:
     counted = {request.fault: (request.status, request.received) for request in tap.requests()}
     assert counted == {
         "cut before request": (0, 0),
-        "lose answer": (0, 0),
+        "cut before answer": (0, 0),
         "cut after head": (200, 0),
         "cut in body": (200, half),
         "truncate": (200, half),
@@ -122,6 +122,20 @@ def test_what_hangs_goes_on_when_released(tap: Proxy, client: http.client.HTTPCo
     tap.release()
     reader.join(10)
     assert got == [BODY]
+
+
+@pytest.mark.parametrize("how", ["hang", "hang in body"])
+def test_a_client_that_gives_up_leaves_no_connection(tap: Proxy, how: str) -> None:
+    tap.fail(how)
+    client = http.client.HTTPConnection("127.0.0.1", tap.port, timeout=0.2)
+    with pytest.raises(TimeoutError):
+        get(client)
+    assert tap.connections() == 1
+    client.close()
+    give_up = time.monotonic() + 5
+    while tap.connections() and time.monotonic() < give_up:
+        time.sleep(0.01)
+    assert tap.connections() == 0
 
 
 @pytest.mark.parametrize(
@@ -199,5 +213,6 @@ def test_uploads_through_it_wait_for_100_continue(s3_server: Server, proxy: Prox
     assert fs.cat_file(f"{bucket}/a b+é") == data
     with pytest.raises(OSError, match=r"(?i)pre-?condition|exists"):
         fs.call_s3("put_object", Bucket=bucket, Key="a b+é", Body=data, IfNoneMatch="*")
-    assert [request.kind for request in proxy.requests()] == ["PutObject"] * 3 + ["GetObject", "PutObject"]
-    assert [request.sent for request in proxy.requests()[:3]] == [len(data)] * 3
+    uploads = [request for request in proxy.requests() if request.kind == "PutObject"]
+    assert [request.sent for request in uploads[:3]] == [len(data)] * 3
+    assert [request.status for request in uploads] == [200, 200, 200, 412]

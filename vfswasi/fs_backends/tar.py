@@ -49,7 +49,7 @@ from .archive.tar_sparse import BadMap, SparseHandle, bad_map, map_in_data
 from .archive.tree import MAX_PATH_BYTES, TooManyEntries
 from .archive.tree_backend import TreeBackend, link_target, rooted
 from .archive.unpacked import compression_of, unpacked
-from .base import FileType, Handle, Key
+from .base import FileType, Handle, Key, Traffic
 
 MAX_ENTRIES = 1_000_000
 MAX_UNPACKED_BYTES = 4 << 30
@@ -118,6 +118,9 @@ class TarBackend(TreeBackend[Node]):
         if len(node.target) > MAX_PATH_BYTES:
             raise FsError(Errno.NAMETOOLONG, f"link target of more than {MAX_PATH_BYTES} bytes")
         return link_target(node.target)
+
+    def traffic(self) -> Traffic | None:
+        return self._packed.traffic()
 
     def close(self) -> None:
         if self._source is not self._packed:

@@ -39,7 +39,7 @@ from .archive.source import ArchiveSource, BinaryFile
 from .archive.tree_backend import TreeBackend, rooted
 from .archive.zip_archive import CACHE_BYTES, MAX_ENTRIES, ZipArchive
 from .archive.zip_tree import Node
-from .base import FileType, Handle, Key
+from .base import FileType, Handle, Key, Traffic
 
 
 class ZipBackend(TreeBackend[Node]):
@@ -93,6 +93,9 @@ class ZipBackend(TreeBackend[Node]):
         if node.stat.filetype is not FileType.SYMBOLIC_LINK:
             raise FsError(Errno.INVAL)
         return self._archive.readlink(node)
+
+    def traffic(self) -> Traffic | None:
+        return self._archive.source.traffic()
 
     def close(self) -> None:
         self._archive.close()

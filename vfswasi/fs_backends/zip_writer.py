@@ -183,6 +183,12 @@ class WritableZipBackend(Backend):
             self._tree = self._fresh_tree()
             old.detach()
 
+    def finish(self, keep: bool) -> None:
+        if keep:
+            self.commit()
+        else:
+            self.rollback()
+
     def close(self) -> None:
         """Forget what was changed since the last commit, and release the archive."""
         with self._staging.lock:

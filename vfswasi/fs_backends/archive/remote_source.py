@@ -9,7 +9,8 @@ from .source import ArchiveSource
 
 
 class RemoteSource(ArchiveSource):
-    """One file of a remote backend, of the version that was there when it was opened; closes the backend with itself."""
+    """One file of a remote backend, of the version that was there when it was opened; closes the backend with
+    itself."""
 
     def __init__(self, backend: RemoteBackend, file: str) -> None:
         """`file`: its name in the backend's root. Raises MountError."""

@@ -61,10 +61,9 @@ class ReadCache:
         if self._disk is None:
             return None
         try:
-            block = self._disk.pop(_file_name(file, index))
+            block = bytes(self._disk.pop(_file_name(file, index)))
         except (KeyError, OSError):  # the disk may be cleaned by others: a miss
             return None
-        assert isinstance(block, bytes)
         self.put(file, index, block)
         return block
 

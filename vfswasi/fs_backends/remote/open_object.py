@@ -59,6 +59,8 @@ class OpenObject:
         except FsError as error:
             if error.errno not in (Errno.STALE, Errno.NOENT):
                 raise
+            if self.key is not None:
+                self.backend.listings.forget(self.key)
             if reader.has_read or not self._look_again():
                 raise FsError(Errno.IO, f"{self.name}: it was changed by somebody else while it was open") from error
         return self._open_reader().read_into(offset, buf)
@@ -87,7 +89,6 @@ class OpenObject:
         """The version that a listing told of is gone before anything was read of it: take the one that is there now."""
         if self.key is None:
             return False
-        self.backend.listings.forget(self.key)
         found = self.backend.client.info(self.key)
         if found is None or found.filetype is not FileType.REGULAR_FILE or found.size is None:
             return False

@@ -2,8 +2,8 @@
 
 - Here and there: one block is fetched for each that is missing, and kept in the cache.
 - In order: what comes next is fetched before it is asked for, in pieces that several requests bring at once; the
-  window grows fourfold each time half of it was used, up to `readahead` bytes. Of a file that is larger than half of the cache
-  nothing is kept behind: a scan shall not drive out what others use.
+  window grows fourfold each time half of it was used, up to `readahead` bytes. Of a file that is larger than half of
+  the cache nothing is kept behind: a scan shall not drive out what others use.
 - Large: a read of several blocks that are not there is one request for each `PIECE_MAX_BYTES`.
 """
 

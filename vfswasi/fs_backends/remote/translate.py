@@ -72,6 +72,14 @@ def http_status(error: BaseException) -> int | None:
     return None
 
 
+def _is_connection(error: BaseException) -> bool:
+    """fsspec's HTTP file system says FileNotFoundError when the server cannot be reached."""
+    causes = list(chain(error))[1:]
+    return any(isinstance(link, ConnectionError | TimeoutError | asyncio.TimeoutError) for link in causes) or any(
+        type(link).__module__.startswith("aiohttp") and getattr(link, "status", None) is None for link in causes
+    )
+
+
 def translated(error: BaseException, what: str) -> FsError:
     """`what` was being done; the text of the error, which may hold secrets, is only in the chain."""
     if isinstance(error, FsError):
@@ -80,6 +88,8 @@ def translated(error: BaseException, what: str) -> FsError:
     status = http_status(error)
     if status in _STATUSES:
         return FsError(_STATUSES[status], f"{detail}, HTTP status {status}")
+    if (status is not None and status >= 400) or _is_connection(error):
+        return FsError(Errno.IO, detail if status is None else f"{detail}, HTTP status {status}")
     for kind, number in _CLASSES:
         if isinstance(error, kind):
             return FsError(number, detail)
