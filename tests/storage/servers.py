@@ -151,7 +151,9 @@ class SeaweedFS(Server):
             weed, "mini", "-ip", "127.0.0.1", "-ip.bind", "127.0.0.1", "-dir", str(self.directory / "data"),
             "-s3.port", str(self.port), "-s3.config", str(config), "-master.telemetry=false",
             "-s3.allowDeleteBucketNotEmpty=false", "-s3.autoCreateBucket=false", "-admin.ui=false", "-webdav=false",
-            "-s3.port.iceberg", "0", *options,
+            "-s3.port.iceberg", "0",
+            # Each bucket takes several volumes; by default there are as many as would fit on the disk when full.
+            "-volume.max", "10000", "-master.volumeSizeLimitMB", "1024", *options,
         ]  # fmt: skip
 
 

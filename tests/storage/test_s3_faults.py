@@ -45,6 +45,7 @@ def run_read(proxy: Proxy, bucket: str, before: Callable[[], None]) -> tuple[vfs
         return result, time.monotonic() - start
 
 
+@pytest.mark.parametrize("s3_server", ["seaweed"], indirect=True)
 @pytest.mark.parametrize("how", [*FAULTS, 500, 503])
 @pytest.mark.parametrize("what", ["list", "read"])
 def test_one_fault_while_reading_is_survived_or_told(proxy: Proxy, bucket: str, how: str | int, what: str) -> None:
@@ -58,6 +59,7 @@ def test_one_fault_while_reading_is_survived_or_told(proxy: Proxy, bucket: str, 
         assert result.stdout.startswith("1048576 ")
 
 
+@pytest.mark.parametrize("s3_server", ["seaweed"], indirect=True)
 @pytest.mark.parametrize(("how", "says"), [*((fault, "I/O error") for fault in FAULTS), (500, "I/O error"),
                                            (503, "I/O error"), (403, "Permission denied")])  # fmt: skip
 @pytest.mark.parametrize("what", ["list", "read"])
@@ -131,6 +133,7 @@ LARGE = 34 * MIB
 WRITES = [(SMALL, "PUT", ""), (LARGE, "POST", "uploads"), (LARGE, "PUT", "partNumber=2"), (LARGE, "POST", "uploadId")]
 
 
+@pytest.mark.parametrize("s3_server", ["seaweed"], indirect=True)
 @pytest.mark.parametrize(("size", "method", "query"), WRITES)
 @pytest.mark.parametrize("how", ["refuse", "cut before answer", "hang", 500, 503, 403, 507])
 def test_a_failed_write_leaves_the_old_object_and_is_told_twice(
