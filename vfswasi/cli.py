@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -17,7 +19,7 @@ import vfswasi
 from . import progress
 from .engine import modules
 from .engine.runner import printable
-from .errors import GuestTimeoutError, GuestTrapError, SandboxError
+from .errors import GuestTimeoutError, GuestTrapError, SandboxError, UncommittedError
 from .fs_backends.base import Backend, FileType, Key
 from .mount_options import parse_mount, parse_source
 from .sandbox import Sandbox, read_module
@@ -93,6 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), EXIT_TIMEOUT)
     except BrokenPipeError:
         raise
+    except UncommittedError as error:
+        return _fail(f"{error}; {_rescued(error)}", EXIT_OURS)
     except (SandboxError, ValueError) as error:
         return _fail(str(error), EXIT_OURS)
     except OSError as error:
@@ -106,6 +110,22 @@ def _fail(message: str, status: int) -> int:
     line = printable(message).replace("\n", " ")
     print(f"vfswasi: {line}", file=sys.stderr)
     return status
+
+
+def _rescued(error: UncommittedError) -> str:
+    """Save what could not be stored where it will not be lost; says where."""
+    files = [file for file in error.files if file.size]
+    if not files:
+        return "nothing of it could be kept"
+    try:
+        directory = tempfile.mkdtemp(prefix="vfswasi-not-stored-")
+        for number, file in enumerate(files, 1):
+            name = "".join(ch if ch.isalnum() or ch in "._-" else "_" for ch in file.path.rpartition("/")[2])
+            file.save(os.path.join(directory, f"{number}-{name[:100]}"))
+            file.close()
+    except OSError as failure:
+        return f"what was written could not be saved either: {failure.strerror}"
+    return f"what was written is in {directory}"
 
 
 def _seconds(text: str) -> float:

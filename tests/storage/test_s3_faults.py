@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 import vfswasi
-from vfswasi import Errno, Mount, ReadCache
+from vfswasi import Errno, Mount, ReadCache, cli
 
 from ..guest_programs import compile_guest
 from .proxy import FAULTS, Proxy
@@ -194,6 +195,20 @@ def test_contents_that_were_not_stored_can_be_saved(proxy: Proxy, bucket: str, t
     with pytest.raises(FileExistsError):
         error.files[0].save(tmp_path / "saved")
     error.files[0].close()
+
+
+def test_the_command_line_saves_what_was_not_stored(
+    proxy: Proxy, bucket: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    proxy.fail(403, method="PUT", times=1000)
+    source = f"/d=s3://{bucket}/out,rw,timeout=2,endpoint={proxy.endpoint}"
+    assert cli.main(["run", "--mount", source, str(compile_guest("seqwrite")), "/d/old", str(SMALL), "ignore"]) == 125
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "could not be stored: /d/old" in line
+    (saved,) = tmp_path.glob("vfswasi-not-stored-*/1-old")
+    assert str(saved.parent) in line
+    assert saved.read_bytes() == pattern(SMALL)
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])

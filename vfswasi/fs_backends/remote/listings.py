@@ -16,6 +16,7 @@ from ..base import FileType, Key
 from .client import DIRECTORY, Client, Info
 
 _LISTINGS_MAX = 4096
+_ENTRIES_MAX = 1_000_000  # of all listings; about 300 bytes each
 _SINGLES_MAX = 65536
 
 
@@ -112,13 +113,17 @@ class Listings:
                 break
         if self._seconds:
             with self._lock:
-                self._listings.pop(key, None)
-                self._listings[key] = _Listing(None if entries is None else dict(entries), whole, at)
-                if len(self._listings) > _LISTINGS_MAX:
-                    self._listings.popitem(last=False)
+                self._keep(key, _Listing(None if entries is None else dict(entries), whole, at))
         if entries is None and key in self.made:
             return {}
         return entries
+
+    def _keep(self, key: Key, listing: _Listing) -> None:
+        self._listings.pop(key, None)
+        self._listings[key] = listing
+        entries = sum(len(other.entries or ()) for other in self._listings.values())
+        while len(self._listings) > _LISTINGS_MAX or (entries > _ENTRIES_MAX and len(self._listings) > 1):
+            entries -= len(self._listings.popitem(last=False)[1].entries or ())
 
     def _fresh(self, key: Key) -> _Listing | None:
         with self._lock:
