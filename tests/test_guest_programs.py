@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import vfswasi
+from vfswasi.fs_backends.devices import DeviceBackend
 
-from . import guest_programs
-from .guest_programs import GUESTS, compile_c, guest_names
+from .guest_programs import GUESTS, compile_c
 
 Run = Callable[..., vfswasi.Result]
 
@@ -82,8 +82,16 @@ def test_the_programs_of_the_examples_are_built_from_their_sources(tmp_path: Any
     )
 
 
-@pytest.mark.parametrize("name", guest_names())
-def test_every_program_is_run_by_a_test_here(name: str) -> None:
-    text = (GUESTS.parent / "test_guest_programs.py").read_text()
-    assert f'run_program("{name}"' in text
-    assert guest_programs.compile_guest(name).stat().st_size > 0
+@pytest.mark.parametrize("fast", ["0", "1"])
+def test_devices(run_program: Run, fast: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VFSWASI_VDSO", fast)
+    result = run_program("devices", preopens={"/dev": DeviceBackend()}, stdin="typed\n")
+    assert result.stdout.splitlines() == [
+        "/dev/null: device 1 same 1 tty 0 read 0 zeros 0 written 9 (ok) seek 0",
+        "/dev/zero: device 1 same 1 tty 0 read 16 zeros 1 written 9 (ok) seek 0",
+        "/dev/full: device 1 same 1 tty 0 read 16 zeros 1 written -1 (No space left on device) seek 0",
+        "/dev/urandom: device 1 same 1 tty 0 read 16 zeros 0 written 9 (ok) seek 0",
+        "out: typed",
+        "still here",
+    ]
+    assert (result.stderr, result.returncode) == ("err: typed\n", 0)

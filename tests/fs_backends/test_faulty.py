@@ -24,6 +24,7 @@ CALLS: dict[str, tuple[object, ...]] = {
     "walk": ((), ("d", "g")),
     "list": ((),),
     "listing_version": ((),),
+    "device": (("f",),),
     "open": (("f",), True),
     "create": (("new",),),
     "mkdir": (("made",),),

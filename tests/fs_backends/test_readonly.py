@@ -27,7 +27,8 @@ MUTATORS: dict[str, tuple[object, ...]] = {
     "link": (("f",), ("new",)),
     "set_times": (("f",), 1, 1),
 }
-READERS = {"stat", "walk", "list", "listing_version", "open", "readlink", "close"}
+READERS = {"stat", "walk", "list", "listing_version", "device", "open", "readlink", "close"}
+RUNS = {"finish", "take_uncommitted", "traffic"}  # about a run as a whole
 
 HANDLE_MUTATORS: dict[str, tuple[object, ...]] = {
     "write_from": (0, b"x"),
@@ -36,7 +37,7 @@ HANDLE_MUTATORS: dict[str, tuple[object, ...]] = {
     "allocate": (0, 99),
     "set_times": (1, 1),
 }
-HANDLE_READERS = {"read_into", "size", "stat", "ident", "reserve", "advise", "sync", "close"}
+HANDLE_READERS = {"read_into", "size", "stat", "ident", "reserve", "advise", "sync", "close", "discard"}
 
 
 def methods(of: type) -> set[str]:
@@ -76,7 +77,7 @@ def snapshot(backend: Backend) -> list[object]:
 
 
 def test_the_tables_know_every_method_of_the_protocol() -> None:
-    assert MUTATORS.keys() | READERS == methods(Backend)
+    assert MUTATORS.keys() | READERS | RUNS == methods(Backend)
     assert HANDLE_MUTATORS.keys() | HANDLE_READERS == methods(Handle)
 
 
@@ -153,7 +154,7 @@ def test_capabilities_lose_what_changes_things_and_keep_the_rest() -> None:
     class Everything(MemoryBackend):
         caps = ~Caps.NONE
 
-    kept = Caps.EMPTY_DIRS | Caps.HANDLE_SURVIVES_UNLINK | Caps.IMMUTABLE | Caps.SHARED
+    kept = Caps.EMPTY_DIRS | Caps.HANDLE_SURVIVES_UNLINK | Caps.IMMUTABLE | Caps.SHARED | Caps.DEVICES
     assert ReadOnly(Everything()).caps == kept
     assert ReadOnly(MemoryBackend()).caps == Caps.EMPTY_DIRS | Caps.HANDLE_SURVIVES_UNLINK
 

@@ -159,3 +159,20 @@ def test_output_arrives_in_order_and_apart() -> None:
         for fd, data in ((1, b"a"), (2, b"b"), (1, b"c")):
             assert guest.write(fd, data) == 1
     assert (out, err) == ([b"a", b"c"], [b"b"])
+
+
+@pytest.mark.parametrize("vdso", [True, False])
+@pytest.mark.parametrize("stdout", [vfswasi.DEVNULL, vfswasi.PIPE, len])
+def test_iovecs_of_more_bytes_than_a_count_can_tell(vdso: bool, stdout: Any) -> None:
+    """The same bytes over and over: 2**32 of them, which no result has room for."""
+    with RawGuest({"/d": {}}, stdout=stdout, vdso=vdso) as guest:
+        while (size := guest.memory.data_len(guest.store)) < 4 << 16:
+            guest.grow()
+        count = 2**32 // size
+        assert FREE + 8 * count <= size
+        guest.poke(FREE, ((0).to_bytes(4, "little") + size.to_bytes(4, "little")) * count)
+        file = guest.create("file", b"some bytes")
+        for fd in (1, file):
+            assert guest.call("fd_write", fd, FREE, count, 0) == Errno.INVAL
+            assert guest.call("fd_write", fd, FREE, 1, 0) == Errno.SUCCESS
+        assert guest.call("fd_read", file, FREE, count, 0) == Errno.INVAL

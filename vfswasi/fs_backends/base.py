@@ -12,7 +12,8 @@ leaves a backend: foreign ones are translated where they arise, with the cause c
 | essential                      | optional (default)                                  |
 |--------------------------------|-----------------------------------------------------|
 | `caps` `stat` `list` `open`    | `walk` (a loop over `stat`), `close` (nothing),     |
-|                                | `listing_version` and `place` (unknown)             |
+|                                | `listing_version` and `place` (unknown),            |
+|                                | `device` (there are none),                          |
 |                                | every mutator (raises ROFS, NOTSUP for links/times) |
 """
 
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import Flag, IntEnum, auto
+from enum import Enum, Flag, IntEnum, auto
 from typing import NamedTuple
 
 from ..errors import Errno, FsError, Uncommitted
@@ -58,6 +59,19 @@ class Caps(Flag):
     DURABLE_WRITES = auto()  # sync() of one write is cheap: the SYNC flags are accepted, else NOTSUP
     IMMUTABLE = auto()  # nothing ever changes: the kernel may remember everything
     SHARED = auto()  # others change it while it is mounted: the kernel asks again at every call
+    DEVICES = auto()  # some of its character devices can be opened: device() tells which
+
+
+class Device(Enum):
+    """What a character device is when it is opened. The kernel makes them; a backend only says which one it means."""
+
+    NULL = auto()
+    ZERO = auto()
+    FULL = auto()
+    RANDOM = auto()
+    STDIN = auto()
+    STDOUT = auto()
+    STDERR = auto()
 
 
 class Stat(NamedTuple):
@@ -231,6 +245,11 @@ class Backend:
         With `write` the handle reads and writes. Raises NOENT, ISDIR, LOOP (a symbolic link), ROFS, ACCES, IO.
         """
         raise NotImplementedError
+
+    def device(self, key: Key) -> Device | None:
+        """Which device the character device at `key` is; None for one that cannot be opened (ACCES). Asked only with
+        `Caps.DEVICES`. A device entry that a store merely found in its contents is none of these."""
+        return None
 
     def create(self, key: Key) -> Handle:
         """Create an empty regular file and open it for reading and writing. Exclusive: raises EXIST for anything

@@ -21,10 +21,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..errors import Errno, FsError, Uncommitted
-from .base import Backend, Buffer, DirEntry, Handle, Key, ReadableBuffer, Stat, Traffic
+from .base import Backend, Buffer, Device, DirEntry, Handle, Key, ReadableBuffer, Stat, Traffic
 
 _BACKEND_CALLS = (
-    "stat walk list listing_version open create mkdir rmdir remove rename symlink readlink link set_times "
+    "stat walk list listing_version device open create mkdir rmdir remove rename symlink readlink link set_times "
     "finish close".split()
 )
 _HANDLE_CALLS = (
@@ -148,6 +148,10 @@ class Faulty(Backend):
     def listing_version(self, key: Key) -> int | None:
         self.before("listing_version", key)
         return self.inner.listing_version(key)
+
+    def device(self, key: Key) -> Device | None:
+        self.before("device", key)
+        return self.inner.device(key)
 
     def open(self, key: Key, write: bool) -> Handle:
         self.before("open", key)

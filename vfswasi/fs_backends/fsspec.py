@@ -29,7 +29,7 @@ from ..errors import Errno, FsError, MountError
 from . import waiting
 from .base import FileType, Key
 from .remote.backend import RemoteBackend
-from .remote.client import Body, Client, Guard, Info, Page, fits_a_key
+from .remote.client import Body, Client, Data, Guard, Info, Page, fits_a_key
 from .remote.reader import ReadOptions
 from .remote.translate import translated
 
@@ -188,16 +188,16 @@ class FsspecClient(Client):
 
     # Reading
 
-    def fetch(self, key: Key, info: Info, start: int, end: int) -> Future[bytes]:
+    def fetch(self, key: Key, info: Info, start: int, end: int) -> Future[Data]:
         path = self.path(key)
         inner = self._start("cat_file", path) if end < 0 else self._start("cat_file", path, start=start, end=end)
         return self._received(inner, info, start, end)
 
-    def _received(self, inner: Future[bytes], info: Info, start: int, end: int) -> Future[bytes]:
+    def _received(self, inner: Future[Data], info: Info, start: int, end: int) -> Future[Data]:
         """The range out of what came: a server may send the whole file for it."""
-        outer: Future[bytes] = Future()
+        outer: Future[Data] = Future()
 
-        def arrived(done: Future[bytes]) -> None:
+        def arrived(done: Future[Data]) -> None:
             if not outer.set_running_or_notify_cancel():
                 return
             try:

@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote, urlsplit
 from ..errors import Errno, FsError
 from .base import FileType, Key
 from .fsspec import FsspecClient, http_date
-from .remote.client import DIRECTORY, Info, Page, fits_a_key
+from .remote.client import DIRECTORY, Data, Info, Page, fits_a_key
 from .remote.translate import http_status
 
 
@@ -84,7 +84,7 @@ class HttpClient(FsspecClient):
                 names[name] = Info(FileType.REGULAR_FILE, None)
         yield names, True
 
-    def fetch(self, key: Key, info: Info, start: int, end: int) -> Future[bytes]:
+    def fetch(self, key: Key, info: Info, start: int, end: int) -> Future[Data]:
         options: dict[str, Any] = {}
         if info.version is not None and info.version.startswith('"'):
             options["headers"] = {**self.fs.kwargs.get("headers", {}), "If-Match": info.version}

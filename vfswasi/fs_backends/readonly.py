@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..errors import Errno, FsError
-from .base import Backend, Caps, DirEntry, Handle, Key, Traffic
+from .base import Backend, Caps, Device, DirEntry, Handle, Key, Traffic
 
-_KEPT = Caps.EMPTY_DIRS | Caps.HANDLE_SURVIVES_UNLINK | Caps.IMMUTABLE | Caps.SHARED
+_KEPT = Caps.EMPTY_DIRS | Caps.HANDLE_SURVIVES_UNLINK | Caps.IMMUTABLE | Caps.SHARED | Caps.DEVICES
 
 
 class ReadOnly(Backend):
@@ -39,6 +39,9 @@ class ReadOnly(Backend):
 
     def readlink(self, key: Key) -> str:
         return self.inner.readlink(key)
+
+    def device(self, key: Key) -> Device | None:
+        return self.inner.device(key)
 
     def open(self, key: Key, write: bool) -> Handle:
         if write:

@@ -17,6 +17,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -25,11 +27,15 @@ from ..errors import Errno, FsError, MountError
 from . import waiting
 from .base import FileType, Key
 from .fsspec import FsspecClient, http_date, nanoseconds
-from .remote.client import DIRECTORY, Body, Guard, Info, Page, Upload, fits_a_key
+from .remote.client import DIRECTORY, Body, Data, Guard, Info, Page, Upload, fits_a_key
+from .remote.download import Downloader, is_plain
 from .remote.translate import chain, http_status, translated
 
 T = TypeVar("T")
 
+DOWNLOAD_MIN_BYTES = 256 << 10  # smaller ranges go through s3fs
+_URL_S = 3600
+_URLS_MAX = 1000
 PUT_MAX_BYTES = 32 << 20  # a larger body goes in parts
 PART_BYTES = 8 << 20
 PARTS_MAX = 10_000
@@ -54,6 +60,8 @@ class S3Client(FsspecClient):
         self._prefix = f"{prefix}/" if prefix else ""
         self.implied = True
         self.lists_first = True
+        self._direct = self._downloader()
+        self._urls: dict[str, tuple[str, float]] = {}
         self.identity = ("s3", str(getattr(fs, "endpoint_url", None)), bucket, prefix)
 
     def object_key(self, key: Key) -> str:
@@ -140,10 +148,58 @@ class S3Client(FsspecClient):
 
     # Reading
 
-    def fetch(self, key: Key, info: Info, start: int, end: int) -> Future[bytes]:
-        return self.start(self._get(self.object_key(key), info, start, end))
+    def fetch(self, key: Key, info: Info, start: int, end: int) -> Future[Data]:
+        name = self.object_key(key)
+        if end - start < DOWNLOAD_MIN_BYTES or self._direct is None:
+            return self.start(self._get(name, info, start, end))
+        headers = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
+        if info.version is not None:
+            headers["If-Match"] = info.version
+        return self._direct.fetch(
+            lambda fresh: self._url(name, fresh),
+            headers,
+            end - start,
+            lambda: self.run("get", self._get(name, info, start, end)),
+        )
 
-    async def _get(self, name: str, info: Info, start: int, end: int) -> bytes:
+    def _downloader(self) -> Downloader | None:
+        """Plain HTTP for bulk data, unless the requests need what only the client knows."""
+        fs = self.fs
+        if fs.s3_additional_kwargs or fs.client_kwargs.get("verify") is not None:
+            return None
+        endpoint = str(getattr(fs, "endpoint_url", None) or f"https://{self.bucket}.s3.amazonaws.com")
+        if not is_plain(endpoint, fs.config_kwargs or {}) or os.environ.get("AWS_CA_BUNDLE"):
+            return None
+        return Downloader(endpoint, self.name, self.timeout_s, self.counter)
+
+    def give_back(self, data: Data) -> None:
+        if self._direct is not None:
+            self._direct.give_back(data)
+
+    def _url(self, name: str, fresh: bool) -> str:
+        """A URL by which everybody could read the object for a while. It stays in this process."""
+        now = time.monotonic()
+        found = self._urls.get(name)
+        if found is not None and not fresh and found[1] > now:
+            return found[0]
+        url = str(self.run("sign", self._sign(name)))
+        if len(self._urls) >= _URLS_MAX:
+            self._urls.clear()
+        self._urls[name] = url, now + _URL_S / 2
+        return url
+
+    async def _sign(self, name: str) -> Any:
+        await self.fs.set_session()
+        s3 = await self.fs.get_s3(self.bucket)
+        parameters = {"Bucket": self.bucket, "Key": name, **self.fs.req_kw}
+        return await s3.generate_presigned_url("get_object", Params=parameters, ExpiresIn=_URL_S)
+
+    def close(self) -> None:
+        if self._direct is not None:
+            self._direct.close()
+        super().close()
+
+    async def _get(self, name: str, info: Info, start: int, end: int) -> Data:
         condition = {} if info.version is None else {"IfMatch": info.version}
         if end >= 0:
             condition["Range"] = f"bytes={start}-{end - 1}"

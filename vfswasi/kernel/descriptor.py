@@ -30,10 +30,12 @@ class Mount:
     """One preopen's view of a volume: through which backend, and whether it may be changed.
 
     `shared`: others change the store meanwhile (`Caps.SHARED`). `keeps_unlinked`: an open file outlives its name there
-    (`Caps.HANDLE_SURVIVES_UNLINK`). Looked up once, since `in` on a flag is slow.
+    (`Caps.HANDLE_SURVIVES_UNLINK`). `devices`: some devices on it can be opened (`Caps.DEVICES`). Looked up once, since
+    `in` on a flag is slow. `withheld`: the rights that nothing below it has when it is read-only; to write to a device
+    does not change the mount.
     """
 
-    __slots__ = ("backend", "keeps_unlinked", "name", "readonly", "shared", "volume")
+    __slots__ = ("backend", "devices", "keeps_unlinked", "name", "readonly", "shared", "volume", "withheld")
 
     def __init__(self, name: str, volume: Volume, backend: Backend, readonly: bool) -> None:
         self.name = name
@@ -42,6 +44,8 @@ class Mount:
         self.readonly = readonly
         self.shared = Caps.SHARED in backend.caps
         self.keeps_unlinked = Caps.HANDLE_SURVIVES_UNLINK in backend.caps
+        self.devices = Caps.DEVICES in backend.caps
+        self.withheld = rights.MUTATING & ~(c.RIGHT_FD_WRITE if self.devices else 0)
 
 
 class Descriptor:
@@ -207,6 +211,9 @@ class OpenFile(Descriptor):
 
     def tell(self) -> int:
         return self.cursor
+
+    def advise(self, offset: int, length: int, advice: int) -> None:
+        self.inode.handle.advise(offset, length, advice)
 
     def stat(self) -> tuple[int, int, Stat]:
         inode = self.inode

@@ -7,6 +7,7 @@ from heapq import heappop, heappush
 
 from ..errors import Errno, FsError
 from .descriptor import Descriptor, OpenDirectory, OpenFile
+from .devices import OpenDevice
 
 _FIRST_FREE = 3  # 0 to 2 are the standard streams; closing them does not make their numbers free
 
@@ -59,6 +60,13 @@ class FdTable:
         """As `get`, for calls that only regular files answer; streams lack the rights for them."""
         descriptor = self.get(fd, need)
         if not isinstance(descriptor, OpenFile):
+            raise FsError(Errno.BADF)
+        return descriptor
+
+    def positioned(self, fd: int, need: int) -> OpenFile | OpenDevice:
+        """As `get`, for calls with an offset, which devices answer too."""
+        descriptor = self.get(fd, need)
+        if not isinstance(descriptor, (OpenFile, OpenDevice)):
             raise FsError(Errno.BADF)
         return descriptor
 

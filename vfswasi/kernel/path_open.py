@@ -7,6 +7,7 @@ from ..errors import Errno, FsError
 from ..fs_backends.base import Caps, FileType, Stat
 from . import rights
 from .descriptor import OpenDirectory, OpenFile
+from .devices import open_device
 from .inode import DirectoryInode, FileInode
 from .process import Process
 from .resolve import FOLLOW, NOFOLLOW, NOT_STRAIGHT, Lookup, lookup, plain_key
@@ -30,19 +31,20 @@ def open_at(
     Errors in checked order: BADF, NOTDIR (fd), NOTCAPABLE (fd lacks PATH_OPEN), INVAL (flags), NOTCAPABLE or
     ROFS (rights asked for, CREAT, TRUNC), NOTSUP (SYNC flags), MFILE, what `resolve.lookup` raises, then: NOENT,
     EXIST (EXCL), LOOP (a link, not followed), NOTDIR (DIRECTORY on a file), ISDIR (a directory for writing,
-    `new/` with CREAT), ACCES (neither file nor directory), and what the backend raises. A failed call has created
-    nothing.
+    `new/` with CREAT), ACCES (neither file nor directory nor a device that can be opened), and what `open_device` and
+    the backend raise. A failed call has created nothing. Where there are devices, ROFS comes after NOENT and ISDIR:
+    they can be opened for writing and truncated on a read-only mount too.
     """
     directory = process.fds.directory(fd, c.RIGHT_PATH_OPEN)
     mount = directory.mount
     if oflags & c.OFLAG_CREAT and oflags & c.OFLAG_DIRECTORY:
         raise FsError(Errno.INVAL)
     if mount.readonly:
-        if (base & c.RIGHT_FD_WRITE) or oflags & c.OFLAG_TRUNC:
+        if ((base & c.RIGHT_FD_WRITE) or oflags & c.OFLAG_TRUNC) and not mount.devices:
             raise FsError(Errno.ROFS)
         # Nothing on this mount can change, so rights to change it do not apply (see docs/semantics.md).
-        base &= ~rights.MUTATING
-        inheriting &= ~rights.MUTATING
+        base &= ~mount.withheld
+        inheriting &= ~mount.withheld
     if (base | inheriting) & ~directory.inheriting:
         raise FsError(Errno.NOTCAPABLE)
     if (oflags or fdflags) and not mount.readonly:
@@ -112,9 +114,16 @@ def _open_existing(
         )
     if oflags & c.OFLAG_DIRECTORY:
         raise FsError(Errno.NOTDIR)
-    if filetype is not FileType.REGULAR_FILE:
-        raise FsError(Errno.ACCES, "neither a file nor a directory")
     truncate = oflags & c.OFLAG_TRUNC
+    if filetype is not FileType.REGULAR_FILE:
+        is_device = mount.devices and filetype is FileType.CHARACTER_DEVICE
+        device = mount.backend.device(found.key) if is_device else None
+        if device is None:
+            raise FsError(Errno.ACCES, "neither a file nor a directory")
+        attributes = mount.volume.dev, mount.volume.serial(found.key, stat.ident), stat
+        return process.fds.add(open_device(process, device, attributes, base, bool(truncate), fdflags))
+    if mount.readonly and (base & c.RIGHT_FD_WRITE or truncate):
+        raise FsError(Errno.ROFS)
     write = bool(truncate or base & rights.NEED_WRITABLE_HANDLE)
     inode = FileInode.open(mount.volume, mount.backend, found.key, stat, write, mount.shared)
     if truncate:

@@ -81,7 +81,7 @@ class Process:
         if volume.share is not None and not preopen.readonly:
             volume.share.writes = True
         mount = Mount(preopen.name, volume, preopen.backend, preopen.readonly)
-        allowed = rights_all & ~(rights.MUTATING if preopen.readonly else 0)
+        allowed = rights_all & ~(mount.withheld if preopen.readonly else 0)
         self.fds.add(
             OpenDirectory(
                 mount,

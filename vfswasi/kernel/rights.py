@@ -77,6 +77,18 @@ FILE_ONLY: Final = FILE & ~DIRECTORY
 # What only directories have: their absence on a file or stream is NOTDIR.
 DIRECTORY_ONLY: Final = DIRECTORY & ~FILE
 
+# What a device has that is no stream. SEEK and TELL also tell programs that it is no terminal.
+DEVICE: Final = (
+    c.RIGHT_FD_READ
+    | c.RIGHT_FD_WRITE
+    | c.RIGHT_FD_SEEK
+    | c.RIGHT_FD_TELL
+    | c.RIGHT_FD_FDSTAT_SET_FLAGS
+    | c.RIGHT_FD_ADVISE
+    | c.RIGHT_FD_FILESTAT_GET
+    | c.RIGHT_POLL_FD_READWRITE
+)
+
 STREAM: Final = c.RIGHT_FD_FDSTAT_SET_FLAGS | c.RIGHT_FD_FILESTAT_GET | c.RIGHT_POLL_FD_READWRITE
 # What a stream cannot do because it has no position.
 POSITIONED: Final = c.RIGHT_FD_SEEK | c.RIGHT_FD_TELL | c.RIGHT_FD_ADVISE | c.RIGHT_FD_ALLOCATE

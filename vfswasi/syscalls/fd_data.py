@@ -46,7 +46,7 @@ def fd_pread(
     """
     buffers = memory.iovecs(iovs_ptr, iovs_len)
     memory.check(nread_ptr, 4)
-    memory.write_u32(nread_ptr, process.fds.file(fd, _PREAD).pread(buffers, offset))
+    memory.write_u32(nread_ptr, process.fds.positioned(fd, _PREAD).pread(buffers, offset))
 
 
 def fd_pwrite(
@@ -59,7 +59,7 @@ def fd_pwrite(
     """
     buffers = memory.iovecs(iovs_ptr, iovs_len)
     memory.check(nwritten_ptr, 4)
-    memory.write_u32(nwritten_ptr, process.fds.file(fd, _PWRITE).pwrite(buffers, offset))
+    memory.write_u32(nwritten_ptr, process.fds.positioned(fd, _PWRITE).pwrite(buffers, offset))
 
 
 def fd_seek(
@@ -74,7 +74,7 @@ def fd_seek(
     memory.check(newoffset_ptr, 8)
     known = abi.whence[whence] if whence < 3 else -1
     need = c.RIGHT_FD_TELL if known == c.WHENCE_CUR and not offset else c.RIGHT_FD_SEEK
-    file = process.fds.file(fd, need)
+    file = process.fds.positioned(fd, need)
     if known < 0:
         raise FsError(Errno.INVAL)
     if offset >= 2**63:
@@ -88,7 +88,7 @@ def fd_tell(process: Process, memory: GuestMemory, fd: int, offset_ptr: int) -> 
     Errors, in order: FAULT, BADF, SPIPE, NOTCAPABLE (FD_TELL). Spec: preview1 fd_tell.
     """
     memory.check(offset_ptr, 8)
-    memory.write_u64(offset_ptr, process.fds.file(fd, c.RIGHT_FD_TELL).tell())
+    memory.write_u64(offset_ptr, process.fds.positioned(fd, c.RIGHT_FD_TELL).tell())
 
 
 def fd_readdir(

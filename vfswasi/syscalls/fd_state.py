@@ -20,10 +20,10 @@ def fd_advise(process: Process, memory: GuestMemory, fd: int, offset: int, lengt
     Errors, in order: BADF, SPIPE, NOTCAPABLE (FD_ADVISE), INVAL (unknown advice; a range beyond 2**63 - 1).
     Spec: preview1 fd_advise.
     """
-    file = process.fds.file(fd, c.RIGHT_FD_ADVISE)
+    file = process.fds.positioned(fd, c.RIGHT_FD_ADVISE)
     if advice > c.ADVICE_MAX or offset > OFFSET_MAX or length > OFFSET_MAX:
         raise FsError(Errno.INVAL)
-    file.inode.handle.advise(offset, length, advice)
+    file.advise(offset, length, advice)
 
 
 def fd_allocate(process: Process, memory: GuestMemory, fd: int, offset: int, length: int) -> None:

@@ -20,6 +20,7 @@ _IOVEC = Struct("<II")
 # One call's limits; docs/semantics.md names their errno.
 IOVECS_MAX: Final = 65536
 PATH_MAX_BYTES: Final = 4096
+COUNT_MAX: Final = (1 << 32) - 1
 
 
 class GuestMemory:
@@ -76,7 +77,7 @@ class GuestMemory:
             _U64.pack_into(self.view, ptr, value)
 
     def iovecs(self, ptr: int, count: int) -> list[memoryview]:
-        """The buffers that `count` iovecs at `ptr` describe, read once. Raises FAULT, INVAL (too many)."""
+        """The buffers that `count` iovecs at `ptr` describe, read once. Raises FAULT, INVAL (too many, or over 4 GiB in all)."""
         if count == 1:
             try:
                 start, length = _IOVEC.unpack_from(self.view, ptr)
@@ -91,7 +92,10 @@ class GuestMemory:
         if count > IOVECS_MAX:
             raise FsError(Errno.INVAL, "too many iovecs")
         table = bytes(self.view[ptr : ptr + count * IOVEC_SIZE])
-        return [self.slice(start, length) for start, length in _IOVEC.iter_unpack(table)]
+        buffers = [self.slice(start, length) for start, length in _IOVEC.iter_unpack(table)]
+        if count > 1 and sum(map(len, buffers)) > COUNT_MAX:
+            raise FsError(Errno.INVAL, "iovecs of more bytes than a count can tell")
+        return buffers
 
     def path(self, ptr: int, length: int) -> str:
         """Path text. Raises FAULT, NAMETOOLONG (over 4096 bytes, before they are copied), ILSEQ, INVAL (NUL)."""

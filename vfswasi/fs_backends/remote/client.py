@@ -31,6 +31,9 @@ class Info(NamedTuple):
 
 DIRECTORY = Info(FileType.DIRECTORY)
 
+# What was fetched.
+Data = bytes | bytearray
+
 # Entries of a directory, by name, and whether these are all.
 Page = tuple[dict[str, Info], bool]
 
@@ -125,10 +128,13 @@ class Client:
         cannot hold are left out. Raises NOTDIR, ACCES, IO."""
         raise NotImplementedError
 
-    def fetch(self, key: Key, info: Info, start: int, end: int) -> Future[bytes]:
+    def fetch(self, key: Key, info: Info, start: int, end: int) -> Future[Data]:
         """Start to read `[start, end)` of the object's version; the future's result is exactly that, or an FsError:
         STALE (another version is there now), NOENT, ACCES, IO."""
         raise NotImplementedError
+
+    def give_back(self, data: Data) -> None:
+        """Nobody will look at what was fetched any more; it may be used again."""
 
     def put(self, key: Key, body: Body, guard: Guard, version: str | None) -> Info:
         """Store a whole object, which readers see as a whole or not at all where the store can do that.
@@ -170,6 +176,6 @@ def fits_a_key(name: str) -> bool:
     if not name or name in (".", "..") or "/" in name or "\0" in name:
         return False
     try:
-        return len(name) <= NAME_MAX_BYTES // 4 or len(name.encode()) <= NAME_MAX_BYTES
+        return len(name.encode()) <= NAME_MAX_BYTES
     except UnicodeEncodeError:
         return False

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from ...errors import Errno, FsError, Uncommitted
 from .. import waiting
 from ..base import Buffer, FileType, Handle, Key, ReadableBuffer, Stat
 from .client import Guard, Info, Upload
-from .reader import Reader
+from .reader import Fetched, Reader
 from .staging import SIZE_MAX, Staged
 
 if TYPE_CHECKING:
@@ -76,13 +75,13 @@ class OpenObject:
             raise FsError(Errno.IO, "the file was removed")
         assert info.size is not None
 
-        def fetch(start: int, end: int) -> Future[bytes]:
+        def fetch(start: int, end: int) -> Fetched:
             return client.fetch(key, info, start, end)
 
         version: object = info.version if info.version is not None else id(self)
         file = (client.identity, key, version, info.size, info.mtim_ns)
         options = self.backend.read_options
-        self._reader = Reader(fetch, info.size, file, options, self.name)
+        self._reader = Reader(fetch, info.size, file, options, self.name, client.give_back)
         return self._reader
 
     def _look_again(self) -> bool:

@@ -2,7 +2,7 @@
 
 - Here and there: one block is fetched for each that is missing, and kept in the cache.
 - In order: what comes next is fetched before it is asked for, in pieces that several requests bring at once; the
-  window grows fourfold each time half of it was used, up to `readahead` bytes. Of a file that is larger than half of
+  window doubles with each piece that was used, up to `readahead` bytes. Of a file that is larger than half of
   the cache nothing is kept behind: a scan shall not drive out what others use.
 - Large: a read of several blocks that are not there is one request for each `PIECE_MAX_BYTES`.
 """
@@ -19,6 +19,7 @@ from ...errors import Errno, FsError
 from .. import waiting
 from ..base import Buffer
 from .cache import ReadCache
+from .client import Data
 
 PIECE_MAX_BYTES = 4 << 20
 _STREAK = 2  # reads in order before anything is read ahead
@@ -36,23 +37,34 @@ class ReadOptions:
     timeout_s: float = 30.0
 
 
+Fetched = Future[Data]
+
+
 @dataclass
 class _Piece:
     start: int
     end: int
-    future: Future[bytes]
+    future: Fetched
 
 
 class Reader:
     """Positional reads of `[0, size)` of one object. Several threads may use it, one at a time.
 
-    fetch: starts to read a range. file: what the blocks are kept under in the cache; it names the version.
+    fetch: starts to read a range. give_back: told of what was fetched when it is not needed any more. file: what the
+    blocks are kept under in the cache; it names the version.
     """
 
     def __init__(
-        self, fetch: Callable[[int, int], Future[bytes]], size: int, file: object, options: ReadOptions, name: str
+        self,
+        fetch: Callable[[int, int], Fetched],
+        size: int,
+        file: object,
+        options: ReadOptions,
+        name: str,
+        give_back: Callable[[Data], None] | None = None,
     ) -> None:
         self._fetch = fetch
+        self._give_back = give_back
         self._size = size
         self._file = file
         self._options = options
@@ -120,7 +132,7 @@ class Reader:
             return self._from_piece(self._ahead[0], at, view)
         start = index * self._options.block
         stop = min(start + self._options.block, self._size)
-        data = self._result(self._fetch(start, stop), start, stop)
+        data = bytes(self._result(self._fetch(start, stop), start, stop))
         self._keep(index, data)
         inside = at - start
         piece = data[inside : inside + len(view)]
@@ -147,23 +159,28 @@ class Reader:
             raise
         count = min(len(view), piece.end - at)
         inside = at - piece.start
-        view[:count] = memoryview(data)[inside : inside + count]
+        with memoryview(data) as whole:
+            view[:count] = whole[inside : inside + count]
         if at + count == piece.end:
+            self._ahead.popleft()
             self._used_up(piece, data)
         return count
 
-    def _used_up(self, piece: _Piece, data: bytes) -> None:
+    def _used_up(self, piece: _Piece, data: Data) -> None:
         """The guest has read a piece to its end."""
+        self._window = min(2 * self._window, self._options.readahead)
         block = self._options.block
         if self._keeps and self._advice != "noreuse":
             for start in range(-(-piece.start // block) * block, piece.end, block):
                 end = min(start + block, self._size)
                 if end <= piece.end:
-                    self._keep(start // block, data[start - piece.start : end - piece.start])
+                    self._keep(start // block, bytes(data[start - piece.start : end - piece.start]))
         else:  # the last block, so that a reader who steps back a little finds it
             start = (piece.end - 1) // block * block
             if start >= piece.start:
-                self._block_of_our_own = start // block, data[start - piece.start :]
+                self._block_of_our_own = start // block, bytes(data[start - piece.start :])
+        if self._give_back is not None:
+            self._give_back(data)
 
     def _read_ahead(self, at: int) -> None:
         """Have `window` bytes behind `at` fetched or on their way; the window grows as it is used."""
@@ -172,18 +189,24 @@ class Reader:
         most = self._options.readahead
         if self._advice == "sequential":
             self._window = most
+        elif not self._window:
+            self._window = min(4 * self._options.block, most)
         reached = self._ahead[-1].end if self._ahead else at
-        if reached - at > self._window // 2 and self._window:
-            return
-        self._window = min(max(4 * self._window, 4 * self._options.block), most)
-        if reached < at + self._window:
-            self._start_pieces(reached, min(at + self._window, self._size))
+        step = self._step()
+        pieces = (self._window - (reached - at)) // step  # whole ones, so that buffers fit again
+        if reached < self._size and pieces > 0:
+            self._start_pieces(reached, min(reached + pieces * step, self._size))
+
+    def _step(self) -> int:
+        """Bytes of one piece, so that several are on their way."""
+        block = self._options.block
+        return max(min(self._window // _PIECES // block * block, PIECE_MAX_BYTES), 4 * block)
 
     def _start_pieces(self, start: int, end: int) -> None:
         """Fetch at least `[start, end)`, to the end of a block, behind what is on its way."""
         block = self._options.block
         end = min(-(-end // block) * block, self._size)
-        step = max(min(max(end - start, self._window) // _PIECES // block * block, PIECE_MAX_BYTES), 8 * block)
+        step = max(self._step(), min((end - start) // _PIECES // block * block, PIECE_MAX_BYTES))
         while start < end:
             stop = min(start + step, end)
             if end - stop < step // 2:
@@ -196,8 +219,8 @@ class Reader:
             piece.future.cancel()
         self._ahead.clear()
 
-    def _result(self, future: Future[bytes], start: int, end: int) -> bytes:
-        data = waiting.result(future, self._options.timeout_s, f"{self._name}: bytes {start} to {end}")
+    def _result(self, future: Fetched, start: int, end: int) -> Data:
+        data: Data = waiting.result(future, self._options.timeout_s, f"{self._name}: bytes {start} to {end}")
         if len(data) != end - start:
             raise FsError(Errno.IO, f"{self._name}: {len(data)} bytes came instead of {end - start}")
         return data

@@ -34,7 +34,7 @@ _ERRNOS = {
     errno.EROFS: Errno.ROFS,
     errno.ENAMETOOLONG: Errno.NAMETOOLONG,
 }
-_STATUSES = {
+STATUSES = {
     401: Errno.ACCES,
     403: Errno.ACCES,
     404: Errno.NOENT,
@@ -86,8 +86,8 @@ def translated(error: BaseException, what: str) -> FsError:
         return error
     detail = f"{what}: {type(error).__name__}"
     status = http_status(error)
-    if status in _STATUSES:
-        return FsError(_STATUSES[status], f"{detail}, HTTP status {status}")
+    if status in STATUSES:
+        return FsError(STATUSES[status], f"{detail}, HTTP status {status}")
     if (status is not None and status >= 400) or _is_connection(error):
         return FsError(Errno.IO, detail if status is None else f"{detail}, HTTP status {status}")
     for kind, number in _CLASSES:
