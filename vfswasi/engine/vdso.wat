@@ -72,7 +72,7 @@
   ;; within this module costs as much as the work. Several go through `total`, `scatter` and `gather`.
 
   ;; Several iovecs: copied to 0x20000 (a buffer may lie over the array, and the call means the array as it was),
-  ;; checked, and added up. -1: miss, also for no bytes at all.
+  ;; checked, and added up. -1: miss, also for no bytes at all, and for more than a count can tell.
   (func $total (param $iovs i32) (param $count i32) (result i64)
     (local $limit i64) (local $at i32) (local $end i32) (local $length i64) (local $sum i64)
     (local.set $limit (i64.shl (i64.extend_i32_u (memory.size $guest)) (i64.const 16)))
@@ -96,7 +96,8 @@
             (local.set $sum (i64.add (local.get $sum) (local.get $length)))))
         (local.set $at (i32.add (local.get $at) (i32.const 8)))
         (br $next)))
-    (select (i64.const -1) (local.get $sum) (i64.eqz (local.get $sum))))
+    (select (i64.const -1) (local.get $sum)
+      (i32.or (i64.eqz (local.get $sum)) (i64.gt_u (local.get $sum) (i64.const 0xFFFFFFFF)))))
 
   ;; Copy `bytes` from $own at `from` into the buffers that `total` has checked.
   (func $scatter (param $from i32) (param $bytes i32)
