@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno as errno_module
 import os
 import stat as stat_module
@@ -25,6 +26,7 @@ from vfswasi.kernel.entropy import SeededEntropy
 from vfswasi.kernel.path_open import open_at
 from vfswasi.kernel.process import Preopen, Process
 
+from ..fs_backends import tar_forge, zip_forge
 from ..rawguest import ALL_FILE_RIGHTS, FREE, READ, GuestErrno, RawGuest, pack_subscriptions, unpack_events
 
 NAMES = ["full", "null", "random", "stderr", "stdin", "stdout", "urandom", "zero"]
@@ -208,6 +210,19 @@ def test_device_nodes_of_other_stores_are_not_opened(tmp_path: Path) -> None:
         assert guest.try_open("null")[0] is Errno.ACCES
 
 
+def test_a_device_in_an_archive_is_not_opened() -> None:
+    """Whoever made the archive does not decide what the guest may reach, not even under these names."""
+    zipped = zip_forge.forge(*[zip_forge.Entry(name, b"", mode=stat_module.S_IFCHR | 0o666) for name in NAMES])
+    tarred = tar_forge.forge(*[tar_forge.member(name, kind=b"3") for name in NAMES])
+    for backend in (zip_forge.mount(zipped), tar_forge.mount(tarred)):
+        with contextlib.closing(backend), RawGuest({"/dev": backend}) as guest:
+            for name in NAMES:
+                assert guest.stat(name).filetype == FileType.CHARACTER_DEVICE
+                assert guest.try_open(name, base=READ)[0] is Errno.ACCES
+                assert guest.try_open(name, base=WRITE)[0] is Errno.ROFS
+                assert guest.try_open(name, oflags=c.OFLAG_TRUNC)[0] is Errno.ROFS
+
+
 # Reading and writing
 
 
@@ -250,7 +265,7 @@ def _outcome(call: Callable[[Any], Any], argument: Any) -> Any:
     except GuestErrno as error:
         return error.errno.name
     except OSError as error:
-        return errno_module.errorcode[error.errno][1:]
+        return errno_module.errorcode[error.errno or 0][1:]
 
 
 def test_other_calls_on_a_device(guest: RawGuest) -> None:
@@ -441,26 +456,75 @@ def test_another_device_or_a_directory_in_place_of_a_standard_stream(guest: RawG
     assert guest.try_open("stdout", base=BOTH)[0] is Errno.NXIO
 
 
-def test_polling() -> None:
+Poll = Callable[..., list[tuple[int, int, int]]]
+
+
+def _poll_of(guest: RawGuest) -> Poll:
+    """`poll_oneoff` with subscriptions: (userdata, bytes, flags) of each event."""
+
+    def poll(*subscriptions: tuple[Any, ...]) -> list[tuple[int, int, int]]:
+        guest.poke(FREE, pack_subscriptions(guest.abi, subscriptions))
+        guest.must("poll_oneoff", FREE, FREE + 0x1000, len(subscriptions), FREE + 0x2000)
+        events = unpack_events(guest.peek(FREE + 0x1000, 32 * guest.u32(FREE + 0x2000)))
+        assert all(event.errno == Errno.SUCCESS for event in events)
+        return [(event.userdata, event.nbytes, event.flags) for event in events]
+
+    return poll
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_device_is_always_ready(guest: RawGuest, name: str) -> None:
+    fd = guest.open(name, base=BOTH)
+    hour = (3, "clock", c.CLOCK_MONOTONIC, 3600 * 10**9, 0)
+    assert _poll_of(guest)((1, "read", fd), (2, "write", fd), hour) == [(1, 0, 0), (2, 0, 0)]
+
+
+def test_polling_input_waits_for_what_is_behind_it() -> None:
     read_end, write_end = os.pipe()
     try:
         with make(stdin=read_end) as guest:
-            null, stdin = guest.open("null", base=BOTH), guest.open("stdin")
-
-            def poll(*subscriptions: tuple[Any, ...]) -> list[tuple[int, int]]:
-                guest.poke(FREE, pack_subscriptions(guest.abi, subscriptions))
-                guest.must("poll_oneoff", FREE, FREE + 0x1000, len(subscriptions), FREE + 0x2000)
-                raw = guest.peek(FREE + 0x1000, 32 * guest.u32(FREE + 0x2000))
-                return [(event.userdata, event.nbytes) for event in unpack_events(raw)]
-
-            assert poll((1, "read", null), (2, "write", null)) == [(1, 0), (2, 0)]
-            assert poll((1, "read", stdin), (2, "clock", c.CLOCK_MONOTONIC, 1000, 0)) == [(2, 0)]
+            poll, null, stdin = _poll_of(guest), guest.open("null", base=BOTH), guest.open("stdin")
+            soon = (9, "clock", c.CLOCK_MONOTONIC, 1000, 0)
+            assert poll((1, "read", stdin), soon) == [(9, 0, 0)]
+            assert poll((1, "read", stdin), (2, "read", null)) == [(2, 0, 0)]
             os.write(write_end, b"hello")
-            assert poll((1, "read", stdin)) == [(1, 5)]
+            assert poll((1, "read", stdin), (2, "read", 0)) == [(1, 5, 0), (2, 5, 0)]
             assert guest.read(stdin, 9) == b"hello"
+            assert poll((1, "read", 0), soon) == [(9, 0, 0)]
+            os.close(write_end)
+            write_end = -1
+            assert poll((1, "read", stdin)) == [(1, 0, c.EVENTRWFLAG_HANGUP)]
+    finally:
+        for fd in (read_end, write_end):
+            if fd >= 0:
+                os.close(fd)
+
+
+def test_polling_output_waits_for_room() -> None:
+    read_end, write_end = os.pipe()
+    try:
+        with make(stdout=write_end) as guest:
+            poll, stdout = _poll_of(guest), guest.open("stdout", base=BOTH)
+            assert poll((1, "write", stdout)) == [(1, 0, 0)]
+            os.set_blocking(write_end, False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(write_end, bytes(4096))
+            soon = (9, "clock", c.CLOCK_MONOTONIC, 1000, 0)
+            assert poll((1, "write", stdout), soon) == [(9, 0, 0)]
+            os.read(read_end, 1 << 16)
+            assert poll((1, "write", stdout)) == [(1, 0, 0)]
     finally:
         os.close(read_end)
         os.close(write_end)
+
+
+def test_polling_needs_the_rights_to_read_or_write(guest: RawGuest) -> None:
+    for name, base, errno in (("null", READ, Errno.NOTCAPABLE), ("stdin", BOTH, Errno.BADF)):
+        fd = guest.open(name, base=base)
+        guest.poke(FREE, pack_subscriptions(guest.abi, [(1, "write", fd)]))
+        guest.must("poll_oneoff", FREE, FREE + 0x1000, 1, FREE + 0x2000)
+        assert unpack_events(guest.peek(FREE + 0x1000, 32))[0].errno == errno
 
 
 def test_a_terminal_stays_one() -> None:

@@ -28,7 +28,7 @@ class DeviceBackend(Backend):
     mount is read-only or not, since that does not change the mount. `random` and `urandom` are the same.
     """
 
-    caps = Caps.DEVICES | Caps.IMMUTABLE
+    caps = Caps.DEVICES | Caps.IMMUTABLE | Caps.HANDLE_SURVIVES_UNLINK
 
     @property
     def identity(self) -> object:

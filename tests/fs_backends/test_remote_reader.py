@@ -1,0 +1,217 @@
+"""How a remote file is read in pieces: what is fetched, what is kept, what is fetched ahead."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import Future
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vfswasi.errors import Errno, FsError
+from vfswasi.fs_backends.remote.cache import ReadCache
+from vfswasi.fs_backends.remote.client import Data
+from vfswasi.fs_backends.remote.reader import Reader, ReadOptions
+
+KIB = 1 << 10
+MIB = 1 << 20
+SIZE = 10 * MIB + 1234
+CONTENTS = random.Random(1).randbytes(SIZE)
+
+
+class Store:
+    """Fetches at once, unless it is told to wait, and remembers what."""
+
+    def __init__(self, contents: bytes = CONTENTS) -> None:
+        self.contents = contents
+        self.ranges: list[tuple[int, int]] = []
+        self.returned: list[Data] = []
+        self.waiting: list[Future[Data]] = []
+        self.answers = True
+        self.fail: FsError | None = None
+
+    def fetch(self, start: int, end: int) -> Future[Data]:
+        assert 0 <= start < end <= len(self.contents)
+        self.ranges.append((start, end))
+        future: Future[Data] = Future()
+        if self.fail is not None:
+            future.set_exception(self.fail)
+        elif self.answers:
+            future.set_result(bytearray(self.contents[start:end]))
+        else:
+            self.waiting.append(future)
+        return future
+
+    def give_back(self, data: Data) -> None:
+        assert isinstance(data, bytearray)
+        data[:] = bytes(len(data))  # who still looks at it would see that
+        self.returned.append(data)
+
+    @property
+    def fetched(self) -> int:
+        return sum(end - start for start, end in self.ranges)
+
+
+def reader(store: Store, cache_bytes: int | None = 64 * MIB, *, readahead: int = MIB, block: int = 32 * KIB) -> Reader:
+    cache = None if cache_bytes is None else ReadCache(cache_bytes)
+    options = ReadOptions(block=block, readahead=readahead, cache=cache, timeout_s=5)
+    return Reader(store.fetch, len(store.contents), "file", options, "store", store.give_back)
+
+
+def read(made: Reader, offset: int, size: int) -> bytes:
+    buffer = bytearray(size)
+    count = made.read_into(offset, memoryview(buffer))
+    return bytes(buffer[:count])
+
+
+@pytest.mark.parametrize("cache_bytes", [64 * MIB, 8 * MIB, 1 * MIB, 100, None])
+@pytest.mark.parametrize("size", [1000, 4096, 64 * KIB, 3 * MIB])
+def test_in_order_every_byte_comes_once(cache_bytes: int | None, size: int) -> None:
+    store = Store()
+    made = reader(store, cache_bytes)
+    assert b"".join(read(made, offset, size) for offset in range(0, SIZE + size, size)) == CONTENTS
+    assert store.fetched <= SIZE * 1.01 + 64 * KIB
+    assert len(store.ranges) < SIZE / (64 * KIB)
+    assert not made._ahead
+
+
+def test_scattered_reads_fetch_one_block_and_keep_it() -> None:
+    store = Store()
+    made = reader(store)
+    places = random.Random(2).sample(range(1, SIZE // (32 * KIB)), 50)
+    for block in places:
+        assert read(made, block * 32 * KIB + 100, 4096) == CONTENTS[block * 32 * KIB + 100 :][:4096]
+    assert sorted(store.ranges) == sorted((b * 32 * KIB, min((b + 1) * 32 * KIB, SIZE)) for b in places)
+    for block in places:
+        read(made, block * 32 * KIB, 32 * KIB)
+    assert len(store.ranges) == 50
+
+
+def test_a_read_over_two_blocks_asks_only_for_the_missing_one() -> None:
+    store = Store()
+    made = reader(store)
+    read(made, 320 * KIB, 100)
+    read(made, 352 * KIB - 10, 20)
+    assert store.ranges == [(320 * KIB, 352 * KIB), (352 * KIB, 384 * KIB)]
+
+
+def test_a_large_read_is_a_few_requests() -> None:
+    store = Store()
+    made = reader(store)
+    assert read(made, 5 * MIB, 4 * MIB) == CONTENTS[5 * MIB : 9 * MIB]
+    assert len(store.ranges) <= 8
+    assert store.fetched == 4 * MIB
+
+
+def test_a_scan_leaves_nothing_of_a_large_file_in_the_cache() -> None:
+    for cache_bytes, kept in ((64 * MIB, SIZE), (8 * MIB, 0)):
+        store = Store()
+        made = reader(store, cache_bytes)
+        for offset in range(0, SIZE, 64 * KIB):
+            read(made, offset, 64 * KIB)
+        assert made._cache is not None
+        assert abs(len(made._cache) - kept) <= 64 * KIB
+
+
+def test_the_window_grows_and_is_bounded() -> None:
+    store = Store()
+    store.answers = True
+    made = reader(store, readahead=512 * KIB)
+    most = 0
+    for offset in range(0, 4 * MIB, 16 * KIB):
+        read(made, offset, 16 * KIB)
+        most = max(most, store.ranges[-1][1] - offset)
+    assert 256 * KIB <= most <= 600 * KIB
+    made.close()
+
+
+def test_a_jump_gives_up_what_was_on_its_way() -> None:
+    store = Store()
+    made = reader(store)
+    for offset in range(0, MIB, 64 * KIB):
+        read(made, offset, 64 * KIB)
+    store.answers = False
+    made._read_ahead(MIB)
+    ahead = list(made._ahead)
+    store.answers = True
+    read(made, 8 * MIB, 100)
+    assert not made._ahead
+    assert all(piece.future.done() for piece in ahead)
+    made.close()
+
+
+def test_advice() -> None:
+    store = Store()
+    made = reader(store)
+    made.advise(MIB, 256 * KIB, "willneed")
+    assert store.fetched == 256 * KIB
+    before = len(store.ranges)
+    assert read(made, MIB, 256 * KIB) == CONTENTS[MIB : MIB + 256 * KIB]
+    assert len(store.ranges) == before
+
+    made.advise(0, 0, "random")
+    for offset in range(2 * MIB, 3 * MIB, 4096):
+        read(made, offset, 4096)
+    assert all(end - start == 32 * KIB for start, end in store.ranges[before:])
+
+    assert made._cache is not None
+    size = len(made._cache)
+    made.advise(2 * MIB, MIB, "dontneed")
+    assert len(made._cache) == size - MIB
+    made.advise(0, 0, "noreuse")
+    read(made, 5 * MIB + 7, 10)
+    assert len(made._cache) == size - MIB
+
+    store = Store()
+    made = reader(store)
+    made.advise(0, 0, "sequential")
+    read(made, 0, 100)
+    read(made, 100, 40 * KIB)
+    assert store.fetched >= MIB
+
+
+def test_failures_reach_the_reader_and_pass() -> None:
+    store = Store()
+    made = reader(store)
+    read(made, 0, 40 * KIB)
+    store.fail = FsError(Errno.IO, "broken")
+    for offset in (MIB, 2 * MIB + 5, 2 * MIB + 105):
+        with pytest.raises(FsError, match="broken"):
+            read(made, offset, 100 * KIB)
+    store.fail = None
+    assert read(made, MIB, 100 * KIB) == CONTENTS[MIB : MIB + 100 * KIB]
+
+
+def test_fewer_bytes_than_asked_for_are_an_error() -> None:
+    store = Store()
+
+    def short(start: int, end: int) -> Future[Data]:
+        future: Future[Data] = Future()
+        future.set_result(CONTENTS[start : end - 1])
+        return future
+
+    made = Reader(short, SIZE, "file", ReadOptions(), "store")
+    with pytest.raises(FsError) as caught:
+        read(made, 0, 10)
+    assert caught.value.errno is Errno.IO
+    assert store.ranges == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 400_000), st.integers(0, 100_000)), max_size=25),
+    st.sampled_from([None, 0, 50_000, 10 * MIB]),
+    st.sampled_from([512, 4096, 32 * KIB]),
+    st.sampled_from([0, 10_000, MIB]),
+)
+def test_any_reads_give_the_bytes(
+    reads: list[tuple[int, int]], cache_bytes: int | None, block: int, readahead: int
+) -> None:
+    store = Store(CONTENTS[:300_001])
+    made = reader(store, cache_bytes, block=block, readahead=readahead)
+    for offset, size in reads:
+        assert read(made, offset, size) == store.contents[offset : offset + size]
+        follow = offset + size
+        assert read(made, follow, 1000) == store.contents[follow : follow + 1000]
+    made.close()
