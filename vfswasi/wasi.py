@@ -185,7 +185,7 @@ class WASI:
         self._state = "closed"
         if self._embedding is not None:
             self._embedding.close()
-        self._end(True, True)
+        self._end(True, True)  # and the mounts
 
     def _end(self, keep: bool, publish: bool) -> None:
         """Close all files and preopens. Raises UncommittedError."""

@@ -101,7 +101,13 @@ class Embedding:
         memory = self.guest.moving_memory = WasmMemory.of_instance(self._context, ctypes.addressof(raw))
         if self._shim is not None:
             self.guest.fast = FastPath(
-                self.guest.process, self._abi, self._shim, self._context, memory.raw_memory(), self._window_bytes
+                self.guest.process,
+                self._abi,
+                self._shim,
+                self._context,
+                memory.raw_memory(),
+                self._window_bytes,
+                held=False,
             )
         self.guest.ready = True
 
@@ -121,10 +127,17 @@ class Embedding:
             raise MissingExportError(f"the instance does not export {name}")
         trap = ctypes.c_size_t(0)
         self.guest.calling = True
-        with _deferred_interrupt(self.guest.process):
-            error = capi.func_call_unchecked(
-                self._context, ctypes.addressof(extern.of.func), None, 0, ctypes.addressof(trap)
-            )
+        fast = self.guest.fast
+        if fast is not None:
+            fast.hold(True)
+        try:
+            with _deferred_interrupt(self.guest.process):
+                error = capi.func_call_unchecked(
+                    self._context, ctypes.addressof(extern.of.func), None, 0, ctypes.addressof(trap)
+                )
+        finally:
+            if fast is not None:
+                fast.hold(False)
         self.settle()
         return self._ended(error or 0, trap.value)
 
@@ -160,10 +173,9 @@ class Embedding:
             windows.refresh(everything=True)
 
     def close(self) -> None:
-        """Release everything the guest holds; its functions trap from now on."""
+        """The guest is over: its files are closed, and its functions trap from now on. The mounts stay open."""
         _finalizers.pop(self.guest.number, None)
         self.guest.close()
-        self._release()
 
 
 @contextlib.contextmanager

@@ -77,8 +77,10 @@ class FastPath:
         context: int,
         guest_memory: ffi.wasmtime_memory_t,
         window_bytes: int,
+        *,
+        held: bool,
     ) -> None:
-        """`window_bytes`: memory for windows and buffers; 0 for no fast path."""
+        """`window_bytes`: memory for windows and buffers; 0 for no fast path. `held`: see `hold`."""
         self._process = process
         self._abi = abi
         self._shim = shim
@@ -95,8 +97,12 @@ class FastPath:
         self._calls = 0
         self._random_calls = 0
         self._entropy: Callable[[int], bytes] | None = None
-        self._revoked = False
+        self.revoked = False  # another run uses one of the stores: to be given back before the next call
         self._stopped = False
+        # Whether vdso memory is sure to stay while other threads look at it. A store of the user's may go at any time
+        # but while we run its guest, and it goes without holding the GIL; never while its own thread is here.
+        self._held = held
+        self._thread = threading.get_ident()
         # Between other threads and the end of the memory; reentrant, since a signal handler may interrupt its holder.
         self._lock = threading.RLock()
 
@@ -109,8 +115,6 @@ class FastPath:
 
     def used(self, fd: int) -> None:
         """One of the functions with a fast path was answered by Python for this descriptor. Raises nothing."""
-        if self._revoked:
-            self._take_back_all()
         descriptor = self._process.fds.look(fd)
         if descriptor is None:
             return
@@ -158,6 +162,8 @@ class FastPath:
         for volume in self._process.volumes():
             if volume.share is not None:
                 volume.share.revoke = self.revoke
+        if self._process.deadline.over() is not None:  # before anybody knew whom to tell
+            self.stop()
         return True
 
     # Descriptors
@@ -197,7 +203,8 @@ class FastPath:
     def _publish_file(self, fd: int, file: OpenFile) -> None:
         inode = file.inode
         share = inode.volume.share
-        if not inode.volume.alone or (share is not None and not share.may_keep_reads()) or not self._is_on():
+        # First there is somebody to be told when another run comes, then it is asked whether one is there.
+        if not inode.volume.alone or not self._is_on() or (share is not None and not share.may_keep_reads()):
             return
         window = inode.window
         if window is None:
@@ -212,7 +219,7 @@ class FastPath:
                     shared=file.mount.shared,
                     keeps_writes=self._may_keep_writes(inode, file.mount.backend.caps),
                 )
-            except FsError:
+            except Exception:  # the file is read without a window, and its store's errors are those of its calls
                 self._free_files.append(index)
                 return
             inode.handle = inode.window = window
@@ -348,11 +355,13 @@ class FastPath:
     # Ends
 
     def settle(self) -> None:
-        if self._revoked:
-            self._take_back_all()
+        if self.revoked:
+            self.take_back_all()
         for window in list(self._windows):
             try:
-                window.settle()
+                # Somebody else may want the space meanwhile.
+                if not window.release_space():
+                    window.settle()
             except FsError as error:
                 _log.debug("a file could not be written back: %s", error)
 
@@ -367,27 +376,41 @@ class FastPath:
     def revoke(self) -> None:
         """Another run uses one of the stores: give everything back at the next call. Any thread may call this."""
         with self._lock:
-            self._revoked = True
-            if self._vdso is not None:
-                self._vdso.switch(False)
+            self.revoked = True
+            self._switch()
 
     def stop(self) -> None:
         """Every call goes to Python from now on, which looks at the deadline. Any thread may call this."""
         with self._lock:
             self._stopped = True
-            if self._vdso is not None:
-                self._vdso.switch(False)
+            self._switch()
 
-    def _take_back_all(self) -> None:
+    def hold(self, held: bool) -> None:
+        """Whether vdso memory stays from now on, so that other threads may touch it."""
         with self._lock:
-            self._revoked = False
-            if self._vdso is not None:
-                self._vdso.switch(not self._stopped)
+            if held:
+                self._held = True
+                self._switch()
+            else:
+                self._held = False
+
+    def _switch(self) -> None:
+        if self._vdso is not None and (self._held or self._thread == threading.get_ident()):
+            self._vdso.switch(not self.revoked and not self._stopped)
+
+    def take_back_all(self) -> None:
+        """Give everything back. What a store does not take now, it is asked to take before each call."""
+        with self._lock:
+            self.revoked = False
         for window in list(self._windows):
             try:
                 window.dissolve()
             except FsError as error:
                 _log.debug("a file could not be written back: %s", error)
+        with self._lock:
+            self.revoked = self.revoked or bool(self._windows)
+            if self._vdso is not None:  # on the guest's own thread it is there
+                self._vdso.switch(not self.revoked and not self._stopped)
 
     def counters(self) -> dict[str, int]:
         """Function -> calls answered without Python; "bytes_read" and "bytes_written" by them."""
@@ -412,6 +435,8 @@ class FastPath:
         for sink in self._sinks:
             sink.collect()
             sink.upstream = None
+        words, at = self._vdso.words, vdso.RANDOM_AT // 4
+        words[at + 1] = words[at]
         self._forget()
 
     def abandon(self) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import logging
 from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import Any, Final
@@ -23,6 +24,7 @@ import wasmtime
 from wasmtime import _ffi as ffi
 from wasmtime import _func as wasmtime_func
 
+from ..abi import constants as c
 from ..abi.layouts import ABIS, Abi
 from ..errors import Errno, FsError, GuestExitError, GuestTrapError, HostCallError, MissingExportError, WasiStateError
 from ..kernel.clocks import GuestEnd, ProcessExit, ProcessSignal
@@ -33,6 +35,8 @@ from .fastpath import FastPath
 from .memory import HostMemory, WasmMemory
 from .vdso import FUNCTIONS as FAST_FUNCTIONS
 from .windows import NO_SPACE
+
+_log = logging.getLogger("vfswasi")
 
 _ENDED: Final = b"the guest ended in a host call"
 _VIEWS_MAX: Final = 4096
@@ -112,7 +116,8 @@ class Guest:
     def close(self, keep: bool = True) -> None:
         """`forget`, and close every descriptor of the process."""
         self.forget()
-        self.process.close(keep)
+        for error in self.process.close(keep):
+            _log.warning("closing a file after the run failed: %s", error)
 
     def latch(self, end: BaseException) -> int:
         """Keep the first reason for ending; a new trap that unwinds the guest."""
@@ -141,9 +146,16 @@ def _memory_of(guest: Guest, caller: int) -> WasmMemory:
     return memory
 
 
-def _bind(function: Callable[..., None], types: str, after: Callable[[FastPath, int], None] | None = None) -> Any:
+def _bind(
+    function: Callable[..., None],
+    types: str,
+    after: Callable[[FastPath, int], None] | None = None,
+    repeats: bool = False,
+    writes: bool = False,
+) -> Any:
     """A C function pointer that decodes the arguments, makes the call and stores the errno. `after` a call that
-    succeeded, the guest's fast path is told the first argument."""
+    succeeded, the guest's fast path is told the first argument. `repeats`: one that failed for lack of space has had no
+    effect, so that it can be made again. `writes`: but for one that writes to a file that syncs or appends."""
     layout = Struct("<" + "".join(_SLOT[letter] for letter in types))
     unpack = layout.unpack_from if types else _NO_ARGUMENTS.unpack_from
     size = max(len(types), 1) * capi.VAL_RAW_BYTES
@@ -159,6 +171,9 @@ def _bind(function: Callable[..., None], types: str, after: Callable[[FastPath, 
                     views.clear()
                 view = views[args] = capi.view_of(args, size).cast("I")
             guest = _live[env]
+            fast = guest.fast
+            if fast is not None and fast.revoked:
+                fast.take_back_all()
             arguments = unpack(view)
             function(guest.process, guest.memory or _memory_of(guest, caller), *arguments)
             view[0] = 0
@@ -167,7 +182,7 @@ def _bind(function: Callable[..., None], types: str, after: Callable[[FastPath, 
             return 0
         except FsError as error:
             try:
-                view[0] = error.errno if error.errno not in NO_SPACE else again(env, caller, view, error)
+                view[0] = again(env, caller, view, error) if error.errno in NO_SPACE and repeats else error.errno
             except BaseException as end:
                 return _latch(env, end)
             return 0
@@ -180,10 +195,15 @@ def _bind(function: Callable[..., None], types: str, after: Callable[[FastPath, 
     def again(env: int, caller: int, view: memoryview, error: FsError) -> int:
         """The space may only be reserved, for writes that the fast path expects."""
         guest = _live[env]
+        arguments = unpack(view)
+        if writes:
+            descriptor = guest.process.fds.look(arguments[0])
+            if descriptor is None or descriptor.flags & (c.FDFLAGS_SYNC | c.FDFLAG_APPEND):
+                return error.errno  # some of it may have been done
         if guest.fast is None or not guest.fast.release_space():
             return error.errno
         try:
-            function(guest.process, guest.memory or _memory_of(guest, caller), *unpack(view))
+            function(guest.process, guest.memory or _memory_of(guest, caller), *arguments)
         except FsError as second:
             return second.errno
         return 0
@@ -198,6 +218,12 @@ def _latch(env: int, end: BaseException) -> int:
     return guest.latch(end)
 
 
+# Calls that either do the whole thing or nothing.
+_REPEATED: Final = frozenset(
+    "path_open path_create_directory path_symlink path_link path_rename fd_allocate fd_filestat_set_size "
+    "fd_write fd_pwrite".split()
+)
+_WRITES: Final = frozenset({"fd_write", "fd_pwrite"})
 _AFTER: Final = dict.fromkeys(FAST_FUNCTIONS, FastPath.used) | {"random_get": FastPath.used_random}
 
 
@@ -207,7 +233,8 @@ class Binding:
     def __init__(self, abi: Abi) -> None:
         self.abi = abi
         self.callbacks = {
-            name: _bind(function, abi.functions[name], _AFTER.get(name)) for name, function in table(abi).items()
+            name: _bind(function, abi.functions[name], _AFTER.get(name), name in _REPEATED, name in _WRITES)
+            for name, function in table(abi).items()
         }
         # A function type belongs to the first engine it is used with; another engine aborts the process.
         self._types: WeakKeyDictionary[wasmtime.Engine, dict[str, wasmtime.FuncType]] = WeakKeyDictionary()

@@ -306,7 +306,9 @@ class Program:
         if shim is not None and self._fast is not None and fast is not None:
             guest.memory = WasmMemory.of_instance(context, ctypes.addressof(instance))
             window_bytes = min(fast.window_bytes, fast.memory_bytes - vdso.WINDOWS_AT)
-            guest.fast = FastPath(guest.process, self._fast.abi, shim, context, guest.memory.raw_memory(), window_bytes)
+            guest.fast = FastPath(
+                guest.process, self._fast.abi, shim, context, guest.memory.raw_memory(), window_bytes, held=True
+            )
         return call_export(context, instance, guest, "_start", self.name)
 
     def _shim(self, context: int, guest: host.Guest, imports: _FastImports) -> vdso.Shim | None:

@@ -13,6 +13,7 @@ window, because what was missed is what will be wanted next.
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,8 @@ from . import vdso
 
 if TYPE_CHECKING:
     from .fastpath import FastPath
+
+_log = logging.getLogger("vfswasi.vdso")
 
 NO_SPACE: Final = (Errno.NOSPC, Errno.DQUOT)
 
@@ -39,6 +42,7 @@ RETRY_MISSES: Final = 32  # and how often one does all the same
 LEASE: Final = (1 << 32) - 1
 SHARED_LEASE: Final = 1000  # calls after which a file that others may change is looked at again
 _OFFSET_END: Final = (1 << 63) - 1
+_NEVER: Final = (-1, -1, -1)
 
 
 class FileWindow(Window):
@@ -106,7 +110,9 @@ class FileWindow(Window):
         longs, at = self._longs, self.address >> 3
         longs[at + 1], longs[at + 2], longs[at + 3] = start, valid, room
         words, at = self._fast.vdso.words, self.address >> 2
-        words[at + 12], words[at + 13] = self._place, self._lease
+        words[at + 12] = self._place
+        if not self.shared:  # the lease of a shared file ends, whatever window it has
+            words[at + 13] = self._lease
 
     def _set_dirty(self, start: int, end: int) -> None:
         longs, at = self._longs, self.address >> 3
@@ -128,8 +134,13 @@ class FileWindow(Window):
         self.settle()
         wanted = len(buf)
         size, start, valid, _, _, _, place, lease, _, _ = self._load()
-        if self.shared and (not lease or offset + wanted > size):
-            size, valid = self._look_again(valid, over=not lease)
+        if self.shared:
+            if not lease or offset + wanted > size:
+                size, valid = self._look_again(valid, over=not lease)
+            else:  # what Python answers from the window counts like what wasm does
+                self._fast.vdso.words[(self.address >> 2) + 13] = lease - 1
+        elif not lease:
+            self._fast.vdso.words[(self.address >> 2) + 13] = self._lease
         wanted = min(wanted, max(0, size - offset))
         if not wanted:
             # The store decides: it may know more than we do.
@@ -248,7 +259,10 @@ class FileWindow(Window):
         if not as_seen:
             self._empty()
         if self.shared:
-            self._seen = self._look()
+            try:
+                self._seen = self._look()
+            except FsError:  # the change was made; the next look will tell
+                self._seen = _NEVER
 
     # Writing
 
@@ -294,15 +308,17 @@ class FileWindow(Window):
         """Whether the window now has reserved room for these bytes, which continue its contents."""
         if not self.keeps_writes or count >= LARGE_BYTES or offset > size:
             return False
-        if valid and start <= offset <= start + valid and offset + count <= start + self._capacity:
-            return self._reserve(start, valid, self._capacity)
+        room = min(self._capacity, _OFFSET_END - start)
+        if valid and start <= offset <= start + valid and offset + count <= start + room:
+            return self._reserve(start, valid, room)
         if offset in (self._next, size) or (valid and offset == start + valid):
             if calls >= PAID_CALLS:
                 self._length = min(self._length * 2, LAST_BYTES)
         else:
             self._scattered += 1
             if offset + count <= size <= min(self._fast.whole_bytes, self._scattered * EARNED_BYTES):
-                return self._fill(0, size) and self._reserve(0, size, size)
+                # A store may give less than it says; what lies behind that in the region is not this file's.
+                return self._fill(0, size) and self._load()[2] == size and self._reserve(0, size, size)
             if self._hopeless(calls):
                 return False
         self._next = offset + count
@@ -332,8 +348,11 @@ class FileWindow(Window):
 
     def _unreserve(self) -> None:
         if self._reserved:
-            self._store.reserve(0, 0)
             self._reserved = False
+            try:
+                self._store.reserve(0, 0)
+            except FsError as error:
+                _log.debug("what was reserved could not be given back: %s", error)
 
     def _written_through(self, offset: int, buf: ReadableBuffer) -> None:
         """The store has these bytes: the window is to show them too."""
@@ -347,13 +366,22 @@ class FileWindow(Window):
             self._next = offset + len(buf)
 
     def append(self, buf: ReadableBuffer) -> int:
-        if not self.shared:
+        if self.keeps_writes and not self.shared:
             end = self._load()[0]
             self.write_from(end, buf)
             return end + len(buf)
         self.settle()
-        end = self._store.append(buf)
-        self._look_again(0)
+        try:
+            end = self._store.append(buf)
+        except FsError as error:
+            if error.errno not in NO_SPACE or not self._fast.release_space():
+                raise
+            end = self._store.append(buf)
+        if self.shared:
+            self._look_again(0)
+        else:
+            self._written_through(end - len(buf), buf)
+            self._changed(True)
         return end
 
     # The rest goes to the store, which must have everything first
@@ -369,9 +397,10 @@ class FileWindow(Window):
 
     def allocate(self, offset: int, length: int) -> None:
         self.settle()
+        self.release_space()  # the store may take it for this
         as_seen = self._is_as_seen()
         self._store.allocate(offset, length)
-        self._set_size(self._store.size())
+        self._set_size(max(self._load()[0], offset + length))
         self._changed(as_seen)
 
     def size(self) -> int:
@@ -384,6 +413,8 @@ class FileWindow(Window):
         self.settle()
         if self.shared:
             self._look_again(self._load()[2])
+        else:
+            self._fast.vdso.words[(self.address >> 2) + 13] = self._lease
         return self._store.stat()
 
     def set_times(self, atim_ns: int | None, mtim_ns: int | None) -> None:

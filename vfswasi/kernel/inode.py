@@ -216,6 +216,8 @@ class FileInode:
         """One descriptor less; the last one closes the handle, or without `keep` discards it. Raises as they do."""
         self.references -= 1
         if self.references:
+            if keep and self.window is not None:
+                self.window.settle()
             return
         volume = self.volume
         del volume.files[self.slot]

@@ -222,6 +222,13 @@ class Stream(Descriptor):
         tty = (source is not None and source.tty) or (sink is not None and sink.tty)
         self.filetype = FileType.CHARACTER_DEVICE if tty else FileType.UNKNOWN
 
+    @property
+    def outside(self) -> int:  # type: ignore[override]
+        kind = type(self.source if self.sink is None else self.sink)
+        if kind in (FileSource, CallableSink):
+            return 2
+        return 1 if kind in (DescriptorSource, DescriptorSink) else 0
+
     def refuse(self, missing: int) -> FsError:
         if missing & rights.POSITIONED:
             return FsError(Errno.SPIPE)

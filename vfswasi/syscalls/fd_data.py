@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from ..abi import constants as c
 from ..abi.layouts import Abi
 from ..errors import Errno, FsError
+from ..kernel.clocks import Deadline
+from ..kernel.descriptor import Descriptor
 from ..kernel.process import Process
 from .memory import GuestMemory
 
@@ -21,7 +25,12 @@ def fd_read(process: Process, memory: GuestMemory, fd: int, iovs_ptr: int, iovs_
     """
     buffers = memory.iovecs(iovs_ptr, iovs_len)
     memory.check(nread_ptr, 4)
-    memory.write_u32(nread_ptr, process.fds.get(fd, c.RIGHT_FD_READ).read(buffers, process.deadline))
+    descriptor = process.fds.get(fd, c.RIGHT_FD_READ)
+    if descriptor.outside and process.windows is not None:
+        count = _outside(process, descriptor, descriptor.read, buffers)
+    else:
+        count = descriptor.read(buffers, process.deadline)
+    memory.write_u32(nread_ptr, count)
 
 
 def fd_write(process: Process, memory: GuestMemory, fd: int, iovs_ptr: int, iovs_len: int, nwritten_ptr: int) -> None:
@@ -33,7 +42,28 @@ def fd_write(process: Process, memory: GuestMemory, fd: int, iovs_ptr: int, iovs
     """
     buffers = memory.iovecs(iovs_ptr, iovs_len)
     memory.check(nwritten_ptr, 4)
-    memory.write_u32(nwritten_ptr, process.fds.get(fd, c.RIGHT_FD_WRITE).write(buffers, process.deadline))
+    descriptor = process.fds.get(fd, c.RIGHT_FD_WRITE)
+    if descriptor.outside and process.windows is not None:
+        count = _outside(process, descriptor, descriptor.write, buffers)
+    else:
+        count = descriptor.write(buffers, process.deadline)
+    memory.write_u32(nwritten_ptr, count)
+
+
+def _outside(
+    process: Process,
+    descriptor: Descriptor,
+    call: Callable[[Sequence[memoryview], Deadline], int],
+    buffers: Sequence[memoryview],
+) -> int:
+    """A call during which somebody else may look at the files, or change them."""
+    windows = process.windows
+    assert windows is not None
+    windows.settle()
+    try:
+        return call(buffers, process.deadline)
+    finally:
+        windows.refresh(everything=descriptor.outside > 1)
 
 
 def fd_pread(

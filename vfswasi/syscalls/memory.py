@@ -77,7 +77,7 @@ class GuestMemory:
             _U64.pack_into(self.view, ptr, value)
 
     def iovecs(self, ptr: int, count: int) -> list[memoryview]:
-        """The buffers that `count` iovecs at `ptr` describe, read once. Raises FAULT, INVAL (too many, or over 4 GiB in all)."""
+        """The buffers that `count` iovecs at `ptr` describe, read once. Raises FAULT, INVAL (too many bytes)."""
         if count == 1:
             try:
                 start, length = _IOVEC.unpack_from(self.view, ptr)
