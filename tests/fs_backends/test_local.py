@@ -149,7 +149,7 @@ def test_after_close_nothing_reaches_a_directory_that_took_the_number(ground: Pa
 
 
 def test_caps(backend: LocalBackend) -> None:
-    assert backend.caps == ~Caps.IMMUTABLE & ~Caps.NONE
+    assert backend.caps == ~Caps.IMMUTABLE & ~Caps.DEVICES
 
 
 # stat, walk, list
