@@ -11,7 +11,7 @@ import pytest
 
 import vfswasi
 from tests.rawguest import ALL_FILE_RIGHTS, RawGuest
-from vfswasi.engine import fastpath, vdso, windows
+from vfswasi.engine import access_pattern, fastpath, vdso
 from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends.base import Buffer, Handle
 from vfswasi.fs_backends.memory import MemoryBackend
@@ -77,10 +77,10 @@ def test_sequential_small_reads_double_up(store: CountingStore, guest: RawGuest)
     fd = guest.open("f")
     data = b"".join(guest.read(fd, 256) for _ in range(4 * MIB // 256))
     assert data == store.export()["f"]
-    assert total(store) <= 4 * MIB + windows.LAST_BYTES
+    assert total(store) <= 4 * MIB + access_pattern.LAST_BYTES
     lengths = [length for _, length in store.reads]
-    assert lengths[-2] == windows.LAST_BYTES
-    assert len(lengths) < 4 * MIB // windows.LAST_BYTES + 8
+    assert lengths[-2] == access_pattern.LAST_BYTES
+    assert len(lengths) < 4 * MIB // access_pattern.LAST_BYTES + 8
 
 
 def test_large_reads_go_past_the_windows(store: CountingStore, guest: RawGuest) -> None:

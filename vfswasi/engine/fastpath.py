@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import wasmtime
@@ -26,6 +25,7 @@ from ..kernel.process import Process
 from ..kernel.streams import CaptureSink, Sink, Stream
 from ..syscalls.fd_state import pack_filestat
 from . import vdso
+from .random_pool import RandomPool
 from .windows import FileWindow
 
 if TYPE_CHECKING:
@@ -96,11 +96,10 @@ class FastPath:
         self._sinks: dict[CaptureSink, tuple[int, int]] = {}  # -> addresses of its stream and of its buffer
         self._calls = 0
         self._random_calls = 0
-        self._entropy: Callable[[int], bytes] | None = None
+        self._pool: RandomPool | None = None
         self.revoked = False  # another run uses one of the stores: to be given back before the next call
         self._stopped = False
-        # Whether vdso memory is sure to stay while other threads look at it. A store of the user's may go at any time
-        # but while we run its guest, and it goes without holding the GIL; never while its own thread is here.
+        # Whether vdso memory stays while other threads look: a store of the user's may go when we do not run its guest.
         self._held = held
         self._thread = threading.get_ident()
         # Between other threads and the end of the memory; reentrant, since a signal handler may interrupt its holder.
@@ -203,7 +202,7 @@ class FastPath:
     def _publish_file(self, fd: int, file: OpenFile) -> None:
         inode = file.inode
         share = inode.volume.share
-        # First there is somebody to be told when another run comes, then it is asked whether one is there.
+        # First somebody is there to be told of another run, then it is asked for one.
         if not inode.volume.alone or not self._is_on() or (share is not None and not share.may_keep_reads()):
             return
         window = inode.window
@@ -331,26 +330,10 @@ class FastPath:
     # Random bytes
 
     def _fill_random(self) -> None:
-        if self._entropy is None:
-            self._entropy, self._process.entropy = self._process.entropy, self._random
-        view, next_at = self.vdso.view, self.vdso.words[vdso.RANDOM_AT // 4]
-        if next_at != self.vdso.words[vdso.RANDOM_AT // 4 + 1]:
-            return
-        start = vdso.RANDOM_POOL_AT
-        view[start : start + vdso.RANDOM_POOL_BYTES] = self._entropy(vdso.RANDOM_POOL_BYTES)
-        self.vdso.words[vdso.RANDOM_AT // 4] = start
-        self.vdso.words[vdso.RANDOM_AT // 4 + 1] = start + vdso.RANDOM_POOL_BYTES
-
-    def _random(self, count: int) -> bytes:
-        """What the pool still has comes first, so that a seeded run gives the same bytes either way."""
-        assert self._entropy is not None
-        words, at = self.vdso.words, vdso.RANDOM_AT // 4
-        start = words[at]
-        taken = min(count, words[at + 1] - start)
-        data = bytes(self.vdso.view[start : start + taken])
-        self.vdso.view[start : start + taken] = bytes(taken)
-        words[at] = start + taken
-        return data + self._entropy(count - taken) if count > taken else data
+        if self._pool is None:
+            self._pool = RandomPool(self.vdso, self._process.entropy)
+            self._process.entropy = self._pool.take
+        self._pool.fill()
 
     # Ends
 
@@ -388,14 +371,12 @@ class FastPath:
     def hold(self, held: bool) -> None:
         """Whether vdso memory stays from now on, so that other threads may touch it."""
         with self._lock:
+            self._held = held
             if held:
-                self._held = True
                 self._switch()
-            else:
-                self._held = False
 
-    def _switch(self) -> None:
-        if self._vdso is not None and (self._held or self._thread == threading.get_ident()):
+    def _switch(self, own: bool = False) -> None:
+        if self._vdso is not None and (own or self._held or self._thread == threading.get_ident()):
             self._vdso.switch(not self.revoked and not self._stopped)
 
     def take_back_all(self) -> None:
@@ -409,8 +390,7 @@ class FastPath:
                 _log.debug("a file could not be written back: %s", error)
         with self._lock:
             self.revoked = self.revoked or bool(self._windows)
-            if self._vdso is not None:  # on the guest's own thread it is there
-                self._vdso.switch(not self.revoked and not self._stopped)
+            self._switch(own=True)
 
     def counters(self) -> dict[str, int]:
         """Function -> calls answered without Python; "bytes_read" and "bytes_written" by them."""
@@ -435,8 +415,8 @@ class FastPath:
         for sink in self._sinks:
             sink.collect()
             sink.upstream = None
-        words, at = self._vdso.words, vdso.RANDOM_AT // 4
-        words[at + 1] = words[at]
+        if self._pool is not None:
+            self._pool.empty()
         self._forget()
 
     def abandon(self) -> None:
@@ -457,8 +437,8 @@ class FastPath:
         self._windows.clear()
         self._published.clear()
         self._sinks.clear()
-        if self._entropy is not None:
-            self._process.entropy = self._entropy
+        if self._pool is not None:
+            self._process.entropy = self._pool.source
         self._process.windows = None
         self._process.deadline.on_interrupt = None
         self._process.fds.take_back = self._published.discard

@@ -22,6 +22,7 @@ from ..fs_backends.base import Buffer, ReadableBuffer, Stat
 from ..kernel.inode import FileInode
 from ..kernel.window import Window
 from . import vdso
+from .access_pattern import EARNED_BYTES, LARGE_BYTES, AccessPattern
 
 if TYPE_CHECKING:
     from .fastpath import FastPath
@@ -29,15 +30,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("vfswasi.vdso")
 
 NO_SPACE: Final = (Errno.NOSPC, Errno.DQUOT)
-
-LARGE_BYTES: Final = 32 << 10  # from here on a copy into a window costs more than the call it saves
-FIRST_BYTES: Final = 16 << 10
-LAST_BYTES: Final = 256 << 10
-SMALL_FILE_BYTES: Final = 64 << 10  # taken in as a whole at once
-EARNED_BYTES: Final = 64 << 10  # of a whole file, by each scattered miss
-PAID_CALLS: Final = 4  # a window that answered so many calls was worth filling
-PATIENCE: Final = 3  # windows in a row that were not, until misses stop moving them
-RETRY_MISSES: Final = 32  # and how often one does all the same
 
 LEASE: Final = (1 << 32) - 1
 SHARED_LEASE: Final = 1000  # calls after which a file that others may change is looked at again
@@ -49,22 +41,18 @@ class FileWindow(Window):
     """The window of one inode."""
 
     __slots__ = (
-        "_bypassed",
         "_capacity",
         "_dirty_index",
         "_fast",
         "_filled_ns",
         "_inode",
         "_lease",
-        "_length",
         "_longs",
-        "_next",
+        "_pattern",
         "_place",
         "_reserved",
-        "_scattered",
         "_seen",
         "_store",
-        "_unpaid",
         "_view",
         "address",
         "fds",
@@ -87,10 +75,8 @@ class FileWindow(Window):
         self.fds: set[int] = set()
         self._lease = SHARED_LEASE if shared else LEASE
         self._place = self._capacity = 0
-        self._length = FIRST_BYTES
-        self._next = 0
+        self._pattern = AccessPattern()
         self._reserved = False
-        self._scattered = self._unpaid = self._bypassed = 0
         # What a shared file looked like when it was read: (size, modification, change).
         self._seen = self._look() if shared else None
         self._filled_ns = 0
@@ -149,9 +135,11 @@ class FileWindow(Window):
             at = place + offset - start
             buf[:wanted] = self._view[at : at + wanted]
             return wanted
-        plan = self._plan(offset, wanted, size, start, valid, self._lease - lease)
+        plan = self._pattern.plan(
+            offset, wanted, size, start, valid, self._lease - lease, size <= self._fast.whole_bytes
+        )
         if plan is None or not self._fill(*plan):
-            self._next = offset + wanted
+            self._pattern.next = offset + wanted
             return self._store.read_into(offset, buf)
         _, start, valid, _, _, _, place, _, _, _ = self._load()
         if not (start <= offset and offset + wanted <= start + valid):
@@ -159,30 +147,6 @@ class FileWindow(Window):
         at = place + offset - start
         buf[:wanted] = self._view[at : at + wanted]
         return wanted
-
-    def _plan(self, offset: int, wanted: int, size: int, start: int, valid: int, calls: int) -> tuple[int, int] | None:
-        """(start, length) of the window to fill, or None for none; `calls`: what the last one answered."""
-        whole = size <= self._fast.whole_bytes
-        if whole and size <= SMALL_FILE_BYTES:
-            return 0, size
-        if offset == self._next or (valid and start + valid - wanted <= offset <= start + valid):
-            if wanted >= LARGE_BYTES:
-                self._bypassed += wanted
-                return (0, size) if whole and self._bypassed > size else None
-            if calls >= PAID_CALLS:
-                self._length = min(self._length * 2, LAST_BYTES)
-            return offset, min(max(self._length, 4 * wanted), size - offset)
-        self._scattered += 1
-        if whole and self._scattered * EARNED_BYTES >= size:
-            return 0, size
-        if wanted >= LARGE_BYTES or self._hopeless(calls):
-            return None
-        return offset & ~0xFFF, min(max(4096, wanted + (offset & 0xFFF)), size - (offset & ~0xFFF))
-
-    def _hopeless(self, calls: int) -> bool:
-        """Whether the last windows answered too little to fill another one for a scattered access."""
-        self._unpaid = 0 if calls >= PAID_CALLS else self._unpaid + 1
-        return self._unpaid > PATIENCE and self._unpaid % RETRY_MISSES != 0
 
     def _fill(self, start: int, length: int) -> bool:
         """Take in part of the file; whether that worked. An error is not the guest's, which asked for less."""
@@ -195,7 +159,7 @@ class FileWindow(Window):
         except FsError:
             return False
         self._set_window(start, count, 0)
-        self._next = start + count
+        self._pattern.next = start + count
         if self.shared:
             self._filled_ns = before_ns
         return True
@@ -311,18 +275,17 @@ class FileWindow(Window):
         room = min(self._capacity, _OFFSET_END - start)
         if valid and start <= offset <= start + valid and offset + count <= start + room:
             return self._reserve(start, valid, room)
-        if offset in (self._next, size) or (valid and offset == start + valid):
-            if calls >= PAID_CALLS:
-                self._length = min(self._length * 2, LAST_BYTES)
+        if offset in (self._pattern.next, size) or (valid and offset == start + valid):
+            self._pattern.grow(calls)
         else:
-            self._scattered += 1
-            if offset + count <= size <= min(self._fast.whole_bytes, self._scattered * EARNED_BYTES):
+            self._pattern.scattered += 1
+            if offset + count <= size <= min(self._fast.whole_bytes, self._pattern.scattered * EARNED_BYTES):
                 # A store may give less than it says; what lies behind that in the region is not this file's.
                 return self._fill(0, size) and self._load()[2] == size and self._reserve(0, size, size)
-            if self._hopeless(calls):
+            if self._pattern.is_hopeless(calls):
                 return False
-        self._next = offset + count
-        length = min(max(self._length, 4 * count), _OFFSET_END - offset)
+        self._pattern.next = offset + count
+        length = min(max(self._pattern.length, 4 * count), _OFFSET_END - offset)
         if not self._make_room(length):
             return False
         self._empty()
@@ -363,7 +326,7 @@ class FileWindow(Window):
             self._view[at : at + last - first] = buf[first - offset : last - offset]
         if len(buf):
             self._set_size(max(size, offset + len(buf)))
-            self._next = offset + len(buf)
+            self._pattern.next = offset + len(buf)
 
     def append(self, buf: ReadableBuffer) -> int:
         if self.keeps_writes and not self.shared:
