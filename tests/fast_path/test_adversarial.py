@@ -10,13 +10,16 @@ import pytest
 
 import vfswasi
 from vfswasi.abi import constants as c
-from vfswasi.engine import windows
+from vfswasi.engine import fastpath, windows
 from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends.base import Buffer, Caps, Handle, Key, ReadableBuffer
 from vfswasi.fs_backends.faulty import Faulty
 from vfswasi.fs_backends.memory import MemoryBackend
 
 from ..rawguest import RawGuest
+
+
+pytestmark = pytest.mark.skipif(not fastpath.wanted(None), reason="tests the fast path")
 
 
 class _Wrapped(Handle):
