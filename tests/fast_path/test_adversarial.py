@@ -18,7 +18,6 @@ from vfswasi.fs_backends.memory import MemoryBackend
 
 from ..rawguest import RawGuest
 
-
 pytestmark = pytest.mark.skipif(not fastpath.wanted(None), reason="tests the fast path")
 
 
