@@ -26,7 +26,8 @@ from ..errors import Errno, FsError, MountError, Uncommitted
 from .base import Backend, Caps, DirEntry, FileType, Handle, Key, Stat
 from .local_file import HOST_ERRORS, Idents, LocalHandle, kept_times, translate
 from .pyfilesystem_handles import SharedFiles, set_times
-from .pyfilesystem_library import Library, fits_a_key, is_pyfilesystem, open_url
+from .pyfilesystem_library import Library, is_pyfilesystem, open_url
+from .remote.client import fits_a_key
 
 __all__ = ["PyFilesystemBackend", "is_pyfilesystem"]
 

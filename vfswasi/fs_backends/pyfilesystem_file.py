@@ -28,7 +28,7 @@ class SharedFile:
 
     def __init__(self, library: Library, key: Key, stat: Stat, in_place: bool, room: Room) -> None:
         """`stat`: its attributes as they are. The file is opened at its first use."""
-        self.library = library
+        self.calls = library
         self.key: Key | None = key
         self.in_place = in_place
         self.references = 0
@@ -52,7 +52,7 @@ class SharedFile:
             if self.key is None:
                 raise FsError(Errno.NOENT)
             mode = "r+b" if writes else "rb"
-            file = self.library.call(self.library.fs.openbin, self.library.path(self.key), mode)
+            file = self.calls.call(self.calls.fs.openbin, self.calls.path(self.key), mode)
             self._drop_file()
             self._file, self._file_writes, self._at = file, writes, 0
             # Some stores do not tell the size of a file, which then looks empty.
@@ -62,7 +62,7 @@ class SharedFile:
     def _drop_file(self) -> None:
         file, self._file = self._file, None
         if file is not None:
-            self.library.call(file.close)
+            self.calls.call(file.close)
 
     def _read_some(self, offset: int, count: int) -> bytes:
         """From the library: at least one byte, or b"" at the end."""
@@ -74,7 +74,7 @@ class SharedFile:
                 self._file.seek(offset)
             return bytes(self._file.read(count) or b"")
 
-        data: bytes = self.library.call(read)
+        data: bytes = self.calls.call(read)
         self._at = offset + len(data)
         return data
 
@@ -106,9 +106,9 @@ class SharedFile:
                 return self.staged.size
             if self.in_place and self._file is not None:
                 self._at = -1
-                return int(self.library.call(self._file.seek, 0, 2))
+                return int(self.calls.call(self._file.seek, 0, 2))
             if self.key is not None:
-                self._stat = self.library.info(self.key, False)[0]
+                self._stat = self.calls.info(self.key, False)[0]
             return self._stat.size
 
     def read_into(self, offset: int, buf: Buffer) -> int:
@@ -116,7 +116,7 @@ class SharedFile:
             self.open(False)
             if self.staged is not None:
                 return self.staged.read_into(offset, buf)
-            if self.library.is_archive and offset < self._at and self._stat.size <= SPOOL_MAX_BYTES:
+            if self.calls.is_archive and offset < self._at and self._stat.size <= SPOOL_MAX_BYTES:
                 self._stage(SIZE_MAX)  # it would be unpacked from its start again and again
                 return self.read_into(offset, buf)
             size = self.size() if self.in_place else self._stat.size
@@ -148,9 +148,9 @@ class SharedFile:
                 self.truncate(offset)
             self._at = -1
             try:
-                self.library.call(_write_all, self._file, offset, buf)
+                self.calls.call(_write_all, self._file, offset, buf)
             except FsError:
-                self.library.call(self._file.truncate, size)
+                self.calls.call(self._file.truncate, size)
                 raise
 
     def append(self, buf: ReadableBuffer) -> int:
@@ -172,7 +172,7 @@ class SharedFile:
                 return
             self.open(True)
             self._at = -1
-            self.library.call(_set_size, self._file, size)
+            self.calls.call(_set_size, self._file, size)
 
     def _check_size(self, size: int) -> None:
         if size > (MEMORY_FILE_MAX_BYTES if self.in_place else SIZE_MAX):
@@ -189,7 +189,7 @@ class SharedFile:
             if self.key is None:
                 return self._stat._replace(size=self.size(), nlink=0)
             if not self.dirty:
-                self._stat = self.library.info(self.key, False)[0]
+                self._stat = self.calls.info(self.key, False)[0]
             return self._stat._replace(size=self.size())
 
     def publish(self) -> None:
@@ -197,11 +197,11 @@ class SharedFile:
         with self._lock:
             if self.in_place:
                 if self._file is not None and self._file_writes:
-                    self.library.call(self._file.flush)
+                    self.calls.call(self._file.flush)
                 return
             if not self.dirty or self.key is None or self.staged is None:
                 return
-            self.library.call(self._uploads.upload, self.library.fs, self.library.path(self.key), self.staged)
+            self.calls.call(self._uploads.upload, self.calls.fs, self.calls.path(self.key), self.staged)
             self.dirty = False
 
     def unlinked(self) -> None:

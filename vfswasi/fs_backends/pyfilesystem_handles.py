@@ -149,7 +149,7 @@ class SharedHandle(Handle):
         key = self._file.key
         if key is None:
             raise FsError(Errno.NOTSUP)
-        set_times(self._file.library, key, atim_ns, mtim_ns)
+        set_times(self._file.calls, key, atim_ns, mtim_ns)
 
     def allocate(self, offset: int, length: int) -> None:
         file = self._to_write()

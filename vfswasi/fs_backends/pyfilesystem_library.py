@@ -16,7 +16,6 @@ from ..errors import Errno, FsError, MountError
 from . import waiting
 from .base import FileType, Key, Stat
 from .local_file import translate
-from .remote.client import NAME_MAX_BYTES
 from .remote.translate import translated
 
 _INSTALL: Final = 'pip install "vfswasi[pyfilesystem]"'
@@ -64,16 +63,6 @@ _FILETYPES: Final = {
 def is_pyfilesystem(obj: object) -> bool:
     """Whether an object is a file system of PyFilesystem2 or one of its forks."""
     return not isinstance(obj, type) and all(callable(getattr(obj, name, None)) for name in _METHODS)
-
-
-def fits_a_key(name: str) -> bool:
-    """Whether a name from a store can be one component of a key."""
-    if name in ("", ".", "..") or "/" in name or "\0" in name:
-        return False
-    try:
-        return len(name.encode()) <= NAME_MAX_BYTES
-    except UnicodeEncodeError:  # bytes that are no UTF-8 arrive as lone surrogates
-        return False
 
 
 def open_url(url: str) -> Any:

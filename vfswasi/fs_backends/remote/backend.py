@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ...errors import Errno, FsError, Uncommitted
 from ..base import Backend, Caps, DirEntry, FileType, Handle, Key, Stat, Traffic
-from .cache import ReadCache, default_cache
+from .cache import default_cache
 from .client import DIRECTORY, Client, Info
 from .listings import Listings, Unknown
 from .open_object import OpenObject, RemoteHandle
@@ -56,11 +56,6 @@ class RemoteBackend(Backend):
     @property
     def identity(self) -> object:
         return self.client.identity
-
-    @property
-    def cache(self) -> ReadCache | None:
-        """Where blocks that were read are kept."""
-        return self.read_options.cache
 
     def traffic(self) -> Traffic:
         return self.client.counter.now()

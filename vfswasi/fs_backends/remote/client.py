@@ -100,7 +100,7 @@ class Client:
 
     name: what messages call it, without secrets. identity: equal for clients that show the same files. writes: anything
     can be changed. lists_first: one listing of a directory is worth more than asking for one name in it. remembers:
-    listings may be kept for a while. makes_directories: a directory can exist without entries. has_links: a name may
+    listings may be kept for a while. has_links: a name may
     be a symbolic link. moves_directories: a directory can be renamed. implied: directories are there as long as
     something is in them, and come into being with it.
     """
@@ -110,7 +110,6 @@ class Client:
     writes = False
     lists_first = True
     remembers = True
-    makes_directories = True
     has_links = False
     moves_directories = False
     implied = False
