@@ -202,23 +202,37 @@ def test_ctrl_c_ends_the_command_line(tmp_path: Path) -> None:
     assert seconds < 2
 
 
-def test_after_ctrl_c_a_host_function_is_waited_for_before_files_are_closed() -> None:
-    """The guest is inside a call of the host's when the signal comes, and must not run on behind `run`."""
+def test_ctrl_c_does_not_wait_for_a_host_function_and_the_guest_does_not_run_on() -> None:
+    """The guest is inside a call of the host's when the signal comes. What it has open is closed when it comes back."""
     done: list[str] = []
+    closed = threading.Event()
+
+    class Store(vfswasi.MemoryBackend):
+        def finish(self, keep: bool) -> None:
+            done.append(f"finished, {keep=}")
+            closed.set()
 
     def slow(_memory: Any) -> None:
         signal.raise_signal(signal.SIGINT)
-        time.sleep(0.3)
+        time.sleep(0.5)
         done.append("returned")
 
-    module = wat("(call $slow) (call $exit (i32.const 3))", '(import "env" "slow" (func $slow))')
+    imports = {"env": {"slow": slow, "next": lambda _memory: done.append("ran on")}}
+    module = wat(
+        "(call $slow) (call $next) (call $exit (i32.const 3))",
+        '(import "env" "slow" (func $slow)) (import "env" "next" (func $next))',
+    )
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    started = time.monotonic()
     try:
         with pytest.raises(KeyboardInterrupt):
-            vfswasi.run(module, imports={"env": {"slow": slow}})
-        assert done == ["returned"]
+            vfswasi.run(module, imports=imports, preopens={"/d": Store()})
+        assert time.monotonic() - started < 0.4
+        assert done == []
     finally:
         signal.signal(signal.SIGINT, before)
+    assert closed.wait(5)
+    assert done == ["returned", "finished, keep=False"]
     assert vfswasi.run(wat(SAY), capture_output=True).stdout == b"so fa"
 
 

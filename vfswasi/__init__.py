@@ -12,6 +12,8 @@ from .errors import (
     FsError,
     GuestError,
     GuestExitError,
+    GuestFuelError,
+    GuestLimitError,
     GuestTimeoutError,
     GuestTrapError,
     HostCallError,
@@ -29,9 +31,10 @@ from .fs_backends.base import Backend, Caps, Traffic
 from .fs_backends.local import LocalBackend
 from .fs_backends.memory import MemoryBackend, Symlink
 from .fs_backends.zip import ZipBackend
-from .limits import Limits
+from .limits import Limits, Usage
 from .mount_options import Mount
-from .sandbox import Result, Sandbox, run
+from .result import Result
+from .sandbox import Sandbox, run
 from .wasi import WASI
 
 if TYPE_CHECKING:
@@ -76,6 +79,8 @@ __all__ = [
     "FsspecBackend",
     "GuestError",
     "GuestExitError",
+    "GuestFuelError",
+    "GuestLimitError",
     "GuestTimeoutError",
     "GuestTrapError",
     "HostCallError",
@@ -98,6 +103,7 @@ __all__ = [
     "Traffic",
     "Uncommitted",
     "UncommittedError",
+    "Usage",
     "WasiStateError",
     "WritableZipBackend",
     "ZipBackend",

@@ -17,12 +17,13 @@ from typing import Any, NoReturn
 import vfswasi
 
 from . import progress
+from .arguments import read_module
 from .engine import modules
 from .engine.runner import printable
-from .errors import GuestTimeoutError, GuestTrapError, SandboxError, UncommittedError
+from .errors import GuestLimitError, GuestTrapError, SandboxError, UncommittedError
 from .fs_backends.base import Backend, FileType, Key
-from .mount_options import parse_mount, parse_source
-from .sandbox import Sandbox, read_module
+from .mount_options import parse_limits, parse_mount, parse_source
+from .sandbox import Sandbox
 from .sources import open_source
 
 EXIT_OURS = 125
@@ -41,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="vfswasi",
         description="Run WebAssembly (WASI) programs on files that live anywhere.",
-        epilog="Exit status: the guest's; 128+N for signal N (134: trap); 124: timeout; 125: vfswasi failed.",
+        epilog="Exit status: the guest's; 128+N: signal N (134 trap); 124: out of time or fuel; 125: vfswasi failed.",
     )
     parser.add_argument("--version", action="version", version=f"vfswasi {vfswasi.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
@@ -59,6 +60,14 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--dev", action="store_true", help="give the program /dev/null, /dev/urandom and the like")
     run.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="set an environment variable")
     run.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="end the program after this time")
+    run.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change a limit of the program, for instance memory_bytes=64M, inodes=1000 or fuel=1000000000; "
+        "wall_seconds and fuel may be none",
+    )
     run.add_argument("--stdin", metavar="FILE", help="read standard input from FILE (default: inherited)")
     run.add_argument("--argv0", metavar="NAME", help="the program's own name, as it sees it (default: the file's)")
     run.add_argument("--seed", type=int, metavar="N", help="give the program the same random bytes in every run")
@@ -91,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status: int = options.function(options)
         return status
-    except GuestTimeoutError as error:
+    except GuestLimitError as error:
         return _fail(str(error), EXIT_TIMEOUT)
     except BrokenPipeError:
         raise
@@ -156,7 +165,10 @@ def _run(options: argparse.Namespace) -> int:
         if options.stdin is not None:
             stdin = open(options.stdin, "rb")  # noqa: SIM115 - closed below, after the run
         vdso = False if options.no_vdso else None
-        with Sandbox(options.module, preopens=preopens, env=env, argv0=options.argv0, vdso=vdso) as sandbox:
+        limits = parse_limits(options.limit)
+        with Sandbox(
+            options.module, preopens=preopens, env=env, argv0=options.argv0, limits=limits, vdso=vdso
+        ) as sandbox:
             source = stdin if stdin is not None else _inherited_stdin()
             with progress.shown(sandbox.traffic):
                 result = sandbox.run(

@@ -13,7 +13,9 @@ engine turns it into the number that the guest reads. Above it there is one tree
     ├── GuestError             the program ran and did not end well; carries its output
     │   ├── GuestExitError         non-zero exit status, with `check=True`
     │   ├── GuestTrapError         trap or signal, with `check=True`
-    │   └── GuestTimeoutError      the deadline passed
+    │   └── GuestLimitError        a limit ended it
+    │       ├── GuestTimeoutError      of time
+    │       └── GuestFuelError         of instructions
     ├── UncommittedError       files that the guest wrote could not be stored; carries their contents
     └── HostCallError          the engine failed in a way the guest cannot explain
 
@@ -215,7 +217,7 @@ class GuestError(SandboxError):
     """The program ran and did not end well.
 
     `argv`: the guest's argv. `returncode`: the guest's exit status, `-N` for signal N, or None.
-    `stdout`, `stderr`: what was captured (bytes or str as asked for), or None.
+    `stdout`, `stderr`: what was captured (bytes or str as asked for), or None. `usage`: a `Usage`, or None.
     """
 
     def __init__(
@@ -226,8 +228,10 @@ class GuestError(SandboxError):
         returncode: int | None = None,
         stdout: Any = None,
         stderr: Any = None,
+        usage: Any = None,
     ) -> None:
         super().__init__(message)
+        self.usage = usage
         self.argv = argv or []
         self.returncode = returncode
         self.stdout = stdout
@@ -242,5 +246,19 @@ class GuestTrapError(GuestError):
     """`check=True`, and the guest ended in a trap or a signal."""
 
 
-class GuestTimeoutError(GuestError, TimeoutError):
-    """The guest was still running at its deadline (raised with or without `check`)."""
+class GuestLimitError(GuestError):
+    """A limit ended the guest (raised with or without `check`). `limit`: its name in `Limits`."""
+
+    limit = ""
+
+
+class GuestTimeoutError(GuestLimitError, TimeoutError):
+    """The guest was still running at its deadline."""
+
+    limit = "wall_seconds"
+
+
+class GuestFuelError(GuestLimitError):
+    """The guest had executed as many instructions as it may."""
+
+    limit = "fuel"

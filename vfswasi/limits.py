@@ -1,32 +1,147 @@
-"""What a guest may use up."""
+"""What a guest may use up, and what it has used."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
+from typing import Final
+
+_MIB: Final = 1 << 20
+_GIB: Final = 1 << 30
+
+NAME_MAX_BYTES: Final = 255  # what a key of a store may hold
+COUNT_MAX: Final = (1 << 32) - 1  # what the result of a call can tell
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Caps on one run. What meets each is named in brackets.
+    """Caps on one run, safe to run a stranger's program under. What meets each is named in brackets.
 
-    memory_bytes: linear memory of the guest [`memory.grow` gives -1; a larger minimum is a ModuleError].
-    table_elements: entries of its tables [`table.grow` gives -1].
-    descriptors: open at once, standard streams and preopens included [MFILE].
-    output_bytes: captured per stream [NOSPC].
-    window_bytes: memory that the fast path may use for parts of open files [nothing: files are then read less far
-        ahead, or by Python alone; 0 switches the fast path off].
+    Time:
+
+    - wall_seconds: from the start of the run, compiling not included; `timeout` of a run takes its place. None: no
+      limit [GuestTimeoutError].
+    - fuel: about one unit for each WebAssembly instruction; None: not counted, which is faster [GuestFuelError].
+
+    The guest's own memory:
+
+    - memory_bytes: each linear memory [`memory.grow` gives -1; a larger minimum is an InvalidModuleError].
+    - memories, tables: how many [InvalidModuleError]. WASI uses one memory; the others are the guest's own.
+    - table_elements: entries of each table [`table.grow` gives -1; a larger minimum is an InvalidModuleError].
+
+    Files. What a run adds, less what it removes of that again, counts; a hard link, a rename, or to remove a file that
+    is still open, frees nothing:
+
+    - descriptors: open at once, standard streams and preopens included [MFILE].
+    - inodes: names (files, directories, links) that are added [DQUOT].
+    - mount_bytes: bytes that are added to one mount: growth of files, holes included, and targets of links [DQUOT].
+    - stored_bytes: the same, for all mounts together [DQUOT].
+    - memory_files_bytes: files of a mount that is made for the run in memory (a dict, `mem:`), beside what it was
+      given [NOSPC].
+    - file_bytes: size of a file that is written to [FBIG].
+    - path_bytes: of a path, and of a link's target, in UTF-8 [NAMETOOLONG].
+    - name_bytes: of one name in UTF-8, at most 255 [NAMETOOLONG].
+    - depth: names from the root of a mount to an object [NAMETOOLONG].
+
+    One call:
+
+    - call_bytes: bytes that a read or a write moves [a smaller count].
+    - iovecs: buffers of a read or a write [INVAL].
+    - subscriptions: of a poll [INVAL].
+
+    Outside:
+
+    - output_bytes: captured of each standard stream [NOSPC].
+    - remote_requests, remote_bytes: to and from stores that are far away, all mounts together [DQUOT].
+    - args_bytes: arguments and environment, each with its end [ValueError].
+    - window_bytes: memory that the fast path may use for parts of open files [nothing: files are then read less far
+      ahead, or by Python alone; 0 switches the fast path off].
     """
 
-    memory_bytes: int = 4 << 30
+    wall_seconds: float | None = 3600.0
+    fuel: int | None = None
+    memory_bytes: int = 1 * _GIB
+    memories: int = 4
+    tables: int = 16
     table_elements: int = 1_000_000
     descriptors: int = 1024
-    output_bytes: int = 256 << 20
-    window_bytes: int = 32 << 20
+    inodes: int = 65_536
+    mount_bytes: int = 16 * _GIB
+    stored_bytes: int = 16 * _GIB
+    memory_files_bytes: int = 128 * _MIB
+    file_bytes: int = 16 * _GIB
+    path_bytes: int = 4096
+    name_bytes: int = NAME_MAX_BYTES
+    depth: int = 256
+    call_bytes: int = 256 * _MIB
+    iovecs: int = 65_536
+    subscriptions: int = 4096
+    output_bytes: int = 32 * _MIB
+    remote_requests: int = 100_000
+    remote_bytes: int = 16 * _GIB
+    args_bytes: int = 2 * _MIB
+    window_bytes: int = 32 * _MIB
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
+            if value is None and name in _OPTIONAL:
+                continue
+            if name == "wall_seconds":
+                check_seconds("Limits.wall_seconds", value)
+                continue
             if not isinstance(value, int) or isinstance(value, bool):
                 raise TypeError(f"Limits.{name} must be an int, not {type(value).__name__}")
             if value < 0:
                 raise ValueError(f"Limits.{name} must not be negative")
+            most = _MOST.get(name)
+            if most is not None and value > most:
+                raise ValueError(f"Limits.{name} must be at most {most:,}")
+
+
+_OPTIONAL: Final = frozenset({"wall_seconds", "fuel"})
+_MOST: Final = {
+    "name_bytes": NAME_MAX_BYTES,
+    "call_bytes": COUNT_MAX,
+    "fuel": (1 << 63) - 1,
+    "memories": 10_000,
+    "tables": 10_000,
+    "table_elements": COUNT_MAX,
+    "memory_bytes": 1 << 62,
+}
+# Those that are counts of something, not of bytes or seconds.
+COUNTS: Final = frozenset(
+    "fuel memories tables table_elements descriptors inodes depth iovecs subscriptions remote_requests".split()
+)
+LIMIT_NAMES: Final = tuple(field.name for field in fields(Limits))
+
+
+def check_seconds(name: str, value: object) -> float:
+    """A number of seconds, not negative. Raises TypeError, ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be seconds as a number, not {value!r}")
+    if math.isnan(value):
+        raise ValueError(f"{name} must be a number of seconds, not NaN")
+    if value < 0:
+        raise ValueError(f"{name} must not be negative")
+    return float(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a run has used, beside the limit of the same name.
+
+    wall_seconds: from its start to its end. fuel: None if it was not counted. memory_bytes: linear memory at the end,
+    which never shrinks before. descriptors, inodes, stored_bytes: the most at one time. output_bytes: captured of both
+    streams. remote_requests, remote_bytes: what the run asked of stores that are far away.
+    """
+
+    wall_seconds: float = 0.0
+    fuel: int | None = None
+    memory_bytes: int = 0
+    descriptors: int = 0
+    inodes: int = 0
+    stored_bytes: int = 0
+    output_bytes: int = 0
+    remote_requests: int = 0
+    remote_bytes: int = 0

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from .fs_backends.base import Backend
+from .limits import COUNTS, LIMIT_NAMES, Limits
 
 if TYPE_CHECKING:
     from .fs_backends.remote.cache import ReadCache
@@ -181,3 +183,29 @@ def parse_mount(text: str) -> tuple[str, Mount]:
         return guest_name(guest), parse_source(rest)
     except ValueError as error:
         raise ValueError(f"mount {guest!r}: {error}") from None
+
+
+def parse_limits(texts: Iterable[str]) -> Limits:
+    """`Limits` from `NAME=VALUE`, such as `memory_bytes=64M`, `inodes=1000`, `wall_seconds=none`. Raises ValueError."""
+    values: dict[str, float | int | None] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"--limit {text!r} is not NAME=VALUE")
+        if name not in LIMIT_NAMES:
+            near = difflib.get_close_matches(name, LIMIT_NAMES, 1)
+            hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(LIMIT_NAMES)}"
+            raise ValueError(f"--limit {name}: there is no such limit{hint}")
+        try:
+            if value.lower() == "none":
+                values[name] = None
+            elif name == "wall_seconds":
+                values[name] = _seconds(value)
+            else:
+                values[name] = int(value.replace("_", "")) if name in COUNTS else parse_size(value)
+        except ValueError as error:
+            raise ValueError(f"--limit {text}: {error}") from None
+    try:
+        return Limits(**values)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise ValueError(str(error)) from None

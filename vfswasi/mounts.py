@@ -12,6 +12,7 @@ from .fs_backends.base import Backend, Caps, Traffic
 from .fs_backends.memory import MemoryBackend
 from .fs_backends.readonly import ReadOnly
 from .kernel.process import Preopen
+from .limits import Limits
 from .mount_options import Mount, guest_name
 from .sources import Source, open_mount
 
@@ -62,11 +63,13 @@ class MountTable:
                     "use Mount(..., overlap=True) or the option overlap if that is meant"
                 )
 
-    def instantiate(self) -> list[Preopen]:
+    def instantiate(self, limits: Limits) -> list[Preopen]:
         """The preopens of one run; literal trees are copied into new stores."""
         preopens = []
         for mount in self._mounts:
-            backend = mount.backend if mount.backend is not None else MemoryBackend(mount.tree)
+            backend = mount.backend
+            if backend is None:
+                backend = MemoryBackend.with_room(mount.tree or {}, limits.memory_files_bytes)
             preopens.append(Preopen(mount.name, ReadOnly(backend) if mount.readonly else backend, mount.readonly))
         return preopens
 
@@ -103,7 +106,7 @@ def _prepare(name: str, source: Source) -> _Prepared:
     if isinstance(given, str) and given == "mem:":
         given = {}
     if isinstance(given, Mapping):
-        MemoryBackend(given)  # a mistake in the literal shows now, not at the first run
+        MemoryBackend.with_room(given, 0)  # a mistake in the literal shows now, not at the first run
         return _Prepared(name, mount.rw is False, None, given, None, False, mount.overlap)
     try:
         backend, root = open_mount(mount)

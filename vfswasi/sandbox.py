@@ -6,75 +6,28 @@ import codecs
 import math
 import os
 import threading
+import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from .arguments import Module, check_args_bytes, encode_argv, encode_environ, read_module
 from .closing import finish, traffic_of, traffic_since, uncommitted
-from .engine import fastpath, modules
-from .engine.runner import Ending, Program, UserImports
-from .errors import GuestExitError, GuestTimeoutError, GuestTrapError, InvalidModuleError
-from .fs_backends.base import Backend, Traffic
-from .fs_backends.memory import MemoryBackend
-from .fs_backends.readonly import ReadOnly
+from .engine import fastpath, modules, workers
+from .engine.runner import Ending, Meter, Program, UserImports, end_what_is_over, left_behind
+from .errors import Uncommitted
+from .fs_backends.base import Traffic
 from .fs_backends.waiting import bounded_by
 from .kernel.clocks import Deadline
 from .kernel.entropy import SeededEntropy
 from .kernel.process import Preopen, Process
+from .kernel.streams import Stream
 from .limits import Limits
 from .mounts import MountTable
+from .result import Result, result_of, usage_of
 from .sources import Source
 from .stdio import PIPE, STDOUT, capture_of, input_stream, output_stream
-
-Module = str | os.PathLike[str] | bytes
-
-
-@dataclass(frozen=True)
-class Result:
-    """A finished run.
-
-    args: the guest's argv. returncode: its exit status (u32), or -N if signal N ended it; a trap counts as
-    SIGABRT (-6). stdout, stderr: what was captured, bytes or str, or None. trap: the message of a trap with the
-    guest's backtrace, or None. fast_calls: function -> calls that were answered inside wasm, without Python, and
-    "bytes_read", "bytes_written" by them; empty if the fast path was off. traffic: guest directory -> requests and
-    bytes that the run cost, for mounts whose files are far away (what other runs of the same mount did meanwhile is in
-    it).
-    """
-
-    args: list[str]
-    returncode: int
-    stdout: Any = None
-    stderr: Any = None
-    trap: str | None = None
-    fast_calls: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
-    traffic: Mapping[str, Traffic] = field(default_factory=dict, repr=False, compare=False)
-    _trees: Mapping[str, MemoryBackend] = field(default_factory=dict, repr=False, compare=False)
-
-    @cached_property
-    def files(self) -> dict[str, dict[str, Any]]:
-        """Guest directory -> tree, for every memory mount: files as bytes, directories as dicts, links as Symlink."""
-        return {name: tree.export() for name, tree in self._trees.items()}
-
-    def check_returncode(self) -> None:
-        """Raises GuestTrapError or GuestExitError if the guest did not end with status 0."""
-        if self.returncode == 0:
-            return
-        name = self.args[0] if self.args else "guest"
-        given: dict[str, Any] = {
-            "argv": self.args,
-            "returncode": self.returncode,
-            "stdout": self.stdout,
-            "stderr": self.stderr,
-        }
-        if self.trap is not None:
-            raise GuestTrapError(f"{name} trapped: {self.trap}", **given)
-        if self.returncode < 0:
-            raise GuestTrapError(f"{name} was ended by signal {-self.returncode}", **given)
-        raise GuestExitError(f"{name} ended with exit status {self.returncode}", **given)
 
 
 def run(
@@ -109,12 +62,15 @@ def run(
     capture_output: both are PIPE. text: captured output is decoded with `encoding` and `errors`.
     check: raise GuestExitError or GuestTrapError unless the guest ends with status 0.
     seed: the guest's random bytes are the same in every run of the same seed; by default the system's generator.
-    timeout: seconds; when they are over the guest ends and GuestTimeoutError is raised, with the output so far.
+    timeout: seconds, in place of `limits.wall_seconds`; when they are over the guest ends and GuestTimeoutError is
+        raised, with the output so far.
     imports: module -> name -> callable(memory, *numbers) for what the guest imports beside WASI.
+    limits: what the guest may use up.
     vdso: whether calls on open files may be answered inside wasm; by default unless VFSWASI_VDSO=0 is set.
 
-    Raises ModuleError, MountError, GuestError, UncommittedError (the guest ended, and files of it could not be stored),
-    FileNotFoundError (the module), ValueError and TypeError, and unchanged whatever a callable of the caller raised.
+    Raises ModuleError, MountError, GuestLimitError, GuestError, UncommittedError (the guest ended, and files of it
+    could not be stored), FileNotFoundError (the module), ValueError and TypeError, and unchanged whatever a callable
+    of the caller raised.
     """
     with Sandbox(module, preopens=preopens, env=env, argv0=argv0, imports=imports, limits=limits, vdso=vdso) as sandbox:
         return sandbox.run(
@@ -159,13 +115,15 @@ class Sandbox:
         self._fast = fastpath.wanted(vdso)
         self._environ = encode_environ(env)
         encode_argv([self._argv0])
-        self._program = Program(modules.load(wasm, name), name, imports)
+        self._calls_us = bool(imports)
+        self._program = Program(modules.load(wasm, name, self._limits.fuel is not None), name, imports)
         self._program.check_command()
         self._mounts = MountTable(preopens)
         weakref.finalize(self, self._mounts.close)
         self._running: set[Deadline] = set()
         self._lock = threading.Lock()
         self._closed = False
+        self._left_behind = 0  # runs that are still inside some host call, after their time
 
     def run(
         self,
@@ -196,37 +154,61 @@ class Sandbox:
             raise TypeError("args must be a sequence of str, not one string")
         entropy = os.urandom if seed is None else SeededEntropy(_checked_seed(seed))
         argv = [self._argv0, *args]
-        deadline = Deadline(_checked_timeout(timeout))
+        encoded = encode_argv(argv)
+        check_args_bytes(encoded, self._environ, self._limits)
+        deadline = Deadline(self._limits.wall_seconds if timeout is None else _checked_timeout(timeout))
         out = output_stream(1, stdout, self._limits.output_bytes)
         err = output_stream(2, None if stderr is STDOUT else stderr, self._limits.output_bytes)
         if isinstance(stderr, int) and stderr == STDOUT:
             err.sink, err.filetype = out.sink, out.filetype
-        preopens = self._mounts.instantiate()
+        source = input_stream(stdin)
+        preopens = self._mounts.instantiate(self._limits)
         process = Process(
-            argv=encode_argv(argv),
+            argv=encoded,
             environ=self._environ,
             preopens=preopens,
-            streams=(input_stream(stdin), out, err),
-            descriptor_limit=self._limits.descriptors,
+            streams=(source, out, err),
+            limits=self._limits,
             entropy=entropy,
         )
         process.deadline = deadline
         with self._lock:
             self._running.add(deadline)
         before = traffic_of(preopens)
-        lost = None
+        started_ns = time.monotonic_ns()
+        meter = Meter()
+
+        def whole() -> tuple[Ending, list[Uncommitted]]:
+            """All that may take the guest's time: its own, and that of stores that get what it wrote."""
+            lost = None
+            endings = []  # taken out again: an ending in this frame would refer to itself, through those of its error
+            try:
+                endings.append(self._program.run(process, self._fast, meter))
+                keep = endings[0].returncode is not None and endings[0].trap is None
+                with bounded_by(deadline):
+                    lost = finish(process, preopens, keep, keep and endings[0].returncode == 0)
+                return endings.pop(), lost
+            finally:
+                if lost is None:  # an exception: what is still open is given up
+                    finish(process, preopens, False, False)
+
+        streams = (source, out, err)
         try:
-            ending = self._program.run(process, self._limits, self._fast)
-            keep = ending.returncode is not None and ending.trap is None
-            with bounded_by(deadline):
-                lost = finish(process, preopens, keep, keep and ending.returncode == 0)
+            if self._ends_in_time(preopens, streams):
+                ending, lost = whole()
+            else:
+                ending, lost = workers.call(whole, deadline, end_what_is_over, self._came_back)
+        except workers.LeftBehindError as left:
+            with self._lock:
+                self._left_behind += 1
+            ending, lost = left_behind(process, left.end, self._argv0), []
         finally:
             with self._lock:
                 self._running.discard(deadline)
-            if lost is None:  # an exception: what is still open is given up
-                finish(process, preopens, False, False)
+            del whole
         traffic = traffic_since(preopens, before)
         captured = [capture_of(out), None if err.sink is out.sink else capture_of(err)]
+        usage = usage_of(process, meter, started_ns, captured, traffic)
         if text:
             captured = [None if raw is None else raw.decode(encoding, errors) for raw in captured]  # type: ignore[misc]
         if ending.error is not None:
@@ -234,12 +216,29 @@ class Sandbox:
                 raise ending.error
             finally:
                 del ending  # the error's traceback refers to this frame: together they would wait for a collection
-        result = _result(argv, ending, captured, preopens, timeout, traffic)
+        result = result_of(argv, ending, captured, preopens, deadline, traffic, usage)
         if lost:
             raise uncommitted(lost, result)
         if check:
             result.check_returncode()
         return result
+
+    def _ends_in_time(self, preopens: Sequence[Preopen], streams: Sequence[Stream]) -> bool:
+        """Whether a run can do without a thread of its own: see `engine.workers`."""
+        return (
+            threading.current_thread() is not threading.main_thread()
+            and not self._calls_us
+            and all(preopen.backend.prompt for preopen in preopens)
+            and all(stream.outside < 2 for stream in streams)
+        )
+
+    def _came_back(self) -> None:
+        """A run that was left behind is over."""
+        with self._lock:
+            self._left_behind -= 1
+            last = self._closed and not self._left_behind
+        if last:
+            self._mounts.close()
 
     def traffic(self) -> dict[str, Traffic]:
         """Guest directory -> requests and bytes so far, of all runs, for mounts whose files are far away."""
@@ -250,11 +249,15 @@ class Sandbox:
         with self._lock:
             for deadline in self._running:
                 deadline.interrupt()
-        modules.engine().increment_epoch()
+        end_what_is_over()
 
     def close(self) -> None:
-        """Close the preopens. Runs that are going on must have ended."""
-        self._closed = True
+        """Close the preopens. Runs that are going on must have ended; what one uses that hangs in a store is closed
+        when it comes back."""
+        with self._lock:
+            self._closed = True
+            if self._left_behind:
+                return
         self._mounts.close()
 
     def __enter__(self) -> Sandbox:
@@ -264,72 +267,6 @@ class Sandbox:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _result(
-    argv: list[str],
-    ending: Ending,
-    captured: Sequence[Any],
-    preopens: Sequence[Preopen],
-    timeout: float | None,
-    traffic: Mapping[str, Traffic],
-) -> Result:
-    stdout, stderr = captured
-    if ending.timed_out:
-        raise GuestTimeoutError(
-            f"{argv[0]} was still running after {timeout} seconds", argv=argv, stdout=stdout, stderr=stderr
-        )
-    assert ending.returncode is not None
-    trees = {
-        preopen.name: backend
-        for preopen in preopens
-        if isinstance(backend := _unwrapped(preopen.backend), MemoryBackend)
-    }
-    return Result(argv, ending.returncode, stdout, stderr, ending.trap, ending.fast_calls, traffic, trees)
-
-
-def _unwrapped(backend: Backend) -> Backend:
-    return backend.inner if isinstance(backend, ReadOnly) else backend
-
-
-def read_module(module: Module) -> tuple[bytes, str]:
-    """(the module's bytes, a name for messages and argv[0]). Raises OSError, TypeError, InvalidModuleError."""
-    if isinstance(module, bytes | bytearray | memoryview):
-        return bytes(module), "module.wasm"
-    if not isinstance(module, str | os.PathLike):
-        raise TypeError(f"module must be a path or bytes, not {type(module).__name__}")
-    path = Path(module)
-    if path.is_dir():
-        raise InvalidModuleError(f"{os.fspath(module)}: is a directory, not a WebAssembly module")
-    return path.read_bytes(), path.name
-
-
-def encode_argv(args: Iterable[str]) -> list[bytes]:
-    """Arguments as the guest gets them. Raises TypeError, ValueError (NUL)."""
-    encoded = []
-    for arg in args:
-        if not isinstance(arg, str):
-            raise TypeError(f"args must be str, not {type(arg).__name__}: {arg!r}")
-        if "\0" in arg:
-            raise ValueError(f"an argument contains a NUL character: {arg!r}")
-        encoded.append(arg.encode("utf-8", "surrogateescape"))
-    return encoded
-
-
-def encode_environ(env: Mapping[str, str] | None) -> list[bytes]:
-    """ "NAME=value" strings. Raises TypeError, ValueError (NUL, an empty name, "=" in a name)."""
-    if env is None:
-        return []
-    if not isinstance(env, Mapping):
-        raise TypeError(f"env must map str to str, not {type(env).__name__}")
-    encoded = []
-    for name, value in env.items():
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise TypeError(f"env must map str to str: {name!r}: {value!r}")
-        if not name or "=" in name or "\0" in name or "\0" in value:
-            raise ValueError(f"env: {name!r} is not a name, or it or its value contains a NUL character")
-        encoded.append(f"{name}={value}".encode("utf-8", "surrogateescape"))
-    return encoded
 
 
 def _checked_seed(seed: int) -> int:

@@ -39,11 +39,14 @@ if TYPE_CHECKING:
 Source: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Backend | Mount | Any"
 
 
+_ROOM_BYTES = 128 << 20  # for a tree that is opened to be looked at
+
+
 def open_source(source: Source) -> Backend:
     """The backend for a source of any kind, outside of any run; the caller closes it. Raises MountError, TypeError."""
     mount = source if isinstance(source, Mount) else Mount(source)
     given: Any = {} if mount.source == "mem:" else mount.source
-    return MemoryBackend(given) if isinstance(given, Mapping) else open_mount(mount)[0]
+    return MemoryBackend.with_room(given, _ROOM_BYTES) if isinstance(given, Mapping) else open_mount(mount)[0]
 
 
 def open_mount(mount: Mount) -> tuple[Backend, str | None]:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .abi.layouts import ABIS
+from .arguments import check_args_bytes, encode_argv, encode_environ
 from .closing import finish, uncommitted
 from .engine import fastpath
 from .engine.embedding import Embedding
@@ -21,7 +22,6 @@ from .fs_backends.waiting import bounded_by
 from .kernel.process import Process
 from .limits import Limits
 from .mounts import MountTable
-from .sandbox import encode_argv, encode_environ
 from .sources import Source
 from .stdio import input_stream, output_stream
 
@@ -73,19 +73,20 @@ class WASI:
         self._return_on_exit = return_on_exit
         self._window_bytes = limits.window_bytes if vdso and fastpath.wanted(None) else 0
         argv, environ = encode_argv(args), encode_environ(env)
+        check_args_bytes(argv, environ, limits)
         streams = (
             input_stream(stdin),
             output_stream(1, stdout, limits.output_bytes),
             output_stream(2, stderr, limits.output_bytes),
         )
         self._mounts = MountTable(preopens)
-        self._preopens = self._mounts.instantiate()
+        self._preopens = self._mounts.instantiate(limits)
         self._process = Process(
             argv=argv,
             environ=environ,
             preopens=self._preopens,
             streams=streams,
-            descriptor_limit=limits.descriptors,
+            limits=limits,
             rights_all=self._abi.rights_all,
         )
         self._unbound = weakref.finalize(self, self._mounts.close)

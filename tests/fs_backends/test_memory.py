@@ -343,10 +343,10 @@ def free(store: MemoryBackend) -> int:
 
 
 def test_what_is_charged() -> None:
-    store = MemoryBackend({"a": b"x" * 100, "d": {"l": Symlink("x" * 50)}}, max_bytes=1000)
-    assert free(store) == 900
+    store = MemoryBackend({"a": b"x" * 100, "d": {"l": Symlink("x" * 50)}}, max_bytes=1050)
+    assert free(store) == 900, "a link costs what its target has"
     store.link(("a",), ("b",))
-    assert free(store) == 900, "a second name costs nothing"
+    assert free(store) == 900, "a second name costs no bytes"
     store.remove(("a",))
     assert free(store) == 900
     one, other = store.open(("b",), True), store.open(("b",), False)
@@ -369,6 +369,27 @@ def test_what_is_charged() -> None:
     assert free(store) == 940
     handle.allocate(0, 100)
     assert free(store) == 900
+
+
+def test_links_and_names_are_charged() -> None:
+    store = MemoryBackend({"a": b"", "l": Symlink("x" * 60)}, max_bytes=100, max_inodes=4)
+    store.symlink("y" * 40, ("m",))
+    assert errno_of(store.symlink, "z", ("n",)) is Errno.NOSPC
+    store.link(("l",), ("k",))
+    for make in (store.create, store.mkdir, lambda key: store.link(("a",), key)):
+        assert errno_of(make, ("one too many",)) is Errno.NOSPC
+    assert sorted(store.export()) == ["a", "k", "l", "m"]
+    store.remove(("l",))
+    assert store.used_bytes == 100, "its other name keeps it"
+    store.rename(("m",), ("k",))
+    assert store.used_bytes == 40, "what was replaced is given back, names and bytes"
+    store.mkdir(("d",))
+    store.mkdir(("e",))
+    assert errno_of(store.mkdir, ("f",)) is Errno.NOSPC
+    store.rmdir(("e",))
+    store.symlink("x" * 60, ("f",))
+    with pytest.raises(ValueError, match="max_inodes=1"):
+        MemoryBackend({"a": b"", "b": {}}, max_inodes=1)
 
 
 def test_the_last_byte_fits_and_the_next_does_not() -> None:

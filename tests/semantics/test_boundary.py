@@ -213,8 +213,14 @@ BUFFERS_ABOVE_2_GIB = f"""(module
 def test_buffers_above_2_gib_and_longer_than_2_gib_work(kind: str, tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"content rest")
     source = {"f": b"content rest"} if kind == "memory" else tmp_path
+    limits = vfswasi.Limits(memory_bytes=4 << 30, call_bytes=2**32 - 1)
     result = vfswasi.run(
-        BUFFERS_ABOVE_2_GIB, preopens={"/d": source}, stdout=vfswasi.PIPE, stderr=vfswasi.DEVNULL, timeout=60
+        BUFFERS_ABOVE_2_GIB,
+        preopens={"/d": source},
+        stdout=vfswasi.PIPE,
+        stderr=vfswasi.DEVNULL,
+        timeout=60,
+        limits=limits,
     )
     assert (result.returncode, result.trap, result.stdout) == (0, None, b"content")
 

@@ -98,7 +98,9 @@ class Embedding:
             raise MissingExportError("the instance exports several memories; WASI uses exactly one, named memory")
         if memories and isinstance(memories[0], wasmtime.Memory) and memories[0].type(self.store).is_64:
             raise MissingExportError("the instance's memory is 64-bit; WASI preview1 has 32-bit pointers")
-        memory = self.guest.moving_memory = WasmMemory.of_instance(self._context, ctypes.addressof(raw))
+        memory = self.guest.moving_memory = WasmMemory.of_instance(
+            self._context, ctypes.addressof(raw), self.guest.process.limits
+        )
         if self._shim is not None:
             self.guest.fast = FastPath(
                 self.guest.process,

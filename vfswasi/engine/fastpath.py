@@ -404,6 +404,9 @@ class FastPath:
         self._usable = False
         if self._vdso is None:
             return
+        for sink in self._sinks:  # first, since a store may hang
+            sink.collect()
+            sink.upstream = None
         for window in list(self._windows):
             try:
                 window.dissolve()
@@ -412,9 +415,6 @@ class FastPath:
                 window.leave()
         for fd in list(self._published):
             self.take_back(fd)
-        for sink in self._sinks:
-            sink.collect()
-            sink.upstream = None
         if self._pool is not None:
             self._pool.empty()
         self._forget()

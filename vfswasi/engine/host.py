@@ -15,9 +15,11 @@ from __future__ import annotations
 import ctypes
 import itertools
 import logging
+import os
+import threading
 from collections.abc import Callable, Sequence
 from struct import Struct
-from typing import Any, Final
+from typing import Any, Final, cast
 from weakref import WeakKeyDictionary
 
 import wasmtime
@@ -44,7 +46,16 @@ _SLOT = {"i": "I12x", "I": "Q8x"}
 _NO_ARGUMENTS: Final = Struct("")
 
 _numbers = itertools.count(1)
-_live: dict[int, Guest] = {}
+_live: dict[int, Guest] = {}  # or an `_Ended` in its place
+_live_lock = threading.RLock()  # a signal handler may end guests
+
+
+def _renew_lock() -> None:
+    global _live_lock
+    _live_lock = threading.RLock()  # another thread may have held it when the process was forked
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _for_the_user(end: BaseException) -> BaseException:
@@ -59,7 +70,31 @@ def _for_the_user(end: BaseException) -> BaseException:
 
 def guest(number: int) -> Guest | None:
     """The running guest of that number, if it still runs."""
-    return _live.get(number)
+    found = _live.get(number)
+    return found.guest if isinstance(found, _Ended) else found
+
+
+def end_what_is_over() -> None:
+    """The next host call of a guest whose time is over ends it: the epoch is looked at in loops and at the start of
+    functions, and there may be a million host calls between two of those. Any thread may call this."""
+    with _live_lock:
+        for number, found in _live.items():
+            end = found.process.deadline.over() if isinstance(found, Guest) else None
+            if end is not None:
+                _live[number] = cast("Guest", _Ended(found, end))
+
+
+class _Ended:
+    """Stands in place of a guest that must end, so that no call has to ask whether it must."""
+
+    __slots__ = ("_end", "guest")
+
+    def __init__(self, guest: Guest, end: BaseException) -> None:
+        self.guest = guest
+        self._end = end
+
+    def __getattr__(self, name: str) -> Any:
+        raise self._end
 
 
 class HostFault(GuestEnd):
@@ -93,14 +128,16 @@ class Guest:
         self.ready = not user_memory_moves  # a WASI object's calls are refused before start()
         self.calling = not user_memory_moves  # whether we made the call that runs the guest, or the user did
         self.number = next(_numbers)
-        _live[self.number] = self
+        with _live_lock:
+            _live[self.number] = self
 
     def forget(self) -> None:
         """No host call of this guest will come any more."""
         if self.fast is not None:
             self.fast.finish()
             self.fast = None
-        _live.pop(self.number, None)
+        with _live_lock:
+            _live.pop(self.number, None)
         self.outcome = None  # its traceback refers to the frame of the host call, and that to this guest
         for memory in (self.memory, self.moving_memory):
             if memory is not None:
@@ -133,14 +170,14 @@ def _memory_of(guest: Guest, caller: int) -> WasmMemory:
     """The caller's memory: looked up once in a store of ours, looked at again at each call in one of the user's."""
     if not guest.user_memory_moves:
         if guest.memory is None:
-            guest.memory = WasmMemory.of_caller(caller)
+            guest.memory = WasmMemory.of_caller(caller, guest.process.limits)
         return guest.memory
     if not guest.ready:
         raise WasiStateError("a WASI function was called before start(), initialize() or finalize_bindings()")
     guest.process.deadline.check()  # there is no epoch of ours in a store of the user's
     memory = guest.moving_memory
     if memory is None:
-        memory = guest.moving_memory = WasmMemory.of_caller(caller)
+        memory = guest.moving_memory = WasmMemory.of_caller(caller, guest.process.limits)
     else:
         memory.refresh()
     return memory
@@ -212,10 +249,10 @@ def _bind(
 
 
 def _latch(env: int, end: BaseException) -> int:
-    guest = _live.get(env)
-    if guest is None:  # a function that outlived its guest: trap, and there is nobody to tell why
+    ending = guest(env)
+    if ending is None:  # a function that outlived its guest: trap, and there is nobody to tell why
         return int(capi.trap_new(_ENDED, len(_ENDED)))
-    return guest.latch(end)
+    return ending.latch(end)
 
 
 # Calls that either do the whole thing or nothing.

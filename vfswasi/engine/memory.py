@@ -12,6 +12,7 @@ import ctypes
 from wasmtime import _ffi as ffi
 
 from ..errors import MissingExportError
+from ..limits import Limits
 from ..syscalls.memory import GuestMemory
 from . import capi
 
@@ -21,30 +22,30 @@ class WasmMemory(GuestMemory):
 
     __slots__ = ("_address", "_context", "_memory")
 
-    def __init__(self, context: int, memory: ffi.wasmtime_memory_t | None) -> None:
+    def __init__(self, context: int, memory: ffi.wasmtime_memory_t | None, limits: Limits) -> None:
         """`context`: address of the store's context. `memory`: None if the module has no memory."""
-        super().__init__()
+        super().__init__(None, limits)
         self._context = context
         self._memory = memory
         self._address = 0
         self.refresh()
 
     @classmethod
-    def of_caller(cls, caller: int) -> WasmMemory:
+    def of_caller(cls, caller: int, limits: Limits) -> WasmMemory:
         """The memory of the instance that makes a host call, also while its start section runs."""
         extern = ffi.wasmtime_extern_t()
         found = capi.caller_export_get(caller, b"memory", 6, ctypes.addressof(extern))
         memory = extern.of.memory if found and capi.kind_of(extern) == capi.EXTERN_MEMORY else None
-        return cls(capi.caller_context(caller), memory)
+        return cls(capi.caller_context(caller), memory, limits)
 
     @classmethod
-    def of_instance(cls, context: int, instance_address: int) -> WasmMemory:
+    def of_instance(cls, context: int, instance_address: int, limits: Limits) -> WasmMemory:
         """The memory that an instance exports. Raises MissingExportError."""
         extern = ffi.wasmtime_extern_t()
         found = capi.instance_export_get(context, instance_address, b"memory", 6, ctypes.addressof(extern))
         if not found or capi.kind_of(extern) != capi.EXTERN_MEMORY:
             raise MissingExportError('the instance has no export "memory" that is an unshared WebAssembly memory')
-        return cls(context, extern.of.memory)
+        return cls(context, extern.of.memory, limits)
 
     def raw_memory(self) -> ffi.wasmtime_memory_t:
         """The memory itself. Raises MissingExportError."""

@@ -27,7 +27,7 @@ from ..errors import InvalidModuleError
 
 _log = logging.getLogger("vfswasi.cache")
 
-_SETTINGS: Final = "epoch_interruption memory_may_move=0 v1"
+_SETTINGS: Final = "epoch_interruption memory_may_move=0 fuel={} v1"
 _CACHE_MAX_BYTES: Final = 4 << 30
 _CACHE_WORTH_S: Final = 0.02  # what compiles faster than this is not written to disk
 _REMEMBERED: Final = 16  # compiled modules kept in memory
@@ -36,20 +36,27 @@ _WASM_MAGIC: Final = b"\0asm"
 _COMPONENT_VERSION: Final = b"\x0d\x00\x01\x00"
 
 _lock = threading.RLock()
-_engine: wasmtime.Engine | None = None
+_engines: dict[bool, wasmtime.Engine] = {}
 _remembered: OrderedDict[str, CompiledModule] = OrderedDict()
 
 
-def engine() -> wasmtime.Engine:
-    """The engine of all sandboxes of this process."""
-    global _engine
+def engine(fuel: bool = False) -> wasmtime.Engine:
+    """The engine of all sandboxes of this process, or of those whose instructions are counted."""
     with _lock:
-        if _engine is None:
+        found = _engines.get(fuel)
+        if found is None:
             config = wasmtime.Config()
             config.epoch_interruption = True
             config.memory_may_move = False
-            _engine = wasmtime.Engine(config)
-        return _engine
+            config.consume_fuel = fuel
+            found = _engines[fuel] = wasmtime.Engine(config)
+        return found
+
+
+def tick() -> None:
+    """Make all guests that compute look at their deadlines. Any thread may call this, and a signal handler."""
+    for each in list(_engines.values()):
+        each.increment_epoch()
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,30 +74,31 @@ class CompiledModule:
     """A module ready to run, with what its imports and exports are."""
 
     module: wasmtime.Module
+    engine: wasmtime.Engine
     imports: tuple[Import, ...]
     exports: dict[str, Any]  # name -> wasmtime's type object
     has_start: bool  # a start section: it runs while the module is instantiated
 
 
-def load(wasm: bytes, name: str) -> CompiledModule:
-    """Compile `wasm` (binary, or the text format), or take it from the cache. `name` is for messages.
+def load(wasm: bytes, name: str, fuel: bool = False) -> CompiledModule:
+    """Compile `wasm` (binary, or the text format), or take it from the cache. `name` is for messages. `fuel`: so that
+    its instructions are counted.
 
     Raises InvalidModuleError.
     """
     wasm = _binary(wasm, name)
     digest = hashlib.sha256(wasm)
-    digest.update(_engine_identity())
+    digest.update(_engine_identity(fuel))
     key = digest.hexdigest()
     with _lock:
         known = _remembered.get(key)
         if known is not None:
             _remembered.move_to_end(key)
             return known
-    module = _from_disk(key)
-    if module is None:
-        module = _compile(wasm, name, key)
+    into = engine(fuel)
+    module = _from_disk(into, key) or _compile(into, wasm, name, key)
     imports = tuple(Import(i.module, i.name or "", _kind(i.type), i.type) for i in module.imports)
-    compiled = CompiledModule(module, imports, {e.name: e.type for e in module.exports}, _has_start(wasm))
+    compiled = CompiledModule(module, into, imports, {e.name: e.type for e in module.exports}, _has_start(wasm))
     with _lock:
         _remembered[key] = compiled
         while len(_remembered) > _REMEMBERED:
@@ -99,11 +107,11 @@ def load(wasm: bytes, name: str) -> CompiledModule:
 
 
 @cache
-def _engine_identity() -> bytes:
+def _engine_identity(fuel: bool) -> bytes:
     """What compiled code depends on beside the module; looking the version up takes half a millisecond."""
     from importlib.metadata import version  # slow to import, and needed only once something is compiled
 
-    return f"\0{version('wasmtime')}\0{_SETTINGS}".encode()
+    return f"\0{version('wasmtime')}\0{_SETTINGS.format(int(fuel))}".encode()
 
 
 def _kind(type_: Any) -> str:
@@ -127,17 +135,15 @@ def _binary(wasm: bytes, name: str) -> bytes:
 
 
 def load_own(engine_: wasmtime.Engine, text: str, name: str) -> wasmtime.Module:
-    """Compile a module of this package for an engine. For our own engine the result is kept on disk, small as it is,
+    """Compile a module of this package for an engine. For our own engines the result is kept on disk, small as it is,
     because nearly every process needs it."""
-    if engine_ is not engine():
+    fuel = next((fuel for fuel, ours in _engines.items() if ours is engine_), None)
+    if fuel is None:
         return wasmtime.Module(engine_, bytes(wasmtime.wat2wasm(text)))
     digest = hashlib.sha256(text.encode())
-    digest.update(_engine_identity())
+    digest.update(_engine_identity(fuel))
     key = digest.hexdigest()
-    module = _from_disk(key)
-    if module is None:
-        module = _compile(bytes(wasmtime.wat2wasm(text)), name, key, worth_s=0)
-    return module
+    return _from_disk(engine_, key) or _compile(engine_, bytes(wasmtime.wat2wasm(text)), name, key, worth_s=0)
 
 
 def _has_start(wasm: bytes) -> bool:
@@ -158,10 +164,12 @@ def _has_start(wasm: bytes) -> bool:
     return False
 
 
-def _compile(wasm: bytes, name: str, key: str, worth_s: float = _CACHE_WORTH_S) -> wasmtime.Module:
+def _compile(
+    into: wasmtime.Engine, wasm: bytes, name: str, key: str, worth_s: float = _CACHE_WORTH_S
+) -> wasmtime.Module:
     started = time.monotonic()
     try:
-        module = wasmtime.Module(engine(), wasm)
+        module = wasmtime.Module(into, wasm)
     except wasmtime.WasmtimeError as error:
         raise InvalidModuleError(f"{name}: not a valid WebAssembly module: {_first_line(error)}") from error
     if time.monotonic() - started > worth_s:
@@ -201,7 +209,7 @@ def _open_cache(make: bool) -> Path | None:
     return directory
 
 
-def _from_disk(key: str) -> wasmtime.Module | None:
+def _from_disk(into: wasmtime.Engine, key: str) -> wasmtime.Module | None:
     directory = _open_cache(make=False)
     if directory is None:
         return None
@@ -210,7 +218,7 @@ def _from_disk(key: str) -> wasmtime.Module | None:
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode) or (hasattr(os, "getuid") and status.st_uid != os.getuid()):
             return None
-        module = wasmtime.Module.deserialize_file(engine(), str(path))
+        module = wasmtime.Module.deserialize_file(into, str(path))
     except FileNotFoundError:
         return None
     except (OSError, wasmtime.WasmtimeError) as error:

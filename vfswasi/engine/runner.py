@@ -1,20 +1,11 @@
-"""Runs one guest: store, instance, entry point, and a plain answer to "how did it end?".
-
-A guest that is started from the main thread runs on a worker thread, because Python delivers signals to the
-main thread only between bytecodes: a guest that computes there would make Ctrl-C wait for it, and one that
-makes host calls could be interrupted inside a callback, where no exception may arise.
-"""
+"""Runs one guest: store, instance, entry point, and a plain answer to "how did it end?"."""
 
 from __future__ import annotations
 
-import contextvars
 import ctypes
 import logging
-import os
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from queue import SimpleQueue
 from typing import Any, Final
 
 import wasmtime
@@ -30,12 +21,9 @@ from . import capi, host, vdso
 from .deadlines import Watchdog
 from .fastpath import FastPath
 from .memory import WasmMemory
-from .modules import CompiledModule, Import, engine
+from .modules import CompiledModule, Import, tick
 
 _log = logging.getLogger("vfswasi.vdso")
-
-# A signal that the system gives to another thread, or just before a wait begins, does not end the wait.
-_SIGNAL_SLICE_S: Final = 0.2
 
 SIGABRT: Final = 6  # what a trap counts as in an exit status, as in wasmtime's command line
 
@@ -54,21 +42,39 @@ class Ending:
     """How a run ended. `returncode`: the exit status, or -N for signal N (a trap is SIGABRT).
 
     `trap`: the message of a trap, with the guest's backtrace. `error`: an exception of the host to re-raise.
-    `timed_out`: the deadline ended it. `fast_calls`: see `FastPath.counters`.
+    `limit`: the limit that ended it: "wall_seconds", "fuel" (without a return code), or "stack". `fast_calls`: see
+    `FastPath.counters`.
     """
 
     returncode: int | None
     trap: str | None = None
     error: BaseException | None = None
-    timed_out: bool = False
+    limit: str | None = None
     fast_calls: Mapping[str, int] = field(default_factory=dict)
 
 
-def _tick() -> None:
-    engine().increment_epoch()
+@dataclass(slots=True)
+class Meter:
+    """What a guest has used of its store. `memory_bytes`: linear memory. `fuel`: None if it was not counted."""
+
+    memory_bytes: int = 0
+    fuel: int | None = None
 
 
-_watchdog = Watchdog(_tick)
+# What a store holds beside what the guest brings: the shim and the vdso with its memory, and the shim's table.
+_OWN_INSTANCES: Final = 2
+_OWN_MEMORIES: Final = 1
+_OWN_TABLES: Final = 1
+
+
+def end_what_is_over() -> None:
+    """Make all guests look at their deadlines, whether they compute or make calls. Any thread may call this, and a
+    signal handler."""
+    host.end_what_is_over()
+    tick()
+
+
+_watchdog = Watchdog(end_what_is_over)
 
 
 def _on_epoch(_context: int, number: int, delta: int, kind: int) -> int:
@@ -86,79 +92,6 @@ def _on_epoch(_context: int, number: int, delta: int, kind: int) -> int:
 
 
 _epoch_callback = capi.EpochCallback(_on_epoch)
-
-
-class _Worker:
-    """The thread that runs guests for the main thread; it stays, because starting one costs more than a short run."""
-
-    def __init__(self) -> None:
-        self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self.usable = True
-        self.busy = False
-        threading.Thread(target=self._serve, name="vfswasi-guest", daemon=True).start()
-
-    def _serve(self) -> None:
-        self._work.get()()
-        while self.usable:
-            self._work.get()()
-
-    def call(self, function: Callable[[], Ending], process: Process) -> Ending:
-        """Call `function` on the thread, in a copy of the caller's context; interruptible by signal handlers."""
-        results: list[Ending | BaseException] = []
-        done = threading.Event()
-        context = contextvars.copy_context()
-
-        def work() -> None:
-            try:
-                results.append(context.run(function))
-            except BaseException as error:
-                results.append(error)
-            done.set()
-
-        self.busy = True
-        self._work.put(work)
-        try:
-            while not done.wait(_SIGNAL_SLICE_S):
-                pass
-        except BaseException:
-            self.usable = False  # a second interruption may leave the guest behind: the thread ends with it
-            process.deadline.interrupt()
-            engine().increment_epoch()
-            done.wait()
-            raise
-        self.busy = False
-        # Taken out and let go: the frames in the traceback of an exception lead back to this list and this frame.
-        result = results.pop()
-        if isinstance(result, Ending):
-            return result
-        try:
-            raise result
-        finally:
-            del result
-
-
-_the_worker: _Worker | None = None
-
-
-def _worker() -> _Worker:
-    """The main thread's worker. Only the main thread comes here, so it is idle, unless a signal handler runs a
-    guest of its own while another one is waited for: that gets a worker for one call."""
-    global _the_worker
-    if _the_worker is None or not _the_worker.usable:
-        _the_worker = _Worker()
-    elif _the_worker.busy:
-        worker = _Worker()
-        worker.usable = False
-        return worker
-    return _the_worker
-
-
-def _forget_worker() -> None:
-    global _the_worker
-    _the_worker = None  # threads do not survive a fork
-
-
-os.register_at_fork(after_in_child=_forget_worker)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +140,7 @@ class Program:
         if abi is None or wanted.name not in abi.functions:
             return None
         bound = host.binding(abi.version)
-        type_ = bound.types(engine())[wanted.name]
+        type_ = bound.types(self.compiled.engine)[wanted.name]
         if not _same_type(type_, wanted.type):
             raise InvalidModuleError(
                 f"{self.name}: imports {wanted.module}.{wanted.name} with a type that WASI does not give it"
@@ -242,27 +175,25 @@ class Program:
         if not isinstance(start, wasmtime.FuncType) or start.params or start.results:
             raise MissingExportError(f"{self.name}: its export _start is not a function without parameters and results")
 
-    def run(self, process: Process, limits: Limits, fast: bool) -> Ending:
-        """Instantiate and call `_start`. The process is left open, so that its files can be looked at.
+    def run(self, process: Process, fast: bool, meter: Meter) -> Ending:
+        """Instantiate and call `_start`. The process is left open, so that its files can be looked at. Not on the main
+        thread: see `workers`.
 
-        Called on the main thread, it runs the guest on another one and stays interruptible; a signal handler that
-        raises (Ctrl-C) ends the guest first. `fast`: with the fast path inside wasm, where it is possible.
+        `fast`: with the fast path inside wasm, where it is possible. `meter` is filled in.
         """
-        if threading.current_thread() is not threading.main_thread():
-            return self._run(process, limits, fast)
-        return _worker().call(lambda: self._run(process, limits, fast), process)
-
-    def _run(self, process: Process, limits: Limits, fast: bool) -> Ending:
         guest = host.Guest(process)
-        store = wasmtime.Store(engine())
+        limits = process.limits
+        store = wasmtime.Store(self.compiled.engine)
         try:
             store.set_limits(
                 memory_size=limits.memory_bytes,
                 table_elements=limits.table_elements,
-                instances=4,
-                tables=17,
-                memories=5,
+                instances=1 + _OWN_INSTANCES,
+                tables=limits.tables + _OWN_TABLES,
+                memories=limits.memories + _OWN_MEMORIES,
             )
+            if limits.fuel is not None:
+                store.set_fuel(limits.fuel)
             store_address = capi.address_of(store.ptr())
             context = capi.store_context(store_address)
             process.clocks.start()
@@ -275,11 +206,18 @@ class Program:
             if over is not None:
                 guest.outcome = over
                 return _ending(guest, 0, 0, self.name)
+            # Returned at once: an ending in a local variable would refer to itself, through the frames of its error.
             with bounded_by(deadline):
                 return self._call_start(context, guest, limits if fast else None)
         finally:
-            guest.forget()
-            store.close()
+            if guest.memory is not None:
+                guest.memory.refresh()
+                meter.memory_bytes = guest.memory.size
+            if limits.fuel is not None:
+                meter.fuel = limits.fuel - store.get_fuel()
+            with process.teardown:  # somebody may be looking at what it has written so far
+                guest.forget()
+                store.close()
 
     def _call_start(self, context: int, guest: host.Guest, fast: Limits | None) -> Ending:
         shim = None if fast is None or self._fast is None else self._shim(context, guest, self._fast)
@@ -304,7 +242,7 @@ class Program:
         if error or trap.value:
             return _ending(guest, error or 0, trap.value, self.name)
         if shim is not None and self._fast is not None and fast is not None:
-            guest.memory = WasmMemory.of_instance(context, ctypes.addressof(instance))
+            guest.memory = WasmMemory.of_instance(context, ctypes.addressof(instance), fast)
             window_bytes = min(fast.window_bytes, fast.memory_bytes - vdso.WINDOWS_AT)
             guest.fast = FastPath(
                 guest.process, self._fast.abi, shim, context, guest.memory.raw_memory(), window_bytes, held=True
@@ -313,12 +251,12 @@ class Program:
 
     def _shim(self, context: int, guest: host.Guest, imports: _FastImports) -> vdso.Shim | None:
         bound = host.binding(imports.abi.version)
-        types = bound.types(engine())
+        types = bound.types(self.compiled.engine)
         functions = {
             name: host.new_function(context, guest, types[name], bound.callbacks[name]) for name in vdso.FUNCTIONS
         }
         try:
-            return vdso.Shim(context, engine(), functions)
+            return vdso.Shim(context, self.compiled.engine, functions)
         except (vdso.Unavailable, wasmtime.WasmtimeError) as error:
             _log.debug("%s: no fast path: %s", self.name, error)
             return None
@@ -335,30 +273,51 @@ def call_export(context: int, instance: ffi.wasmtime_instance_t, guest: host.Gue
     return _ending(guest, error or 0, trap.value, name)
 
 
+_TRAP_LIMITS: Final[dict[wasmtime.TrapCode | None, str]] = {
+    wasmtime.TrapCode.OUT_OF_FUEL: "fuel",
+    wasmtime.TrapCode.STACK_OVERFLOW: "stack",
+}
+
+
 def _ending(guest: host.Guest, error: int, trap: int, name: str) -> Ending:
     """What happened, from what the guest latched and, without that, from what wasmtime says; frees both."""
-    message = None
+    message = limit = None
     if error:
         message = capi.take_error_message(error)
     if trap:
-        message = str(wasmtime.Trap._from_ptr(ctypes.cast(trap, ctypes.POINTER(ffi.wasm_trap_t))))
+        trapped = wasmtime.Trap._from_ptr(ctypes.cast(trap, ctypes.POINTER(ffi.wasm_trap_t)))
+        message = str(trapped)
+        limit = _TRAP_LIMITS.get(trapped.trap_code)
     calls = guest.fast.counters() if guest.fast is not None else {}
     outcome = guest.outcome
     if outcome is None:
-        return (
-            Ending(0, fast_calls=calls) if message is None else Ending(-SIGABRT, printable(message), fast_calls=calls)
-        )
+        if message is None:
+            return Ending(0, fast_calls=calls)
+        return Ending(None if limit == "fuel" else -SIGABRT, printable(message), limit=limit, fast_calls=calls)
     if isinstance(outcome, ProcessExit):
         return Ending(outcome.code, fast_calls=calls)
     if isinstance(outcome, ProcessSignal):
         return Ending(-outcome.number, fast_calls=calls)
     if isinstance(outcome, DeadlinePassed):
-        return Ending(None, timed_out=True)
+        return Ending(None, limit="wall_seconds")
     if isinstance(outcome, Interrupted):
         return Ending(None, error=HostCallError(f"{name}: the run was interrupted"))
     if isinstance(outcome, GuestEnd):
         return Ending(-SIGABRT, printable(str(outcome)), fast_calls=calls)
     return Ending(None, error=outcome)
+
+
+def left_behind(process: Process, end: BaseException, name: str) -> Ending:
+    """The ending of a run that is still inside a host call after its time. Its output so far is fetched, if it can
+    be."""
+    if process.teardown.acquire(timeout=0.01):
+        try:
+            process.collect_output()
+        finally:
+            process.teardown.release()
+    if isinstance(end, DeadlinePassed):
+        return Ending(None, limit="wall_seconds")
+    return Ending(None, error=HostCallError(f"{name}: the run was interrupted"))
 
 
 def _check_memory(compiled: CompiledModule, name: str) -> None:

@@ -1,7 +1,7 @@
 """Files in memory: a tree of nodes, one store per instance.
 
 Times follow POSIX, except that reading sets none (as with the mount option noatime). Space is charged to objects: a
-hard link costs nothing, and an unlinked file that is still open costs until its last handle is closed.
+hard link costs no more than a name, and an unlinked file that is still open costs until its last handle is closed.
 
 One lock per store: several sandboxes on several threads may share it, and a `bytearray` cannot be resized while another
 thread copies out of it through a memoryview. Only lookups and small reads go without it (entering it costs as much as
@@ -12,6 +12,7 @@ one away.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from itertools import count
 from typing import Any
@@ -39,20 +40,24 @@ class MemoryBackend(Backend):
         | Caps.HANDLE_SURVIVES_UNLINK
         | Caps.DURABLE_WRITES
     )
+    prompt = True
 
-    def __init__(self, tree: Mapping[str, Any] | None = None, *, max_bytes: int = 1 << 30) -> None:
+    def __init__(
+        self, tree: Mapping[str, Any] | None = None, *, max_bytes: int = 128 << 20, max_inodes: int = 1 << 20
+    ) -> None:
         """`tree`: names to contents: bytes-like, str (as UTF-8), a mapping (a directory), a `Symlink`.
 
-        `max_bytes`: contents of all files together; beyond it NOSPC. Raises TypeError and ValueError, naming the path
-        within the tree.
+        `max_bytes`: contents of all files, and targets of links, together; `max_inodes`: names, of whatever kind;
+        beyond them NOSPC. Raises TypeError and ValueError, naming the path within the tree.
         """
-        if not isinstance(max_bytes, int) or isinstance(max_bytes, bool):
-            raise TypeError(f"max_bytes must be an int, not {type(max_bytes).__name__}")
-        if max_bytes < 0:
-            raise ValueError("max_bytes must not be negative")
+        for name, value in (("max_bytes", max_bytes), ("max_inodes", max_inodes)):
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+            if value < 0:
+                raise ValueError(f"{name} must not be negative")
         if tree is not None and not isinstance(tree, Mapping):
             raise TypeError(f"a tree must be a mapping, not {type(tree).__name__}")
-        self._space = Space(max_bytes)
+        self._space = Space(max_bytes, max_inodes)
         self._lock = self._space.lock
         self._next = 1
         self._versions = count(1)
@@ -62,6 +67,27 @@ class MemoryBackend(Backend):
                 self._fill(self._root, tree, "")
             except RecursionError:
                 raise ValueError("the tree is nested too deeply, or contains itself") from None
+
+    @classmethod
+    def with_room(cls, tree: Mapping[str, Any], room_bytes: int) -> MemoryBackend:
+        """The tree, of whatever size, and room for so many bytes more."""
+        backend = cls(tree, max_bytes=sys.maxsize, max_inodes=sys.maxsize)
+        backend.max_bytes = backend.used_bytes + room_bytes
+        return backend
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes that count towards `max_bytes`."""
+        return self._space.used
+
+    @property
+    def max_bytes(self) -> int:
+        """Contents of all files, and targets of links, together; may be set."""
+        return self._space.max_bytes
+
+    @max_bytes.setter
+    def max_bytes(self, count: int) -> None:
+        self._space.max_bytes = count
 
     def _ident(self) -> int:
         ident = self._next
@@ -73,16 +99,21 @@ class MemoryBackend(Backend):
             path = f"{where}/{name}"
             check_name(name, path)
             now = directory.mtim
+            space = self._space
+            space.inodes += 1
+            if space.inodes > space.max_inodes:
+                raise ValueError(f"{path}: the tree has more names than max_inodes={space.max_inodes}")
             if isinstance(value, str):
                 value = encoded(value, path)
             if isinstance(value, bytes | bytearray | memoryview):
-                self._space.used += value.nbytes if isinstance(value, memoryview) else len(value)
-                if self._space.used > self._space.max_bytes:
-                    raise ValueError(f"{path}: the tree is larger than max_bytes={self._space.max_bytes}")
+                space.used += value.nbytes if isinstance(value, memoryview) else len(value)
+                if space.used > space.max_bytes:
+                    raise ValueError(f"{path}: the tree is larger than max_bytes={space.max_bytes}")
                 directory.entries[name] = File(self._ident(), now, bytearray(value))
             elif isinstance(value, Symlink):
                 check_target(value.target, path)
-                directory.entries[name] = Link(self._ident(), now, value.target)
+                link = directory.entries[name] = Link(self._ident(), now, value.target)
+                space.used += link.size
             elif isinstance(value, Mapping):
                 below = directory.entries[name] = Directory(self._ident(), now)
                 directory.nlink += 1
@@ -129,6 +160,10 @@ class MemoryBackend(Backend):
         directory = self._directory(key[:-1])
         if key[-1] in directory.entries:
             raise FsError(Errno.EXIST)
+        space = self._space
+        if space.inodes >= space.max_inodes:
+            raise FsError(Errno.NOSPC, f"more than {space.max_inodes} names in memory")
+        space.inodes += 1
         directory.entries[key[-1]] = node
         directory.mtim = directory.ctim = node.ctim
         directory.version = next(self._versions)
@@ -198,7 +233,10 @@ class MemoryBackend(Backend):
                 link = Link(self._ident(), now_ns(), target)
             except UnicodeEncodeError as error:
                 raise FsError(Errno.ILSEQ) from error
+            if self._space.used + link.size > self._space.max_bytes:
+                raise FsError(Errno.NOSPC, f"more than {self._space.max_bytes} bytes in memory")
             self._add(key, link)
+            self._space.used += link.size
 
     def readlink(self, key: Key) -> str:
         node = self._find(key)
@@ -249,6 +287,7 @@ class MemoryBackend(Backend):
         """Account for `node`, which has just lost its name in `directory`."""
         directory.mtim = directory.ctim = node.ctim = now = now_ns()
         directory.version = next(self._versions)
+        self._space.inodes -= 1
         if isinstance(node, Directory):
             directory.nlink -= 1
             node.nlink = 0
@@ -257,6 +296,8 @@ class MemoryBackend(Backend):
         node.nlink -= 1
         if isinstance(node, File):
             self._space.release(node)
+        elif not node.nlink:
+            self._space.used -= node.size
 
     def rename(self, old: Key, new: Key) -> None:
         if not old or not new:

@@ -82,14 +82,15 @@ class Link(Node):
 
 
 class Space:
-    """The lock of one store, and the bytes that its files take. `used` changes under the lock."""
+    """The lock of one store, the bytes that its files and links take, and its names. They change under the lock."""
 
-    __slots__ = ("lock", "max_bytes", "used")
+    __slots__ = ("inodes", "lock", "max_bytes", "max_inodes", "used")
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, max_inodes: int) -> None:
         self.lock = threading.RLock()
         self.max_bytes = max_bytes
-        self.used = 0
+        self.max_inodes = max_inodes
+        self.inodes = self.used = 0
 
     def extend(self, file: File, gap: int, tail: ReadableBuffer) -> None:
         """Add `gap` zeros and `tail` to a file's data. Raises FBIG, NOSPC, and has added nothing then."""
@@ -103,7 +104,7 @@ class Space:
             raise FsError(Errno.NOSPC, f"more than {self.max_bytes} bytes in memory")
         try:
             if gap:
-                data.extend(bytes(gap))
+                data.extend(bytes(gap))  # zeros that nobody has written take no memory
             data += tail
         except MemoryError as error:  # max_bytes is more than the machine has
             del data[size:]

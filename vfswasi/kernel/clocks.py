@@ -50,9 +50,10 @@ class Interrupted(GuestEnd):
 class Deadline:
     """When a run must end, and whether it was asked to end now. `at_ns` is monotonic time or None (never)."""
 
-    __slots__ = ("_interrupted", "_waiting", "at_ns", "on_interrupt")
+    __slots__ = ("_interrupted", "_waiting", "at_ns", "on_interrupt", "timeout_s")
 
     def __init__(self, timeout_s: float | None = None) -> None:
+        self.timeout_s = timeout_s
         self.at_ns = None if timeout_s is None else time.monotonic_ns() + int(timeout_s * 1e9)
         self._interrupted = False
         # Held until `interrupt`; who waits tries to take it. An Event would not do: a signal handler that sets one can

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, cast
 from ..abi import constants as c
 from ..errors import Errno, FsError
 from ..fs_backends.base import Backend, Caps, FileType, ReadableBuffer, Stat
+from ..limits import Limits
 from . import rights
 from .dirstream import DirectoryStream
 from .inode import DirectoryInode, FileInode, Volume
@@ -32,12 +33,30 @@ class Mount:
     `shared`: others change the store meanwhile (`Caps.SHARED`). `keeps_unlinked`: an open file outlives its name there
     (`Caps.HANDLE_SURVIVES_UNLINK`). `devices`: some devices on it can be opened (`Caps.DEVICES`). Looked up once, since
     `in` on a flag is slow. `withheld`: the rights that nothing below it has when it is read-only; to write to a device
-    does not change the mount.
+    does not change the mount. `depth`, `name_bytes`, `path_bytes`: see `Limits`. `short`: characters of a path in which
+    no name can be too long.
     """
 
-    __slots__ = ("backend", "devices", "keeps_unlinked", "name", "readonly", "shared", "volume", "withheld")
+    __slots__ = (
+        "backend",
+        "depth",
+        "devices",
+        "keeps_unlinked",
+        "name",
+        "name_bytes",
+        "path_bytes",
+        "readonly",
+        "shared",
+        "short",
+        "volume",
+        "withheld",
+    )
 
-    def __init__(self, name: str, volume: Volume, backend: Backend, readonly: bool) -> None:
+    def __init__(self, name: str, volume: Volume, backend: Backend, readonly: bool, limits: Limits) -> None:
+        self.depth = limits.depth
+        self.name_bytes = limits.name_bytes
+        self.path_bytes = limits.path_bytes
+        self.short = limits.name_bytes // 4  # a character has at most 4 bytes
         self.name = name
         self.volume = volume
         self.backend = backend

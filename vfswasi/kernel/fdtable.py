@@ -26,6 +26,11 @@ class FdTable:
         self.published: set[int] = set()
         self.take_back: Callable[[int], None] = self.published.discard
 
+    @property
+    def peak(self) -> int:
+        """How many were open at one time, at most: new ones get the lowest free number."""
+        return self._next
+
     def __len__(self) -> int:
         return len(self._open)
 

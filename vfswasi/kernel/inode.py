@@ -14,6 +14,7 @@ from ..errors import Errno, FsError
 from ..fs_backends.base import Backend, Caps, FileType, Handle, Key, Stat
 from .dirstream import DirectoryStream
 from .filedata import SpoolHandle
+from .quota import Charge, ChargedHandle, Quota
 from .sharing import Share
 from .window import Window
 
@@ -28,13 +29,14 @@ class Volume:
     """One store: `dev` is its device number; `files` and `directories` are its open inodes.
 
     `share`: this run's part in it; None for a store that nobody can change. `alone`: no other store of the run shows
-    some of the same files.
+    some of the same files. `quota`: what the run may add to it; None if it may add nothing.
     """
 
     def __init__(self, dev: int, share: Share | None = None) -> None:
         self.dev = dev
         self.share = share
         self.alone = True
+        self.quota: Quota | None = None
         self.files: dict[int | Key, FileInode] = {}
         self.named: dict[Key, FileInode] = {}  # those of `files` that have a name, by the one they were opened under
         self.windowed: set[FileInode] = set()  # those of `files` that have a window
@@ -92,6 +94,14 @@ class Volume:
             assert inode.window is not None
             inode.window.forget_attributes()  # it may have lost one of several names
         named = self.named.pop(key, None)
+        if self.quota is not None:
+            self.quota.drop_name()
+            charge = self.quota.take(key)
+            if charge is not None:
+                if named is None:
+                    self.quota.removed(charge)
+                else:
+                    named.charge = charge
         if named is not None:
             named.key = None
             if named.slot == key:
@@ -100,8 +110,18 @@ class Volume:
                 named.slot = (*key, "/unlinked", str(named.serial))
                 self.files[named.slot] = named
 
-    def renamed(self, old: Key, new: Key) -> None:
+    def linked(self, key: Key, ident: int | None) -> None:
+        """The file at `key` got another name."""
+        inode = self.open_inode(key, ident)
+        if inode is not None and inode.charge is not None:
+            inode.charge.last = False
+        if self.quota is not None:
+            self.quota.linked(key)
+
+    def renamed(self, old: Key, new: Key, is_directory: bool) -> None:
         """Everything at or below `old` is at or below `new` now."""
+        if self.quota is not None:
+            self.quota.renamed(old, new, is_directory)
         depth = len(old)
         for inode in self.inodes_at(old):
             assert inode.key is not None
@@ -141,10 +161,11 @@ class Volume:
 class FileInode:
     """An open regular file: one backend handle, shared by all descriptors of the file.
 
-    `window`: what stands in place of the backend's handle and keeps part of the file, or None.
+    `window`: what stands in place of the backend's handle and keeps part of the file, or None. `charge`: what the run
+    has to pay for it, if it may write.
     """
 
-    __slots__ = ("handle", "key", "references", "serial", "slot", "volume", "window", "writable")
+    __slots__ = ("charge", "handle", "key", "references", "serial", "slot", "volume", "window", "writable")
 
     def __init__(self, volume: Volume, key: Key, ident: int | None, handle: Handle, writable: bool) -> None:
         self.volume = volume
@@ -152,6 +173,7 @@ class FileInode:
         self.serial = ident if ident is not None else volume.serial(key, None)
         self.handle = handle
         self.window: Window | None = None
+        self.charge: Charge | None = None
         self.writable = writable
         self.references = 1
         self.slot: int | Key = key if ident is None else ident  # its place in `volume.files`
@@ -178,7 +200,10 @@ class FileInode:
                 raise
             inode = volume.open_inode(key, ident)
         if inode is None:
-            return cls(volume, key, ident, handle, write)
+            inode = cls(volume, key, ident, handle, write)
+            if write:
+                inode._charged(stat.nlink <= 1)
+            return inode
         inode.references += 1
         if inode.writable:
             handle.close()
@@ -187,14 +212,36 @@ class FileInode:
                 inode.window.dissolve()  # only reads: there is nothing to settle that could fail
             inode.handle, handle = handle, inode.handle
             inode.writable = True
+            inode._charged(stat.nlink <= 1)
             handle.close()
         return inode
 
+    def _charged(self, last: bool) -> None:
+        """It can grow from now on. `last`: it has one name only."""
+        quota = self.volume.quota
+        if quota is None or self.key is None:
+            return
+        if self.charge is None:
+            self.charge = quota.take(self.key) or Charge(0, last)
+        self.handle = ChargedHandle(self.handle, quota, self.charge, self.volume.alone)
+
     @classmethod
     def create(cls, volume: Volume, backend: Backend, key: Key) -> FileInode:
-        """Create the file at `key`. Raises what `Backend.create` raises."""
-        handle = backend.create(key)
-        return cls(volume, key, handle.ident(), handle, True)
+        """Create the file at `key`. Raises DQUOT and what `Backend.create` raises."""
+        quota = volume.quota
+        if quota is None:
+            handle = backend.create(key)
+            return cls(volume, key, handle.ident(), handle, True)
+        quota.add_name()
+        try:
+            handle = backend.create(key)
+        except BaseException:
+            quota.drop_name()
+            raise
+        charge = Charge()
+        inode = cls(volume, key, handle.ident(), ChargedHandle(handle, quota, charge, volume.alone), True)
+        inode.charge = charge
+        return inode
 
     def stat(self) -> Stat:
         stat = self.handle.stat()
@@ -205,11 +252,24 @@ class FileInode:
         return stat
 
     def spool(self) -> None:
-        """Replace the handle by a copy that needs no name."""
+        """Replace the handle by a copy that needs no name. Raises DQUOT, NOSPC, and what `Handle.read_into` raises."""
         if self.window is not None:
             self.window.dissolve()
-        spooled = SpoolHandle(self.handle)
-        handle, self.handle = self.handle, spooled
+        quota = self.volume.quota
+        assert quota is not None  # the name is being removed, so the mount can be changed
+        assert self.key is not None
+        charge = self.charge or quota.take(self.key) or Charge()
+        copied = max(0, self.handle.size() - charge.bytes)
+        quota.charge(copied)
+        charge.bytes += copied
+        self.charge = charge
+        try:
+            spooled = SpoolHandle(self.handle)
+        except BaseException:
+            charge.bytes -= copied
+            quota.credit(copied)
+            raise
+        handle, self.handle = self.handle, ChargedHandle(spooled, quota, charge, True)
         handle.close()
 
     def release(self, keep: bool = True) -> None:
@@ -223,6 +283,12 @@ class FileInode:
         del volume.files[self.slot]
         if self.key is not None and volume.named.get(self.key) is self:
             del volume.named[self.key]
+        if self.charge is not None and self.charge.bytes:
+            assert volume.quota is not None
+            if self.key is None:
+                volume.quota.removed(self.charge)
+            else:
+                volume.quota.keep(self.key, self.charge)
         if keep:
             self.handle.close()
         else:

@@ -6,21 +6,24 @@ order of checks is Linux's (fs/namei.c, man 2 rename, link, ...), except where d
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..abi import constants as c
 from ..errors import Errno, FsError
 from ..fs_backends.base import FileType, Key, Stat
 from .descriptor import Mount
 from .process import Process
-from .resolve import NOFOLLOW, NOT_STRAIGHT, PARENT, PATH_MAX_BYTES, lookup, plain_key
+from .quota import Charge
+from .resolve import NOFOLLOW, NOT_STRAIGHT, PARENT, lookup, plain_key
 
 
 def mkdir_at(process: Process, fd: int, path: str) -> None:
-    """Raises BADF, NOTDIR, NOTCAPABLE, ROFS, EXIST (anything is there, `.` too), NOENT (no parent)."""
+    """Raises BADF, NOTDIR, NOTCAPABLE, ROFS, EXIST (anything is there, `.` too), NOENT (no parent), DQUOT."""
     directory = process.fds.directory(fd, c.RIGHT_PATH_CREATE_DIRECTORY)
     found = lookup(directory, path, PARENT)
     if found.stat is not None or found.dots:
         raise FsError(Errno.EXIST)
-    directory.mount.backend.mkdir(found.key)
+    _add(directory.mount, directory.mount.backend.mkdir, found.key)
 
 
 def rmdir_at(process: Process, fd: int, path: str) -> None:
@@ -67,19 +70,29 @@ def unlink_at(process: Process, fd: int, path: str) -> None:
 
 def symlink_at(process: Process, target: str, fd: int, path: str) -> None:
     """Raises BADF, NOTDIR (fd; `file/`), NOTCAPABLE, ROFS, NOENT (empty target; `new/`), PERM (absolute target),
-    NAMETOOLONG, EXIST, NOTSUP."""
+    EXIST, NOTSUP, DQUOT."""
     directory = process.fds.directory(fd, c.RIGHT_PATH_SYMLINK)
     if not target:
         raise FsError(Errno.NOENT)
-    if len(target.encode()) > PATH_MAX_BYTES:
-        raise FsError(Errno.NAMETOOLONG)
     if target.startswith("/"):
         raise FsError(Errno.PERM)
-    directory.mount.backend.symlink(target, _new_name(process, fd, path, c.RIGHT_PATH_SYMLINK))
+    key = _new_name(process, fd, path, c.RIGHT_PATH_SYMLINK)
+    mount = directory.mount
+    quota = mount.volume.quota
+    assert quota is not None  # the right is there, so the mount can be changed
+    size = len(target.encode())
+    quota.charge(size)
+    try:
+        _add(mount, mount.backend.symlink, target, key)
+    except BaseException:
+        quota.credit(size)
+        raise
+    quota.keep(key, Charge(size))
 
 
 def link_at(process: Process, old_fd: int, old_path: str, new_fd: int, new_path: str) -> None:
-    """Raises BADF, NOTDIR, NOTCAPABLE, ROFS, NOENT (source; `new/`), EXIST, XDEV, PERM (directory), NOTSUP."""
+    """Raises BADF, NOTDIR, NOTCAPABLE, ROFS, NOENT (source; `new/`), EXIST, XDEV, PERM (directory), NOTSUP,
+    DQUOT."""
     source = process.fds.directory(old_fd, c.RIGHT_PATH_LINK_SOURCE)
     target = process.fds.directory(new_fd, c.RIGHT_PATH_LINK_TARGET)
     old = lookup(source, old_path, NOFOLLOW)
@@ -90,8 +103,21 @@ def link_at(process: Process, old_fd: int, old_path: str, new_fd: int, new_path:
         raise FsError(Errno.XDEV)
     if old.stat.filetype is FileType.DIRECTORY:
         raise FsError(Errno.PERM)
-    target.mount.backend.link(old.key, key)
+    _add(target.mount, target.mount.backend.link, old.key, key)
+    target.mount.volume.linked(old.key, old.stat.ident)
     target.mount.volume.attributes_changed(old.key, old.stat.ident)
+
+
+def _add(mount: Mount, make: Callable[..., None], *names: Key | str) -> None:
+    """Let the store make a name, and charge it."""
+    quota = mount.volume.quota
+    assert quota is not None
+    quota.add_name()
+    try:
+        make(*names)
+    except BaseException:
+        quota.drop_name()
+        raise
 
 
 def _new_name(process: Process, fd: int, path: str, right: int) -> Key:
@@ -140,7 +166,7 @@ def rename_at(process: Process, old_fd: int, old_path: str, new_fd: int, new_pat
     mount.backend.rename(old.key, new.key)
     if new.stat is not None:
         _note_removed(mount, new.key, new.stat)
-    mount.volume.renamed(old.key, new.key)
+    mount.volume.renamed(old.key, new.key, is_directory)
     if not is_directory:
         mount.volume.attributes_changed(new.key, old.stat.ident)
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from ..abi import constants as c
 from ..errors import Errno, FsError
 from ..fs_backends.base import Backend, Caps
+from ..limits import Limits
 from . import rights, sharing
 from .clocks import Clocks, Deadline, ProcessSignal
 from .descriptor import Mount, OpenDirectory
 from .fdtable import FdTable
 from .inode import DirectoryInode, Volume
-from .streams import Stream
+from .quota import Quota, RunQuota
+from .streams import CaptureSink, Stream
 from .window import Windows
 
 _RANDOM_CHUNK = 1 << 20
@@ -39,21 +42,26 @@ class Process:
         environ: Sequence[bytes] = (),
         preopens: Sequence[Preopen] = (),
         streams: Sequence[Stream] = (),
-        descriptor_limit: int = 1024,
+        limits: Limits | None = None,
         rights_all: int = (1 << 30) - 1,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        """`argv`, `environ` ("NAME=value"): without NUL. `streams`: standard input, output, error.
+        """`argv`, `environ` ("NAME=value"): without NUL, together at most `Limits.args_bytes`. `streams`: standard
+        input, output, error.
 
         `rights_all`: the rights that the guest's snapshot of WASI knows. `entropy`: gives so many random bytes.
         """
         self.argv = tuple(argv)
         self.environ = tuple(environ)
-        self.fds = FdTable(descriptor_limit)
+        self.limits = limits = Limits() if limits is None else limits
+        self.quota = RunQuota(limits)
+        self.fds = FdTable(limits.descriptors)
         self.clocks = Clocks()
         self.deadline = Deadline()
         self.entropy = entropy
         self.windows: Windows | None = None
+        # Held while what the guest has written so far is fetched from its memory, and while that goes.
+        self.teardown = threading.Lock()
         # What went wrong when nobody was there to be told.
         self.late_errors: list[BaseException] = []
         self._volumes: dict[object, Volume] = {}
@@ -78,9 +86,12 @@ class Process:
         if volume is None:
             share = None if Caps.IMMUTABLE in preopen.backend.caps else sharing.Share(identity, False)
             volume = self._volumes[identity] = Volume(len(self._volumes) + 1, share)
-        if volume.share is not None and not preopen.readonly:
-            volume.share.writes = True
-        mount = Mount(preopen.name, volume, preopen.backend, preopen.readonly)
+        if not preopen.readonly:
+            if volume.share is not None:
+                volume.share.writes = True
+            if volume.quota is None:
+                volume.quota = Quota(self.quota, self.limits)
+        mount = Mount(preopen.name, volume, preopen.backend, preopen.readonly, self.limits)
         allowed = rights_all & ~(mount.withheld if preopen.readonly else 0)
         self.fds.add(
             OpenDirectory(
@@ -91,6 +102,13 @@ class Process:
                 preopen.name.encode(),
             )
         )
+
+    def collect_output(self) -> None:
+        """See to it that captured output is where it is looked for."""
+        for fd in (1, 2):
+            stream = self.fds.look(fd)
+            if isinstance(stream, Stream) and isinstance(stream.sink, CaptureSink):
+                stream.sink.collect()
 
     def random(self, view: memoryview) -> None:
         """Fill `view` with bytes from the run's source of entropy, within the deadline."""

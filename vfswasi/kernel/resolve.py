@@ -17,10 +17,8 @@ from typing import Final, NamedTuple
 
 from ..errors import Errno, FsError
 from ..fs_backends.base import FileType, Key, Stat
-from .descriptor import OpenDirectory
+from .descriptor import Mount, OpenDirectory
 
-NAME_MAX_BYTES: Final = 255
-PATH_MAX_BYTES: Final = 4096
 LINKS_MAX: Final = 40
 
 # What to do with a symbolic link as the last component:
@@ -65,10 +63,13 @@ def lookup(directory: OpenDirectory, path: str, last: int) -> Lookup:
     else:
         names = (path,)
         plain = path not in _DOTS
+    mount = directory.mount
     if plain:
-        if len(path) > NAME_MAX_BYTES // 4:
-            _check_names(names)
-        count, stat = directory.mount.backend.walk(base, names)
+        if len(path) > mount.short:
+            _check_names(mount, names)
+        if len(base) + len(names) > mount.depth:
+            raise FsError(Errno.NAMETOOLONG, "Limits.depth")
+        count, stat = mount.backend.walk(base, names)
         missing = len(names) - count
         if not missing:
             if last or stat is None or stat.filetype is not FileType.SYMBOLIC_LINK:
@@ -87,14 +88,17 @@ def plain_key(directory: OpenDirectory, path: str) -> Key | None:
     names = tuple(path.split("/"))
     if not _DOTS.isdisjoint(names):
         return None
-    if len(path) > NAME_MAX_BYTES // 4:
-        _check_names(names)
+    mount = directory.mount
+    if len(path) > mount.short:
+        _check_names(mount, names)
+    if len(base) + len(names) > mount.depth:
+        raise FsError(Errno.NAMETOOLONG, "Limits.depth")
     return base + names
 
 
-def _check_names(names: tuple[str, ...] | list[str]) -> None:
+def _check_names(mount: Mount, names: tuple[str, ...] | list[str]) -> None:
     for name in names:
-        if len(name) > NAME_MAX_BYTES // 4 and len(name.encode("utf-8", "surrogatepass")) > NAME_MAX_BYTES:
+        if len(name) > mount.short and len(name.encode("utf-8", "surrogatepass")) > mount.name_bytes:
             raise FsError(Errno.NAMETOOLONG)
 
 
@@ -102,6 +106,7 @@ class _Walk:
     """One resolution: `todo` is a stack of names to go, `done` the names already below the base."""
 
     def __init__(self, directory: OpenDirectory, base: Key, last: int) -> None:
+        self.mount = directory.mount
         self.backend = directory.mount.backend
         self.base = base
         self.last = last
@@ -126,6 +131,8 @@ class _Walk:
             run: list[str] = []
             while self.todo and self.todo[-1] != "..":
                 run.append(self.todo.pop())
+            if len(self.base) + len(self.done) + len(run) > self.mount.depth:
+                raise FsError(Errno.NAMETOOLONG, "Limits.depth")
             count, stat = self.backend.walk((*self.base, *self.done), tuple(run))
             if count < len(run) and (stat is None or stat.filetype is FileType.DIRECTORY):
                 if count < len(run) - 1 or self.todo or dots:
@@ -154,7 +161,7 @@ class _Walk:
         tokens = text.split("/")
         if not tokens[0] and len(text):
             raise FsError(Errno.NOTCAPABLE, "absolute path")
-        _check_names(tokens)
+        _check_names(self.mount, tokens)
         if not self.todo and tokens[-1] in _DOTS:
             self.slash = True
         self.todo.extend(token for token in reversed(tokens) if token and token != ".")
@@ -171,7 +178,7 @@ class _Walk:
             raise FsError(Errno.NOENT, "empty link target")
         if "\0" in target:
             raise FsError(Errno.INVAL, "NUL in a link target")
-        if len(target) > PATH_MAX_BYTES:
+        if len(target) > self.mount.path_bytes:
             raise FsError(Errno.NAMETOOLONG)
         self.done.pop()
         self._push(target)

@@ -6,6 +6,7 @@ waited for within the run's deadline; Python objects and callables are called di
 
 from __future__ import annotations
 
+import io
 import os
 import select
 import stat as stat_module
@@ -127,14 +128,14 @@ class CaptureSink(Sink):
     """Bytes kept in memory, at most `limit` of them; then NOSPC."""
 
     def __init__(self, limit: int) -> None:
-        self._data = bytearray()
+        self._data = io.BytesIO()  # its contents are not copied to be given out
         self._limit = limit
         # Calls `take` with what was written before and lies elsewhere; `room` has allowed it.
         self.upstream: Callable[[], None] | None = None
 
     def room(self) -> int:
         """How many bytes more it takes."""
-        return self._limit - len(self._data)
+        return self._limit - self._data.tell()
 
     def collect(self) -> None:
         """See to it that everything written so far is here."""
@@ -142,18 +143,18 @@ class CaptureSink(Sink):
             self.upstream()
 
     def take(self, data: memoryview) -> None:
-        self._data += data
+        self._data.write(data)
 
     def write(self, data: memoryview, deadline: Deadline) -> int:
         self.collect()
         room = self.room()
         if room <= 0 and len(data):
             raise FsError(Errno.NOSPC, "captured output limit")
-        self._data += data[:room]
+        self._data.write(data[:room])
         return min(room, len(data))
 
     def getvalue(self) -> bytes:
-        return bytes(self._data)
+        return self._data.getvalue()
 
 
 class DescriptorSink(Sink):

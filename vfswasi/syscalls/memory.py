@@ -12,26 +12,30 @@ from typing import Final
 
 from ..abi.layouts import IOVEC_SIZE
 from ..errors import Errno, FsError
+from ..limits import COUNT_MAX, Limits
 
 _U32 = Struct("<I")
 _U64 = Struct("<Q")
 _IOVEC = Struct("<II")
 
-# One call's limits; docs/semantics.md names their errno.
-IOVECS_MAX: Final = 65536
-PATH_MAX_BYTES: Final = 4096
-COUNT_MAX: Final = (1 << 32) - 1
+# Larger buffers are taken in pieces, between which the deadline is looked at.
+_PIECE_BYTES: Final = 16 << 20
 
 
 class GuestMemory:
     """A bounds-checked view. Slices of it are used within one system call and never kept."""
 
-    __slots__ = ("size", "view")
+    __slots__ = ("_buffer_bytes", "_call_bytes", "_iovecs", "_path_bytes", "size", "view")
 
-    def __init__(self, view: memoryview | None = None) -> None:
+    def __init__(self, view: memoryview | None = None, limits: Limits | None = None) -> None:
         """`view`: the guest's linear memory, format "B"; by default there is none and every access is FAULT."""
         self.view = view if view is not None else memoryview(b"")
         self.size = len(self.view)
+        limits = Limits() if limits is None else limits
+        self._path_bytes = limits.path_bytes
+        self._iovecs = limits.iovecs
+        self._call_bytes = limits.call_bytes
+        self._buffer_bytes = min(limits.call_bytes, _PIECE_BYTES)
 
     def refresh(self) -> None:
         """Re-take the view if the memory has grown."""
@@ -77,7 +81,11 @@ class GuestMemory:
             _U64.pack_into(self.view, ptr, value)
 
     def iovecs(self, ptr: int, count: int) -> list[memoryview]:
-        """The buffers that `count` iovecs at `ptr` describe, read once. Raises FAULT, INVAL (too many bytes)."""
+        """The buffers that `count` iovecs at `ptr` describe, read once; of more than `Limits.call_bytes` only the
+        first.
+
+        Raises FAULT, INVAL (too many iovecs, or more bytes than a count can tell).
+        """
         if count == 1:
             try:
                 start, length = _IOVEC.unpack_from(self.view, ptr)
@@ -87,22 +95,36 @@ class GuestMemory:
             end = start + length
             if end > self.size:
                 self.check(start, length)
+            if length > self._buffer_bytes:
+                return self._pieces([self.view[start:end]])
             return [self.view[start:end]]
         self.check(ptr, count * IOVEC_SIZE)
-        if count > IOVECS_MAX:
-            raise FsError(Errno.INVAL, "too many iovecs")
+        if count > self._iovecs:
+            raise FsError(Errno.INVAL, "Limits.iovecs")
         table = bytes(self.view[ptr : ptr + count * IOVEC_SIZE])
         buffers = [self.slice(start, length) for start, length in _IOVEC.iter_unpack(table)]
-        if count > 1 and sum(map(len, buffers)) > COUNT_MAX:
+        total = sum(map(len, buffers))
+        if total > COUNT_MAX:
             raise FsError(Errno.INVAL, "iovecs of more bytes than a count can tell")
-        return buffers
+        return self._pieces(buffers) if total > self._buffer_bytes else buffers
+
+    def _pieces(self, buffers: list[memoryview]) -> list[memoryview]:
+        """The first `Limits.call_bytes` of the buffers, in pieces that are soon done."""
+        pieces: list[memoryview] = []
+        left = self._call_bytes
+        for buffer in buffers:
+            for start in range(0, min(len(buffer), left), _PIECE_BYTES):
+                piece = buffer[start : min(start + _PIECE_BYTES, left + start)]
+                pieces.append(piece)
+                left -= len(piece)
+        return pieces
 
     def path(self, ptr: int, length: int) -> str:
-        """Path text. Raises FAULT, NAMETOOLONG (over 4096 bytes, before they are copied), ILSEQ, INVAL (NUL)."""
+        """Path text. Raises FAULT, NAMETOOLONG (`Limits.path_bytes`, before they are copied), ILSEQ, INVAL (NUL)."""
         end = ptr + length
         if end > self.size:
             self.check(ptr, length)
-        if length > PATH_MAX_BYTES:
+        if length > self._path_bytes:
             raise FsError(Errno.NAMETOOLONG)
         try:
             text = str(self.view[ptr:end], "utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from struct import unpack_from
-from typing import Final
 
 from ..abi import constants as c
 from ..abi.layouts import EVENT, Abi
@@ -11,8 +10,6 @@ from ..errors import Errno, FsError
 from ..kernel.poll import Subscription, poll
 from ..kernel.process import Process
 from .memory import GuestMemory
-
-SUBSCRIPTIONS_MAX: Final = 4096
 
 
 def poll_oneoff(
@@ -22,14 +19,14 @@ def poll_oneoff(
 
     in_ptr: count x `abi.subscription_*`. out_ptr: room for count x {u64 userdata, u16 errno, u8 type at 10,
     u64 bytes at 16, u16 flags at 24}, 32 bytes each. nevents_ptr: u32, events written.
-    Errors, in order: FAULT, INVAL (no subscription, more than 4096, unknown kind, clock or flag), BADF.
-    Spec: preview1 poll_oneoff.
+    Errors, in order: FAULT, INVAL (no subscription, more than `Limits.subscriptions`, unknown kind, clock or flag),
+    BADF. Spec: preview1 poll_oneoff.
     """
     size = abi.subscription_size
     memory.check(in_ptr, count * size)
     memory.check(out_ptr, count * EVENT.size)
     memory.check(nevents_ptr, 4)
-    if count > SUBSCRIPTIONS_MAX:
+    if count > process.limits.subscriptions:
         raise FsError(Errno.INVAL)
     raw = memory.read(in_ptr, count * size)
     events = poll(process, [_subscription(abi, raw, index * size) for index in range(count)])
