@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fs_backends.base": {"errors"},
     "fs_backends.waiting": {"errors"},
     "fs_backends": {"fs_backends.base", "fs_backends.waiting", "errors"},
-    "kernel": {"abi.constants", "fs_backends.base", "limits", "errors"},
+    "kernel": {"abi.constants", "fs_backends.base", "fs_backends.waiting", "limits", "errors"},
     "syscalls": {"abi", "abi.constants", "kernel", "fs_backends.base", "limits", "errors"},
     "engine": BELOW_ENGINE,
     "mount_options": {"fs_backends.base", "limits"},

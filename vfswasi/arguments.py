@@ -38,7 +38,7 @@ def encode_argv(args: Iterable[str]) -> list[bytes]:
 
 def check_args_bytes(argv: Sequence[bytes], environ: Sequence[bytes], limits: Limits) -> None:
     """Raises ValueError for more than `Limits.args_bytes`."""
-    count = sum(len(text) + 1 for text in (*argv, *environ))
+    count = len(argv) + sum(map(len, argv)) + len(environ) + sum(map(len, environ))
     if count > limits.args_bytes:
         raise ValueError(
             f"arguments and environment have {count:,} bytes, and Limits.args_bytes is {limits.args_bytes:,}"

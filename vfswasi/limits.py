@@ -127,7 +127,7 @@ def check_seconds(name: str, value: object) -> float:
     return float(value)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Usage:
     """What a run has used, beside the limit of the same name.
 

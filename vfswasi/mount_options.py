@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import re
@@ -193,6 +192,8 @@ def parse_limits(texts: Iterable[str]) -> Limits:
         if not equals:
             raise ValueError(f"--limit {text!r} is not NAME=VALUE")
         if name not in LIMIT_NAMES:
+            import difflib  # slow to import
+
             near = difflib.get_close_matches(name, LIMIT_NAMES, 1)
             hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(LIMIT_NAMES)}"
             raise ValueError(f"--limit {name}: there is no such limit{hint}")

@@ -13,6 +13,7 @@ from .errors import GuestExitError, GuestFuelError, GuestTimeoutError, GuestTrap
 from .fs_backends.base import Backend, Traffic
 from .fs_backends.memory import MemoryBackend
 from .fs_backends.readonly import ReadOnly
+from .fs_backends.waiting import Allowance
 from .kernel.clocks import Deadline
 from .kernel.process import Preopen, Process
 from .limits import Usage
@@ -103,21 +104,24 @@ def result_of(
 def usage_of(
     process: Process,
     meter: Meter,
+    allowance: Allowance,
     started_ns: int,
     captured: Sequence[bytes | None],
-    traffic: Mapping[str, Traffic],
 ) -> Usage:
-    return Usage(
-        wall_seconds=(time.monotonic_ns() - started_ns) / 1e9,
-        fuel=meter.fuel,
-        memory_bytes=meter.memory_bytes,
-        descriptors=process.fds.peak,
-        inodes=process.quota.peak_inodes,
-        stored_bytes=process.quota.peak_bytes,
-        output_bytes=sum(len(raw) for raw in captured if raw is not None),
-        remote_requests=sum(each.requests for each in traffic.values()),
-        remote_bytes=sum(each.bytes_received + each.bytes_sent for each in traffic.values()),
+    usage = Usage(
+        (time.monotonic_ns() - started_ns) / 1e9,
+        meter.fuel,
+        meter.memory_bytes,
+        process.fds.peak,
+        process.quota.peak_inodes,
+        process.quota.peak_bytes,
     )
+    for raw in captured:
+        if raw is not None:
+            usage.output_bytes += len(raw)
+    usage.remote_requests = allowance.requests
+    usage.remote_bytes = allowance.bytes
+    return usage
 
 
 def _unwrapped(backend: Backend) -> Backend:

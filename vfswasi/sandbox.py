@@ -18,7 +18,7 @@ from .engine import fastpath, modules, workers
 from .engine.runner import Ending, Meter, Program, UserImports, end_what_is_over, left_behind
 from .errors import Uncommitted
 from .fs_backends.base import Traffic
-from .fs_backends.waiting import bounded_by
+from .fs_backends.waiting import Allowance, bounded_by
 from .kernel.clocks import Deadline
 from .kernel.entropy import SeededEntropy
 from .kernel.process import Preopen, Process
@@ -169,23 +169,24 @@ class Sandbox:
             preopens=preopens,
             streams=(source, out, err),
             limits=self._limits,
+            deadline=deadline,
             entropy=entropy,
         )
-        process.deadline = deadline
         with self._lock:
             self._running.add(deadline)
         before = traffic_of(preopens)
         started_ns = time.monotonic_ns()
         meter = Meter()
+        allowance = Allowance(self._limits.remote_requests, self._limits.remote_bytes)
 
         def whole() -> tuple[Ending, list[Uncommitted]]:
             """All that may take the guest's time: its own, and that of stores that get what it wrote."""
             lost = None
             endings = []  # taken out again: an ending in this frame would refer to itself, through those of its error
             try:
-                endings.append(self._program.run(process, self._fast, meter))
+                endings.append(self._program.run(process, self._fast, meter, allowance))
                 keep = endings[0].returncode is not None and endings[0].trap is None
-                with bounded_by(deadline):
+                with bounded_by(deadline, allowance):
                     lost = finish(process, preopens, keep, keep and endings[0].returncode == 0)
                 return endings.pop(), lost
             finally:
@@ -208,7 +209,7 @@ class Sandbox:
             del whole
         traffic = traffic_since(preopens, before)
         captured = [capture_of(out), None if err.sink is out.sink else capture_of(err)]
-        usage = usage_of(process, meter, started_ns, captured, traffic)
+        usage = usage_of(process, meter, allowance, started_ns, captured)
         if text:
             captured = [None if raw is None else raw.decode(encoding, errors) for raw in captured]  # type: ignore[misc]
         if ending.error is not None:
@@ -225,12 +226,12 @@ class Sandbox:
 
     def _ends_in_time(self, preopens: Sequence[Preopen], streams: Sequence[Stream]) -> bool:
         """Whether a run can do without a thread of its own: see `engine.workers`."""
-        return (
-            threading.current_thread() is not threading.main_thread()
-            and not self._calls_us
-            and all(preopen.backend.prompt for preopen in preopens)
-            and all(stream.outside < 2 for stream in streams)
-        )
+        if self._calls_us or threading.current_thread() is threading.main_thread():
+            return False
+        for preopen in preopens:
+            if not preopen.backend.prompt:
+                return False
+        return max(stream.outside for stream in streams) < 2
 
     def _came_back(self) -> None:
         """A run that was left behind is over."""

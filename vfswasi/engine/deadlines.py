@@ -6,11 +6,14 @@ run is over, and goes on otherwise; so the epoch moves only when some run must e
 
 from __future__ import annotations
 
-import heapq
 import os
 import threading
 import time
 from collections.abc import Callable
+
+from ..kernel.clocks import Deadline
+
+_NEVER = 1 << 100
 
 
 class Watchdog:
@@ -22,28 +25,40 @@ class Watchdog:
         os.register_at_fork(after_in_child=self._reset)
 
     def _reset(self) -> None:
-        self._condition = threading.Condition()
-        self._due: list[int] = []
+        self._lock = threading.Lock()
+        self._condition = threading.Condition(self._lock)
+        self._watched: dict[Deadline, int] = {}
+        self._wakes_ns = _NEVER  # when the thread looks next; there may be nothing to see then
         self._thread: threading.Thread | None = None
 
-    def watch(self, at_ns: int) -> None:
-        """Tick at the monotonic time `at_ns`. There is no need to take it back: a tick too many is harmless."""
-        with self._condition:
-            heapq.heappush(self._due, at_ns)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="vfswasi-deadlines", daemon=True)
-                self._thread.start()
-            elif self._due[0] == at_ns:
-                self._condition.notify()
+    def watch(self, deadline: Deadline) -> None:
+        """Tick when it has passed, until `forget`."""
+        at_ns = deadline.at_ns
+        if at_ns is None:
+            return
+        with self._lock:
+            self._watched[deadline] = at_ns
+            if at_ns < self._wakes_ns:
+                self._wakes_ns = at_ns
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="vfswasi-deadlines", daemon=True)
+                    self._thread.start()
+                else:
+                    self._condition.notify()
+
+    def forget(self, deadline: Deadline) -> None:
+        """The run is over."""
+        with self._lock:
+            self._watched.pop(deadline, None)
 
     def _run(self) -> None:
         with self._condition:
             while True:
                 now = time.monotonic_ns()
-                due = False
-                while self._due and self._due[0] <= now:
-                    heapq.heappop(self._due)
-                    due = True
+                due = [deadline for deadline, at_ns in self._watched.items() if at_ns <= now]
+                for deadline in due:
+                    del self._watched[deadline]
                 if due:
                     self._tick()
-                self._condition.wait((self._due[0] - now) / 1e9 if self._due else None)
+                self._wakes_ns = min(self._watched.values(), default=_NEVER)
+                self._condition.wait(None if self._wakes_ns == _NEVER else (self._wakes_ns - now) / 1e9)

@@ -13,7 +13,7 @@ from wasmtime import _ffi as ffi
 
 from ..abi.layouts import ABI_BY_MODULE, Abi
 from ..errors import HostCallError, InvalidModuleError, MissingExportError, MissingImportError
-from ..fs_backends.waiting import bounded_by
+from ..fs_backends.waiting import Allowance, bounded_by
 from ..kernel.clocks import DeadlinePassed, GuestEnd, Interrupted, ProcessExit, ProcessSignal
 from ..kernel.process import Process
 from ..limits import Limits
@@ -175,11 +175,12 @@ class Program:
         if not isinstance(start, wasmtime.FuncType) or start.params or start.results:
             raise MissingExportError(f"{self.name}: its export _start is not a function without parameters and results")
 
-    def run(self, process: Process, fast: bool, meter: Meter) -> Ending:
+    def run(self, process: Process, fast: bool, meter: Meter, allowance: Allowance) -> Ending:
         """Instantiate and call `_start`. The process is left open, so that its files can be looked at. Not on the main
         thread: see `workers`.
 
-        `fast`: with the fast path inside wasm, where it is possible. `meter` is filled in.
+        `fast`: with the fast path inside wasm, where it is possible. `meter` is filled in. `allowance`: what it may
+        ask of stores that are far away.
         """
         guest = host.Guest(process)
         limits = process.limits
@@ -200,16 +201,16 @@ class Program:
             capi.store_epoch_deadline_callback(store_address, _epoch_callback, guest.number, None)
             capi.context_set_epoch_deadline(context, 1)
             deadline = process.deadline
-            if deadline.at_ns is not None:
-                _watchdog.watch(deadline.at_ns)
+            _watchdog.watch(deadline)
             over = deadline.over()
             if over is not None:
                 guest.outcome = over
                 return _ending(guest, 0, 0, self.name)
             # Returned at once: an ending in a local variable would refer to itself, through the frames of its error.
-            with bounded_by(deadline):
+            with bounded_by(deadline, allowance):
                 return self._call_start(context, guest, limits if fast else None)
         finally:
+            _watchdog.forget(process.deadline)
             if guest.memory is not None:
                 guest.memory.refresh()
                 meter.memory_bytes = guest.memory.size

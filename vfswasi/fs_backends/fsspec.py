@@ -99,7 +99,8 @@ class FsspecClient(Client):
     # Calls
 
     def _start(self, method: str, *args: Any, **options: Any) -> Future[Any]:
-        """Begin a call of the file system."""
+        """Begin a call of the file system. Raises DQUOT."""
+        waiting.spend(requests=1)
         self.counter.count(requests=1)
         own = getattr(self.fs, f"_{method}", None) if self._is_async else None
         if own is not None:
@@ -224,6 +225,7 @@ class FsspecClient(Client):
             if guard is Guard.SAME and (there is None or there.version != version):
                 raise FsError(Errno.STALE, f"{self.name}: the file was changed by somebody else")
         path = self.path(key)
+        waiting.spend(count=body.size)
         if body.size <= _PIPE_MAX_BYTES:
             self.call("pipe_file", path, body.read(0, body.size))
         else:

@@ -160,6 +160,8 @@ class Library:
         """
         what = f"{self.name}: {getattr(function, '__name__', 'call')}"
         threads = self._threads
+        if threads is not None:
+            waiting.spend(requests=1)
 
         def locked() -> Any:
             with self._lock:

@@ -30,6 +30,7 @@ from .fsspec import FsspecClient, http_date, nanoseconds
 from .remote.client import DIRECTORY, Body, Data, Guard, Info, Page, Upload, fits_a_key
 from .remote.download import Downloader, is_plain
 from .remote.translate import chain, http_status, translated
+from .s3_upload import MultipartUpload
 
 T = TypeVar("T")
 
@@ -37,9 +38,6 @@ DOWNLOAD_MIN_BYTES = 256 << 10  # smaller ranges go through s3fs
 _URL_S = 3600
 _URLS_MAX = 1000
 PUT_MAX_BYTES = 32 << 20  # a larger body goes in parts
-PART_BYTES = 8 << 20
-PARTS_MAX = 10_000
-PARTS_AT_ONCE = 4
 COPY_MAX_BYTES = 5 << 30  # of one CopyObject
 COPY_PART_BYTES = 512 << 20
 
@@ -70,13 +68,14 @@ class S3Client(FsspecClient):
 
     # Requests
 
-    async def _request(self, method: str, **arguments: Any) -> Any:
+    async def request(self, method: str, **arguments: Any) -> Any:
         self.counter.count(requests=1)
         return await self.fs._call_s3(method, self.fs.req_kw, Bucket=self.bucket, **arguments)
 
     def run(self, what: str, work: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
         """Run a coroutine on fsspec's loop. Raises FsError."""
         what = f"{self.name}: {what}"
+        self._spend(work)
         future = asyncio.run_coroutine_threadsafe(work, self.fs.loop)
         try:
             return waiting.result(future, self.timeout_s if timeout_s is None else timeout_s, what)
@@ -86,14 +85,23 @@ class S3Client(FsspecClient):
             raise translated(error, what) from error
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """As `run`, without waiting."""
+        """As `run`, without waiting. Raises DQUOT."""
+        self._spend(work)
         return asyncio.run_coroutine_threadsafe(work, self.fs.loop)
+
+    @staticmethod
+    def _spend(work: Coroutine[Any, Any, Any]) -> None:
+        try:
+            waiting.spend(requests=1)
+        except FsError:
+            work.close()
+            raise
 
     # Looking
 
     async def _list(self, prefix: str, token: str | None, most: int = 1000) -> dict[str, Any]:
         more = {} if token is None else {"ContinuationToken": token}
-        answer: dict[str, Any] = await self._request(
+        answer: dict[str, Any] = await self.request(
             "list_objects_v2", Prefix=prefix, Delimiter="/", MaxKeys=most, **more
         )
         return answer
@@ -118,7 +126,7 @@ class S3Client(FsspecClient):
 
     def _head(self, key: Key) -> Info | None:
         try:
-            answer = self.run("head", self._request("head_object", Key=self.object_key(key)))
+            answer = self.run("head", self.request("head_object", Key=self.object_key(key)))
         except FsError as error:
             if error.errno is Errno.NOENT:
                 return None
@@ -155,6 +163,7 @@ class S3Client(FsspecClient):
         headers = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
         if info.version is not None:
             headers["If-Match"] = info.version
+        waiting.spend(requests=1)
         return self._direct.fetch(
             lambda fresh: self._url(name, fresh),
             headers,
@@ -206,7 +215,7 @@ class S3Client(FsspecClient):
         again = True
         while True:
             try:
-                answer = await self._request("get_object", Key=name, **condition)
+                answer = await self.request("get_object", Key=name, **condition)
                 async with contextlib.AsyncExitStack() as stack:
                     stack.push_async_callback(_close, answer["Body"])
                     data: bytes = await answer["Body"].read()
@@ -229,6 +238,7 @@ class S3Client(FsspecClient):
         if body.size > PUT_MAX_BYTES:
             upload = MultipartUpload(self, key)
             return upload.finish(body, guard, version)
+        waiting.spend(count=body.size)
         data = body.read(0, body.size)
         answer = self.guarded("put_object", key, guard, version, data, Body=data)
         self.counter.count(sent=len(data))
@@ -246,7 +256,7 @@ class S3Client(FsspecClient):
             condition["IfMatch"] = version
         try:
             answer: dict[str, Any] = self.run(
-                "write", self._request(method, Key=self.object_key(key), **arguments, **condition)
+                "write", self.request(method, Key=self.object_key(key), **arguments, **condition)
             )
             return answer
         except FsError as error:
@@ -281,17 +291,17 @@ class S3Client(FsspecClient):
     # Names
 
     def make_directory(self, key: Key) -> None:
-        self.run("make directory", self._request("put_object", Key=self.object_key(key) + "/", Body=b""))
+        self.run("make directory", self.request("put_object", Key=self.object_key(key) + "/", Body=b""))
 
     def remove_directory(self, key: Key) -> None:
         prefix = self.object_key(key) + "/"
         answer = self.run("list", self._list(prefix, None, 2))
         if answer.get("CommonPrefixes") or any(found["Key"] != prefix for found in answer.get("Contents", ())):
             raise FsError(Errno.NOTEMPTY)
-        self.run("remove directory", self._request("delete_object", Key=prefix))
+        self.run("remove directory", self.request("delete_object", Key=prefix))
 
     def remove(self, key: Key) -> None:
-        self.run("remove", self._request("delete_object", Key=self.object_key(key)))
+        self.run("remove", self.request("delete_object", Key=self.object_key(key)))
 
     def copy(self, old: Key, new: Key, info: Info) -> Info:
         source = {"Bucket": self.bucket, "Key": self.object_key(old)}
@@ -302,7 +312,7 @@ class S3Client(FsspecClient):
         else:
             answer = self.run(
                 "copy",
-                self._request("copy_object", Key=self.object_key(new), CopySource=source, **condition),
+                self.request("copy_object", Key=self.object_key(new), CopySource=source, **condition),
                 max(self.timeout_s, 600),
             ).get("CopyObjectResult", {})
         return self.stored(size, answer)
@@ -310,12 +320,12 @@ class S3Client(FsspecClient):
     async def _copy_parts(
         self, source: dict[str, str], name: str, size: int, condition: dict[str, str]
     ) -> dict[str, Any]:
-        upload = (await self._request("create_multipart_upload", Key=name))["UploadId"]
+        upload = (await self.request("create_multipart_upload", Key=name))["UploadId"]
         try:
             parts = []
             for number, start in enumerate(range(0, size, COPY_PART_BYTES), 1):
                 end = min(start + COPY_PART_BYTES, size)
-                answer = await self._request(
+                answer = await self.request(
                     "upload_part_copy",
                     Key=name,
                     CopySource=source,
@@ -325,13 +335,13 @@ class S3Client(FsspecClient):
                     **condition,
                 )
                 parts.append({"PartNumber": number, "ETag": answer["CopyPartResult"]["ETag"]})
-            done: dict[str, Any] = await self._request(
+            done: dict[str, Any] = await self.request(
                 "complete_multipart_upload", Key=name, UploadId=upload, MultipartUpload={"Parts": parts}
             )
             return done
         except BaseException:
             with contextlib.suppress(Exception):
-                await self._request("abort_multipart_upload", Key=name, UploadId=upload)
+                await self.request("abort_multipart_upload", Key=name, UploadId=upload)
             raise
 
 
@@ -345,105 +355,3 @@ def _is_refused(error: FsError) -> bool:
 
 async def _close(body: Any) -> None:
     body.close()
-
-
-class MultipartUpload(Upload):
-    """Parts of `PART_BYTES`, later ones larger so that `PARTS_MAX` are enough; `PARTS_AT_ONCE` on their way."""
-
-    part_bytes = PART_BYTES
-
-    def __init__(self, client: S3Client, key: Key) -> None:
-        self._client = client
-        self._key = key
-        self._name = client.object_key(key)
-        self._id: str | None = None
-        self._ranges: list[tuple[int, int]] = []  # of parts that were sent, by number - 1
-        self._tags: dict[int, str] = {}
-        self._going: dict[int, Future[dict[str, Any]]] = {}
-        self._stale: set[int] = set()
-
-    def _sent_to(self) -> int:
-        return self._ranges[-1][1] if self._ranges else 0
-
-    def _size_of_next(self) -> int:
-        """8 MiB for the first 1,000, then ever more: 10,000 parts hold 5 TiB."""
-        return self.part_bytes * (1 << min(len(self._ranges) // 1000, 7))
-
-    def add(self, body: Body, end: int) -> None:
-        while end - self._sent_to() >= self._size_of_next():
-            start = self._sent_to()
-            self._ranges.append((start, start + self._size_of_next()))
-            self._send(len(self._ranges) - 1, body)
-
-    def _send(self, index: int, body: Body) -> None:
-        if self._id is None:
-            answer = self._client.run("start upload", self._client._request("create_multipart_upload", Key=self._name))
-            self._id = answer["UploadId"]
-        while len(self._going) >= PARTS_AT_ONCE:
-            self._wait(next(iter(self._going)))
-        start, end = self._ranges[index]
-        data = body.read(start, end - start)
-        if len(data) != end - start:
-            raise FsError(Errno.IO, "staged data is missing")
-        self._stale.discard(index)
-        self._going[index] = self._client.start(
-            self._client._request("upload_part", Key=self._name, PartNumber=index + 1, UploadId=self._id, Body=data)
-        )
-        self._client.counter.count(sent=len(data))
-
-    def _wait(self, index: int) -> None:
-        future = self._going.pop(index)
-        what = f"{self._client.name}: upload of part {index + 1}"
-        try:
-            self._tags[index] = waiting.result(future, self._client.timeout_s, what)["ETag"]
-        except FsError:
-            raise
-        except Exception as error:
-            raise translated(error, what) from error
-
-    def changed(self, start: int, end: int) -> None:
-        for index, (first, last) in enumerate(self._ranges):
-            if first < end and start < last:
-                self._stale.add(index)
-
-    def finish(self, body: Body, guard: Guard, version: str | None) -> Info:
-        try:
-            self.add(body, body.size)
-            if self._sent_to() < body.size:
-                self._ranges.append((self._sent_to(), body.size))
-                self._send(len(self._ranges) - 1, body)
-            for index in sorted(self._stale):
-                if index in self._going:
-                    self._wait(index)
-                self._send(index, body)
-            for index in list(self._going):
-                self._wait(index)
-            parts = [{"PartNumber": index + 1, "ETag": self._tags[index]} for index in range(len(self._ranges))]
-            answer = self._client.guarded(
-                "complete_multipart_upload",
-                self._key,
-                guard,
-                version,
-                None,
-                UploadId=self._id,
-                MultipartUpload={"Parts": parts},
-            )
-        except BaseException:
-            self.abort()
-            raise
-        return self._client.stored(body.size, answer)
-
-    def abort(self) -> None:
-        going, self._going = self._going, {}
-        for future in going.values():
-            future.cancel()
-        upload, self._id = self._id, None
-        if upload is None:
-            return
-        # The run's time may be over, and a part that is left behind costs its owner money every month.
-        with contextlib.suppress(FsError), waiting.unbounded():
-            self._client.run(
-                "abort upload",
-                self._client._request("abort_multipart_upload", Key=self._name, UploadId=upload),
-                min(self._client.timeout_s, 5),
-            )

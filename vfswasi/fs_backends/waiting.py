@@ -1,4 +1,4 @@
-"""Waiting for storage that may be slow or hang, within the time that a run has.
+"""What a run may ask of storage that is far away: waiting for it within the run's time, requests and bytes.
 
 The thread that runs a guest says with `bounded_by` when its run must end; whatever waits on that thread through
 `result` gives up then. Work that was given up is cancelled where it can be; a thread that hangs in a foreign library
@@ -8,11 +8,10 @@ is left behind, as a daemon, so that it keeps neither the run nor the end of the
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
@@ -21,7 +20,7 @@ from ..errors import Errno, FsError
 T = TypeVar("T")
 
 # How long an interruption from another thread may go unnoticed.
-_SLICE_S = 0.05
+_SLICE_S = 0.02
 
 
 class Bound(Protocol):
@@ -30,29 +29,67 @@ class Bound(Protocol):
     def over(self) -> BaseException | None: ...
 
 
-_thread = threading.local()
+class Allowance:
+    """What a run may ask of stores that are far away, and has asked so far."""
+
+    __slots__ = ("bytes", "max_bytes", "max_requests", "requests")
+
+    def __init__(self, max_requests: int, max_bytes: int) -> None:
+        self.max_requests = max_requests
+        self.max_bytes = max_bytes
+        self.requests = self.bytes = 0
+
+    def spend(self, requests: int, count: int) -> None:
+        """Raises DQUOT."""
+        if self.requests + requests > self.max_requests:
+            raise FsError(Errno.DQUOT, "Limits.remote_requests")
+        if self.bytes + count > self.max_bytes:
+            raise FsError(Errno.DQUOT, "Limits.remote_bytes")
+        self.requests += requests
+        self.bytes += count
 
 
-@contextlib.contextmanager
-def bounded_by(bound: Bound) -> Iterator[None]:
-    """Everything that this thread waits for ends when `bound` is over."""
-    before = getattr(_thread, "bound", None)
-    _thread.bound = bound
-    try:
-        yield
-    finally:
-        _thread.bound = before
+class _Thread(threading.local):
+    bound: Bound | None = None
+    allowance: Allowance | None = None
 
 
-@contextlib.contextmanager
-def unbounded() -> Iterator[None]:
+_thread = _Thread()
+
+
+class bounded_by:
+    """Everything that this thread waits for ends when `bound` is over, and what it asks for is within `allowance`."""
+
+    __slots__ = ("_before", "_now")
+
+    def __init__(self, bound: Bound | None, allowance: Allowance | None = None) -> None:
+        self._now = bound, allowance
+
+    def __enter__(self) -> None:
+        self._before = _thread.bound, _thread.allowance
+        _thread.bound, _thread.allowance = self._now
+
+    def __exit__(self, *_: object) -> None:
+        _thread.bound, _thread.allowance = self._before
+
+
+def unbounded() -> bounded_by:
     """Within a run whose time is over: what still has to be done for it."""
-    before = getattr(_thread, "bound", None)
-    _thread.bound = None
-    try:
-        yield
-    finally:
-        _thread.bound = before
+    return bounded_by(None)
+
+
+def spend(requests: int = 0, count: int = 0) -> None:
+    """Before requests are made, or bytes asked for or sent, on behalf of the run of this thread. Raises DQUOT."""
+    allowance = _thread.allowance
+    if allowance is not None:
+        allowance.spend(requests, count)
+
+
+def check_time(what: str) -> None:
+    """Between the steps of something that takes long. Raises CANCELED when the run's time is over."""
+    bound = _thread.bound
+    if bound is not None and bound.over() is not None:
+        raise FsError(Errno.CANCELED, f"{what}: the run's time is over")
 
 
 def result(future: Future[T], timeout_s: float | None, what: str) -> T:
@@ -61,7 +98,7 @@ def result(future: Future[T], timeout_s: float | None, what: str) -> T:
     Raises FsError: IO after `timeout_s` seconds (`what` says in the log what was waited for), CANCELED when the
     run's time is over. The work is cancelled in both cases.
     """
-    bound: Bound | None = getattr(_thread, "bound", None)
+    bound = _thread.bound
     give_up = None if timeout_s is None else time.monotonic() + timeout_s
     try:
         while True:

@@ -48,6 +48,7 @@ from .archive.zip_output import ZipOutput
 from .archive.zip_tree import Node as Member
 from .base import Backend, Caps, DirEntry, Handle, Key, Stat
 from .memory_file import Directory, Link, Node
+from .waiting import check_time
 
 STAGING_MEMORY_BYTES = 64 << 20
 MAX_STAGED_BYTES = 4 << 30
@@ -322,6 +323,7 @@ def _pieces(staged: Staged) -> Iterator[bytes]:
     buffer = bytearray(_COPY_BYTES)
     at = 0
     while count := staged.read_into(at, buffer):
+        check_time("writing the archive")
         yield bytes(buffer[:count])
         at += count
 

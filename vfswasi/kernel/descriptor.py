@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, cast
 from ..abi import constants as c
 from ..errors import Errno, FsError
 from ..fs_backends.base import Backend, Caps, FileType, ReadableBuffer, Stat
+from ..fs_backends.waiting import check_time
 from ..limits import Limits
 from . import rights
 from .dirstream import DirectoryStream
@@ -149,6 +150,8 @@ class OpenFile(Descriptor):
             return read_into(offset, buffers[0])
         total = 0
         for buffer in buffers:
+            if len(buffer) > _JOIN_BYTES:
+                check_time("read")
             try:
                 count = read_into(offset + total, buffer)
             except FsError:
@@ -192,6 +195,8 @@ class OpenFile(Descriptor):
                 if total:
                     break
                 raise FsError(Errno.FBIG)
+            if len(piece) > _JOIN_BYTES:
+                check_time("write")
             try:
                 handle.write_from(offset + total, piece)
             except FsError:
@@ -207,6 +212,8 @@ class OpenFile(Descriptor):
         handle = self.inode.handle
         total = 0
         for piece in _joined(buffers):
+            if len(piece) > _JOIN_BYTES:
+                check_time("write")
             try:
                 self.cursor = handle.append(piece)
             except FsError:

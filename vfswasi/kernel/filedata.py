@@ -7,6 +7,7 @@ import time
 
 from ..errors import Errno, FsError
 from ..fs_backends.base import Buffer, Handle, ReadableBuffer, Stat
+from ..fs_backends.waiting import check_time
 
 _SPOOL_MEMORY_BYTES = 1 << 20
 _COPY_BYTES = 1 << 18
@@ -23,6 +24,7 @@ class SpoolHandle(Handle):
         chunk = bytearray(_COPY_BYTES)
         try:
             while count := source.read_into(self._size, chunk):
+                check_time("keeping an unlinked open file")
                 self._file.write(memoryview(chunk)[:count])
                 self._size += count
         except OSError as error:

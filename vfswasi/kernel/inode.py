@@ -14,7 +14,7 @@ from ..errors import Errno, FsError
 from ..fs_backends.base import Backend, Caps, FileType, Handle, Key, Stat
 from .dirstream import DirectoryStream
 from .filedata import SpoolHandle
-from .quota import Charge, ChargedHandle, Quota
+from .quota import ChargedHandle, Quota
 from .sharing import Share
 from .window import Window
 
@@ -94,14 +94,18 @@ class Volume:
             assert inode.window is not None
             inode.window.forget_attributes()  # it may have lost one of several names
         named = self.named.pop(key, None)
-        if self.quota is not None:
-            self.quota.drop_name()
-            charge = self.quota.take(key)
-            if charge is not None:
+        quota = self.quota
+        if quota is not None:
+            run = quota.run
+            if run.inodes > run.highest_inodes:
+                run.highest_inodes = run.inodes
+            run.inodes -= 1
+            charged = quota.charges.pop(key, 0)
+            if charged:
                 if named is None:
-                    self.quota.removed(charge)
-                else:
-                    named.charge = charge
+                    quota.credit(charged)
+                else:  # open for reading
+                    named.owed = charged
         if named is not None:
             named.key = None
             if named.slot == key:
@@ -114,9 +118,9 @@ class Volume:
         """The file at `key` got another name."""
         inode = self.open_inode(key, ident)
         if inode is not None and inode.charge is not None:
-            inode.charge.last = False
+            inode.charge.alone = False
         if self.quota is not None:
-            self.quota.linked(key)
+            self.quota.charges.pop(key, None)
 
     def renamed(self, old: Key, new: Key, is_directory: bool) -> None:
         """Everything at or below `old` is at or below `new` now."""
@@ -165,15 +169,24 @@ class FileInode:
     has to pay for it, if it may write.
     """
 
-    __slots__ = ("charge", "handle", "key", "references", "serial", "slot", "volume", "window", "writable")
+    __slots__ = ("charge", "handle", "key", "owed", "references", "serial", "slot", "volume", "window", "writable")
 
-    def __init__(self, volume: Volume, key: Key, ident: int | None, handle: Handle, writable: bool) -> None:
+    def __init__(
+        self,
+        volume: Volume,
+        key: Key,
+        ident: int | None,
+        handle: Handle,
+        writable: bool,
+        charge: ChargedHandle | None = None,
+    ) -> None:
         self.volume = volume
         self.key: Key | None = key
         self.serial = ident if ident is not None else volume.serial(key, None)
         self.handle = handle
         self.window: Window | None = None
-        self.charge: Charge | None = None
+        self.charge = charge
+        self.owed = 0
         self.writable = writable
         self.references = 1
         self.slot: int | Key = key if ident is None else ident  # its place in `volume.files`
@@ -216,14 +229,13 @@ class FileInode:
             handle.close()
         return inode
 
-    def _charged(self, last: bool) -> None:
-        """It can grow from now on. `last`: it has one name only."""
+    def _charged(self, alone: bool) -> None:
+        """It can grow from now on. `alone`: it has one name only."""
         quota = self.volume.quota
         if quota is None or self.key is None:
             return
-        if self.charge is None:
-            self.charge = quota.take(self.key) or Charge(0, last)
-        self.handle = ChargedHandle(self.handle, quota, self.charge, self.volume.alone)
+        charged = quota.charges.pop(self.key, 0)
+        self.handle = self.charge = ChargedHandle.opened(self.handle, quota, charged, alone, self.volume.alone)
 
     @classmethod
     def create(cls, volume: Volume, backend: Backend, key: Key) -> FileInode:
@@ -232,16 +244,12 @@ class FileInode:
         if quota is None:
             handle = backend.create(key)
             return cls(volume, key, handle.ident(), handle, True)
-        quota.add_name()
-        try:
-            handle = backend.create(key)
-        except BaseException:
-            quota.drop_name()
-            raise
-        charge = Charge()
-        inode = cls(volume, key, handle.ident(), ChargedHandle(handle, quota, charge, volume.alone), True)
-        inode.charge = charge
-        return inode
+        run = quota.run
+        run.check_room_for_a_name()
+        handle = backend.create(key)
+        run.inodes += 1
+        charged = ChargedHandle(handle, quota, 0, True, 0, volume.alone)
+        return cls(volume, key, handle.ident(), charged, True, charged)
 
     def stat(self) -> Stat:
         stat = self.handle.stat()
@@ -258,18 +266,18 @@ class FileInode:
         quota = self.volume.quota
         assert quota is not None  # the name is being removed, so the mount can be changed
         assert self.key is not None
-        charge = self.charge or quota.take(self.key) or Charge()
-        copied = max(0, self.handle.size() - charge.bytes)
+        size = self.handle.size()
+        charged = quota.charges.get(self.key, 0) if self.charge is None else self.charge.charged
+        copied = max(0, size - charged)
         quota.charge(copied)
-        charge.bytes += copied
-        self.charge = charge
         try:
             spooled = SpoolHandle(self.handle)
         except BaseException:
-            charge.bytes -= copied
             quota.credit(copied)
             raise
-        handle, self.handle = self.handle, ChargedHandle(spooled, quota, charge, True)
+        quota.charges.pop(self.key, None)
+        handle = self.handle
+        self.handle = self.charge = ChargedHandle(spooled, quota, charged + copied, True, size, True)
         handle.close()
 
     def release(self, keep: bool = True) -> None:
@@ -283,12 +291,16 @@ class FileInode:
         del volume.files[self.slot]
         if self.key is not None and volume.named.get(self.key) is self:
             del volume.named[self.key]
-        if self.charge is not None and self.charge.bytes:
+        charge = self.charge
+        if charge is not None and charge.charged and charge.alone:
             assert volume.quota is not None
             if self.key is None:
-                volume.quota.removed(self.charge)
+                volume.quota.credit(charge.charged)
             else:
-                volume.quota.keep(self.key, self.charge)
+                volume.quota.charges[self.key] = charge.charged
+        elif self.owed:
+            assert volume.quota is not None
+            volume.quota.credit(self.owed)
         if keep:
             self.handle.close()
         else:

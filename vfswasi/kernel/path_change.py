@@ -13,7 +13,6 @@ from ..errors import Errno, FsError
 from ..fs_backends.base import FileType, Key, Stat
 from .descriptor import Mount
 from .process import Process
-from .quota import Charge
 from .resolve import NOFOLLOW, NOT_STRAIGHT, PARENT, lookup, plain_key
 
 
@@ -87,7 +86,7 @@ def symlink_at(process: Process, target: str, fd: int, path: str) -> None:
     except BaseException:
         quota.credit(size)
         raise
-    quota.keep(key, Charge(size))
+    quota.charges[key] = size
 
 
 def link_at(process: Process, old_fd: int, old_path: str, new_fd: int, new_path: str) -> None:
@@ -112,12 +111,9 @@ def _add(mount: Mount, make: Callable[..., None], *names: Key | str) -> None:
     """Let the store make a name, and charge it."""
     quota = mount.volume.quota
     assert quota is not None
-    quota.add_name()
-    try:
-        make(*names)
-    except BaseException:
-        quota.drop_name()
-        raise
+    quota.run.check_room_for_a_name()
+    make(*names)
+    quota.run.inodes += 1
 
 
 def _new_name(process: Process, fd: int, path: str, right: int) -> Key:

@@ -16,7 +16,7 @@ from .clocks import Clocks, Deadline, ProcessSignal
 from .descriptor import Mount, OpenDirectory
 from .fdtable import FdTable
 from .inode import DirectoryInode, Volume
-from .quota import Quota, RunQuota
+from .quota import RunQuota
 from .streams import CaptureSink, Stream
 from .window import Windows
 
@@ -43,6 +43,7 @@ class Process:
         preopens: Sequence[Preopen] = (),
         streams: Sequence[Stream] = (),
         limits: Limits | None = None,
+        deadline: Deadline | None = None,
         rights_all: int = (1 << 30) - 1,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
@@ -57,7 +58,7 @@ class Process:
         self.quota = RunQuota(limits)
         self.fds = FdTable(limits.descriptors)
         self.clocks = Clocks()
-        self.deadline = Deadline()
+        self.deadline = Deadline() if deadline is None else deadline
         self.entropy = entropy
         self.windows: Windows | None = None
         # Held while what the guest has written so far is fetched from its memory, and while that goes.
@@ -90,7 +91,7 @@ class Process:
             if volume.share is not None:
                 volume.share.writes = True
             if volume.quota is None:
-                volume.quota = Quota(self.quota, self.limits)
+                volume.quota = self.quota.share(self.limits)
         mount = Mount(preopen.name, volume, preopen.backend, preopen.readonly, self.limits)
         allowed = rights_all & ~(mount.withheld if preopen.readonly else 0)
         self.fds.add(

@@ -14,114 +14,135 @@ from ..limits import Limits
 
 
 class RunQuota:
-    """What one run may add to all its stores together, and the most that it had added at one time."""
+    """What one run may add to all its stores together. `inodes`: names added so far."""
 
-    __slots__ = ("bytes", "inodes", "max_bytes", "max_inodes", "peak_bytes", "peak_inodes")
+    __slots__ = ("_peak_bytes", "_quotas", "highest_inodes", "inodes", "max_bytes", "max_inodes")
 
     def __init__(self, limits: Limits) -> None:
         self.max_bytes = limits.stored_bytes
         self.max_inodes = limits.inodes
-        self.bytes = self.inodes = self.peak_bytes = self.peak_inodes = 0
+        self.inodes = self._peak_bytes = 0
+        self.highest_inodes = 0  # the most, up to when one was last given back
+        self._quotas: list[Quota] = []
 
+    @property
+    def bytes(self) -> int:
+        """Bytes charged now."""
+        return sum(quota.bytes for quota in self._quotas)
 
-class Charge:
-    """What was charged for one object. `last`: its name is its only one."""
+    @property
+    def peak_inodes(self) -> int:
+        """The most names added at one time."""
+        return max(self.highest_inodes, self.inodes)
 
-    __slots__ = ("bytes", "last")
+    @property
+    def peak_bytes(self) -> int:
+        """The most bytes charged at one time."""
+        quotas = self._quotas
+        if len(quotas) == 1:
+            return max(quotas[0].peak, quotas[0].bytes)
+        return max(self._peak_bytes, self.bytes)
 
-    def __init__(self, count: int = 0, last: bool = True) -> None:
-        self.bytes = count
-        self.last = last
+    def note_peak(self) -> None:
+        """One of several stores is about to give something back."""
+        self._peak_bytes = max(self._peak_bytes, self.bytes)
+
+    def share(self, limits: Limits) -> Quota:
+        """One more store that the run may add to."""
+        quota = Quota(self, min(limits.mount_bytes, limits.stored_bytes), limits)
+        self._quotas.append(quota)
+        if len(self._quotas) > 1:
+            for each in self._quotas:
+                each.limit = -1
+        return quota
+
+    def check_room_for_a_name(self) -> None:
+        """A name is about to be made. Raises DQUOT."""
+        if self.inodes >= self.max_inodes:
+            raise FsError(Errno.DQUOT, "Limits.inodes")
 
 
 class Quota:
-    """One store's part in a run's quota: `charges` of its objects that are not open, by directory and name."""
+    """One store's part in a run's quota.
 
-    __slots__ = ("bytes", "charges", "file_bytes", "max_bytes", "run")
+    bytes: charged now. peak: the most of that, up to now, where this is the only store. limit: how many may be charged
+    without a look at the other stores, -1 if there are any. charges: bytes of files and links that are not open and
+    have one name.
+    """
 
-    def __init__(self, run: RunQuota, limits: Limits) -> None:
+    __slots__ = ("_max_bytes", "bytes", "charges", "file_bytes", "limit", "peak", "run")
+
+    def __init__(self, run: RunQuota, limit: int, limits: Limits) -> None:
         self.run = run
-        self.max_bytes = limits.mount_bytes
+        self.limit = limit
+        self._max_bytes = limits.mount_bytes
         self.file_bytes = limits.file_bytes
-        self.bytes = 0
-        self.charges: dict[Key, dict[str, Charge]] = {}
+        self.bytes = self.peak = 0
+        self.charges: dict[Key, int] = {}
 
     def charge(self, count: int) -> None:
         """Raises DQUOT, and has charged nothing then."""
-        run = self.run
-        used, total = self.bytes + count, run.bytes + count
-        if used > self.max_bytes or total > run.max_bytes:
-            raise FsError(Errno.DQUOT, "Limits.mount_bytes or Limits.stored_bytes")
-        self.bytes, run.bytes = used, total
-        if total > run.peak_bytes:
-            run.peak_bytes = total
+        used = self.bytes + count
+        if used > self.limit:
+            run = self.run
+            if used > self._max_bytes:
+                raise FsError(Errno.DQUOT, "Limits.mount_bytes")
+            if run.bytes + count > run.max_bytes:
+                raise FsError(Errno.DQUOT, "Limits.stored_bytes")
+        self.bytes = used
 
     def credit(self, count: int) -> None:
-        self.bytes -= count
-        self.run.bytes -= count
-
-    def add_name(self) -> None:
-        """A name is about to be made. Raises DQUOT."""
-        run = self.run
-        inodes = run.inodes
-        if inodes >= run.max_inodes:
-            raise FsError(Errno.DQUOT, "Limits.inodes")
-        run.inodes = inodes + 1
-        if inodes >= run.peak_inodes:
-            run.peak_inodes = inodes + 1
-
-    def drop_name(self) -> None:
-        """A name was not made after all, or is gone."""
-        self.run.inodes -= 1
-
-    def keep(self, key: Key, charge: Charge) -> None:
-        """What lies at `key` is not open any more, and its charge goes with the name."""
-        self.charges.setdefault(key[:-1], {})[key[-1]] = charge
-
-    def take(self, key: Key) -> Charge | None:
-        """The charge of what lies at `key`, which is the caller's affair now."""
-        found = self.charges.get(key[:-1])
-        return None if found is None else found.pop(key[-1], None)
-
-    def removed(self, charge: Charge) -> None:
-        """Nothing is left of an object, unless it has other names."""
-        if charge.last:
-            self.credit(charge.bytes)
-
-    def linked(self, key: Key) -> None:
-        """What lies at `key` and is not open got another name."""
-        found = self.charges.get(key[:-1])
-        if found is not None and key[-1] in found:
-            found[key[-1]].last = False
+        used = self.bytes
+        if used > self.peak:
+            self.peak = used
+        if self.limit < 0:
+            self.run.note_peak()
+        self.bytes = used - count
 
     def renamed(self, old: Key, new: Key, is_directory: bool) -> None:
         """Everything at or below `old` is at or below `new` now."""
-        charge = self.take(old)
-        if charge is not None:
-            self.keep(new, charge)
-        if is_directory and self.charges:
-            depth = len(old)
-            for key in [key for key in self.charges if key[:depth] == old]:
-                self.charges[new + key[depth:]] = self.charges.pop(key)
+        charges = self.charges
+        if not is_directory:
+            if old in charges:
+                charges[new] = charges.pop(old)
+            return
+        depth = len(old)
+        for key in [key for key in charges if key[:depth] == old]:
+            charges[new + key[depth:]] = charges.pop(key)
+
+
+_UNKNOWN = -1
 
 
 class ChargedHandle(Handle):
-    """`inner`, a handle that writes, with everything it grows by charged."""
+    """`inner`, a handle that writes, with everything it grows by charged. `charged`: how many bytes. `alone`: the file
+    has one name, so that with it the bytes go."""
 
-    __slots__ = ("_charge", "_end", "_inner", "_quota", "_reserved", "_steady")
+    __slots__ = ("_end", "_inner", "_quota", "_reserved", "_steady", "alone", "charged")
 
-    def __init__(self, inner: Handle, quota: Quota, charge: Charge, steady: bool) -> None:
-        """`steady`: nothing but this handle changes the file's size."""
+    def __init__(self, inner: Handle, quota: Quota, charged: int, alone: bool, end: int, steady: bool) -> None:
+        """`end`: the file's size, or _UNKNOWN. `steady`: nothing else in this run changes it."""
         self._inner = inner
         self._quota = quota
-        self._charge = charge
+        self.charged = charged
+        self.alone = alone
         self._steady = steady
-        self._end = 0  # up to here the file was charged, or was there before
+        self._end = end if steady else _UNKNOWN
         self._reserved = 0  # charged for writes to come
+
+    @classmethod
+    def opened(cls, inner: Handle, quota: Quota, charged: int, alone: bool, steady: bool) -> ChargedHandle:
+        """Of a file that was there."""
+        return cls(inner, quota, charged, alone, _UNKNOWN, steady)
 
     def _pay(self, end: int) -> int:
         """Charge for a file that is to have `end` bytes at least; how many bytes it grows by. Raises DQUOT, FBIG."""
-        growth = end - self._inner.size()
+        size = self._end
+        if size < 0:
+            size = self._inner.size()
+            if self._steady:
+                self._end = size
+        growth = end - size
         if growth <= 0:
             return 0
         quota = self._quota
@@ -133,28 +154,39 @@ class ChargedHandle(Handle):
             self._reserved = 0
         else:
             self._reserved = reserved - growth
-        self._charge.bytes += growth
+        self.charged += growth
         return growth
 
     def _refund(self, growth: int) -> None:
-        self._charge.bytes -= growth
+        self.charged -= growth
         self._quota.credit(growth)
 
     def write_from(self, offset: int, buf: ReadableBuffer) -> None:
-        end = offset + len(buf)
-        if end <= self._end or end == offset:
+        length = len(buf)
+        end, size = offset + length, self._end
+        if not length or end <= size:
             self._inner.write_from(offset, buf)
             return
+        quota = self._quota
+        if size >= 0 and not self._reserved:
+            used = quota.bytes + end - size
+            if used <= quota.limit and end <= quota.file_bytes:  # the usual case, which cannot fail any more
+                self._inner.write_from(offset, buf)
+                quota.bytes = used
+                self.charged += end - size
+                self._end = end
+                return
         growth = self._pay(end)
         try:
             self._inner.write_from(offset, buf)
         except BaseException:
             self._refund(growth)
             raise
-        if self._steady:
+        if growth and self._steady:
             self._end = end
 
     def append(self, buf: ReadableBuffer) -> int:
+        self._end = _UNKNOWN  # the store knows where its end is
         growth = self._pay(self._inner.size() + len(buf))
         try:
             end = self._inner.append(buf)
@@ -167,16 +199,19 @@ class ChargedHandle(Handle):
 
     def truncate(self, size: int) -> None:
         self._give_back()
+        self._end = _UNKNOWN
         before = self._inner.size()
-        growth = self._pay(size) if size > before else 0
+        growth = self._pay(size)
+        self._end = _UNKNOWN
         try:
             self._inner.truncate(size)
         except BaseException:
             self._refund(growth)
             raise
-        self._end = size if self._steady else 0
+        if self._steady:
+            self._end = size
         if size < before:
-            self._refund(min(before - size, self._charge.bytes))
+            self._refund(min(before - size, self.charged))
 
     def allocate(self, offset: int, length: int) -> None:
         growth = self._pay(offset + length)
@@ -185,6 +220,8 @@ class ChargedHandle(Handle):
         except BaseException:
             self._refund(growth)
             raise
+        finally:
+            self._end = _UNKNOWN
 
     def reserve(self, offset: int, length: int) -> bool:
         self._give_back()
@@ -231,7 +268,8 @@ class ChargedHandle(Handle):
         self._inner.sync(data_only)
 
     def close(self) -> None:
-        self._give_back()
+        if self._reserved:
+            self._give_back()
         self._inner.close()
 
     def discard(self) -> None:

@@ -10,6 +10,7 @@ from typing import Protocol
 from ...errors import Errno, FsError
 from ..base import Buffer, FileType, Handle, ReadableBuffer, Stat
 from ..memory_file import Directory, Node, now_ns, set_node_times
+from ..waiting import check_time
 from .staging import Staged, StagingSpace
 from .zip_archive import ZipArchive
 from .zip_tree import Node as Member
@@ -72,6 +73,7 @@ class ArchivedFile(Node):
             try:
                 buffer = bytearray(_COPY_BYTES)
                 while count := reader.read_into(staged.size, buffer):
+                    check_time("copying a member")
                     staged.write(staged.size, memoryview(buffer)[:count])
             except BaseException:
                 staged.release()

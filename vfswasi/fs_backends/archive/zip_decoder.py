@@ -12,10 +12,12 @@ from typing import Any
 from zipfile import ZIP_DEFLATED, ZIP_LZMA, BadZipFile, ZipInfo
 
 from ...errors import Errno, FsError
+from ..waiting import check_time
 from .source import ArchiveSource
 from .zip_tree import Node
 
 _INPUT_BYTES = 32 << 10
+_STEP_MAX_BYTES = 4 << 20  # soon done
 _LZMA_DICTIONARY_MAX_BYTES = 128 << 20
 _FLAG_LZMA_END_MARK = 0x02
 
@@ -75,8 +77,9 @@ class Decoder:
             raise corrupt(self._info, "checksum mismatch")
 
     def _step_checked(self, limit: int) -> bytes:
+        check_time("zip member")
         try:
-            return self._step(limit)
+            return self._step(min(limit, _STEP_MAX_BYTES))
         except FsError:
             raise
         except Exception as error:  # zlib.error, LZMAError, OSError, EOFError, ValueError, MemoryError ...

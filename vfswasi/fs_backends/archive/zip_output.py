@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import IO, Self
 
+from ..waiting import check_time
 from .source import ArchiveSource
 from .zip_member import find_data
 from .zip_tree import Node, extra_fields
@@ -88,6 +89,7 @@ class ZipOutput:
         info.extra = _kept_extra(old.extra, mtime_ns)
         end = start + old.compress_size
         for at in range(start, end, _COPY_BYTES):
+            check_time("copying a member")
             self._file.write(source.read(at, min(_COPY_BYTES, end - at)))
         if info.flag_bits & _FLAG_DESCRIPTOR:
             sizes = struct.pack("<QQ" if zip64 else "<LL", old.compress_size, old.file_size)

@@ -76,6 +76,7 @@ class OpenObject:
         assert info.size is not None
 
         def fetch(start: int, end: int) -> Fetched:
+            waiting.spend(count=end - start)
             return client.fetch(key, info, start, end)
 
         version: object = info.version if info.version is not None else id(self)
@@ -125,6 +126,7 @@ class OpenObject:
         assert self.info is not None
         client = self.backend.client
         data = waiting.result(client.fetch(self.key, self.info, 0, -1), None, self.name)
+        waiting.spend(count=len(data))
         staged.write_from(0, data)
 
     def write_from(self, offset: int, buf: ReadableBuffer) -> None:

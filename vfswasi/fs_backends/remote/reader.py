@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -195,7 +196,8 @@ class Reader:
         step = self._step()
         pieces = (self._window - (reached - at)) // step  # whole ones, so that buffers fit again
         if reached < self._size and pieces > 0:
-            self._start_pieces(reached, min(reached + pieces * step, self._size))
+            with contextlib.suppress(FsError):  # the guest has not asked for it yet
+                self._start_pieces(reached, min(reached + pieces * step, self._size))
 
     def _step(self) -> int:
         """Bytes of one piece, so that several are on their way."""
@@ -231,7 +233,8 @@ class Reader:
             if advice == "willneed":
                 end = min(offset + length if length else self._size, self._size, offset + self._options.readahead)
                 if offset < end and not self._ahead and self._kept(offset // self._options.block) is None:
-                    self._start_pieces(offset // self._options.block * self._options.block, end)
+                    with contextlib.suppress(FsError):
+                        self._start_pieces(offset // self._options.block * self._options.block, end)
             elif advice == "dontneed":
                 self._forget_ahead()
                 block = self._options.block
