@@ -13,7 +13,6 @@ from .errors import GuestExitError, GuestFuelError, GuestTimeoutError, GuestTrap
 from .fs_backends.base import Backend, Traffic
 from .fs_backends.memory import MemoryBackend
 from .fs_backends.readonly import ReadOnly
-from .fs_backends.waiting import Allowance
 from .kernel.clocks import Deadline
 from .kernel.process import Preopen, Process
 from .limits import Usage
@@ -104,7 +103,6 @@ def result_of(
 def usage_of(
     process: Process,
     meter: Meter,
-    allowance: Allowance,
     started_ns: int,
     captured: Sequence[bytes | None],
 ) -> Usage:
@@ -119,8 +117,8 @@ def usage_of(
     for raw in captured:
         if raw is not None:
             usage.output_bytes += len(raw)
-    usage.remote_requests = allowance.requests
-    usage.remote_bytes = allowance.bytes
+    usage.remote_requests = process.allowance.requests
+    usage.remote_bytes = process.allowance.bytes
     return usage
 
 

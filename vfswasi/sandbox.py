@@ -18,7 +18,7 @@ from .engine import fastpath, modules, workers
 from .engine.runner import Ending, Meter, Program, UserImports, end_what_is_over, left_behind
 from .errors import Uncommitted
 from .fs_backends.base import Traffic
-from .fs_backends.waiting import Allowance, bounded_by
+from .fs_backends.waiting import bounded_by
 from .kernel.clocks import Deadline
 from .kernel.entropy import SeededEntropy
 from .kernel.process import Preopen, Process
@@ -118,6 +118,7 @@ class Sandbox:
         self._calls_us = bool(imports)
         self._program = Program(modules.load(wasm, name, self._limits.fuel is not None), name, imports)
         self._program.check_command()
+        self._program.check_counts(self._limits)
         self._mounts = MountTable(preopens)
         weakref.finalize(self, self._mounts.close)
         self._running: set[Deadline] = set()
@@ -156,7 +157,7 @@ class Sandbox:
         argv = [self._argv0, *args]
         encoded = encode_argv(argv)
         check_args_bytes(encoded, self._environ, self._limits)
-        deadline = Deadline(self._limits.wall_seconds if timeout is None else _checked_timeout(timeout))
+        deadline = Deadline(_checked_timeout(self._limits.wall_seconds if timeout is None else timeout))
         out = output_stream(1, stdout, self._limits.output_bytes)
         err = output_stream(2, None if stderr is STDOUT else stderr, self._limits.output_bytes)
         if isinstance(stderr, int) and stderr == STDOUT:
@@ -177,16 +178,15 @@ class Sandbox:
         before = traffic_of(preopens)
         started_ns = time.monotonic_ns()
         meter = Meter()
-        allowance = Allowance(self._limits.remote_requests, self._limits.remote_bytes)
 
         def whole() -> tuple[Ending, list[Uncommitted]]:
             """All that may take the guest's time: its own, and that of stores that get what it wrote."""
             lost = None
             endings = []  # taken out again: an ending in this frame would refer to itself, through those of its error
             try:
-                endings.append(self._program.run(process, self._fast, meter, allowance))
+                endings.append(self._program.run(process, self._fast, meter))
                 keep = endings[0].returncode is not None and endings[0].trap is None
-                with bounded_by(deadline, allowance):
+                with bounded_by(deadline, process.allowance):
                     lost = finish(process, preopens, keep, keep and endings[0].returncode == 0)
                 return endings.pop(), lost
             finally:
@@ -209,7 +209,7 @@ class Sandbox:
             del whole
         traffic = traffic_since(preopens, before)
         captured = [capture_of(out), None if err.sink is out.sink else capture_of(err)]
-        usage = usage_of(process, meter, allowance, started_ns, captured)
+        usage = usage_of(process, meter, started_ns, captured)
         if text:
             captured = [None if raw is None else raw.decode(encoding, errors) for raw in captured]  # type: ignore[misc]
         if ending.error is not None:

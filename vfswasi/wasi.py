@@ -18,7 +18,7 @@ from .closing import finish, uncommitted
 from .engine import fastpath
 from .engine.embedding import Embedding
 from .errors import MissingExportError, WasiStateError
-from .fs_backends.waiting import Allowance, bounded_by
+from .fs_backends.waiting import bounded_by
 from .kernel.process import Process
 from .limits import Limits
 from .mounts import MountTable
@@ -89,7 +89,6 @@ class WASI:
             limits=limits,
             rights_all=self._abi.rights_all,
         )
-        self._allowance = Allowance(limits.remote_requests, limits.remote_bytes)
         self._unbound = weakref.finalize(self, self._mounts.close)
         self._embedding: Embedding | None = None
         self._state = "new"
@@ -134,7 +133,7 @@ class WASI:
         with self._one_thread():
             ended = False
             try:
-                with bounded_by(self._process.deadline, self._allowance):
+                with bounded_by(self._process.deadline, self._process.allowance):
                     status = embedding.call(instance, "_start")
                 ended = True
             finally:

@@ -153,7 +153,8 @@ class FastPath:
         whence = [0, 0, 0]
         for number, meaning in enumerate(self._abi.whence):
             whence[(c.WHENCE_SET, c.WHENCE_CUR, c.WHENCE_END).index(meaning)] = number
-        vdso.HEADER.pack_into(made.view, 0, vdso.DESCRIPTORS_MAX, self._abi.filestat.size, *whence, 0, 0)
+        iovecs = min(self._process.limits.iovecs, vdso.IOVECS_MAX)
+        vdso.HEADER.pack_into(made.view, 0, vdso.DESCRIPTORS_MAX, self._abi.filestat.size, *whence, iovecs, 0, 0)
         self._vdso = made
         self._process.windows = self
         self._process.deadline.on_interrupt = self.stop

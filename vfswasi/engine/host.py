@@ -29,6 +29,7 @@ from wasmtime import _func as wasmtime_func
 from ..abi import constants as c
 from ..abi.layouts import ABIS, Abi
 from ..errors import Errno, FsError, GuestExitError, GuestTrapError, HostCallError, MissingExportError, WasiStateError
+from ..fs_backends.waiting import bounded_by
 from ..kernel.clocks import GuestEnd, ProcessExit, ProcessSignal
 from ..kernel.process import Process
 from ..syscalls import table
@@ -131,6 +132,13 @@ class Guest:
         with _live_lock:
             _live[self.number] = self
 
+    def memory_bytes(self) -> int:
+        """How large its memory is, as far as anybody has looked at it."""
+        if self.memory is None:
+            return 0
+        self.memory.refresh()
+        return self.memory.size
+
     def forget(self) -> None:
         """No host call of this guest will come any more."""
         if self.fast is not None:
@@ -183,6 +191,16 @@ def _memory_of(guest: Guest, caller: int) -> WasmMemory:
     return memory
 
 
+def _call_with_new_memory(guest: Guest, caller: int, function: Callable[..., None], arguments: tuple[int, ...]) -> None:
+    """Make a system call of a guest whose memory has to be looked at first."""
+    memory = guest.memory or _memory_of(guest, caller)
+    if guest.calling:
+        function(guest.process, memory, *arguments)
+    else:  # nobody has said what bounds a call that the user made
+        with bounded_by(guest.process.deadline, guest.process.allowance):
+            function(guest.process, memory, *arguments)
+
+
 def _bind(
     function: Callable[..., None],
     types: str,
@@ -212,7 +230,11 @@ def _bind(
             if fast is not None and fast.revoked:
                 fast.take_back_all()
             arguments = unpack(view)
-            function(guest.process, guest.memory or _memory_of(guest, caller), *arguments)
+            memory = guest.memory
+            if memory is None:
+                _call_with_new_memory(guest, caller, function, arguments)
+            else:
+                function(guest.process, memory, *arguments)
             view[0] = 0
             if after is not None and guest.fast is not None:
                 after(guest.fast, arguments[0])
@@ -240,7 +262,7 @@ def _bind(
         if guest.fast is None or not guest.fast.release_space():
             return error.errno
         try:
-            function(guest.process, guest.memory or _memory_of(guest, caller), *arguments)
+            _call_with_new_memory(guest, caller, function, arguments)
         except FsError as second:
             return second.errno
         return 0

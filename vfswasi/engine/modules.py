@@ -78,6 +78,8 @@ class CompiledModule:
     imports: tuple[Import, ...]
     exports: dict[str, Any]  # name -> wasmtime's type object
     has_start: bool  # a start section: it runs while the module is instantiated
+    memories: int  # its own, beside those that it imports
+    tables: int
 
 
 def load(wasm: bytes, name: str, fuel: bool = False) -> CompiledModule:
@@ -98,7 +100,7 @@ def load(wasm: bytes, name: str, fuel: bool = False) -> CompiledModule:
     into = engine(fuel)
     module = _from_disk(into, key) or _compile(into, wasm, name, key)
     imports = tuple(Import(i.module, i.name or "", _kind(i.type), i.type) for i in module.imports)
-    compiled = CompiledModule(module, into, imports, {e.name: e.type for e in module.exports}, _has_start(wasm))
+    compiled = CompiledModule(module, into, imports, {e.name: e.type for e in module.exports}, *_sections(wasm))
     with _lock:
         _remembered[key] = compiled
         while len(_remembered) > _REMEMBERED:
@@ -146,22 +148,33 @@ def load_own(engine_: wasmtime.Engine, text: str, name: str) -> wasmtime.Module:
     return _from_disk(engine_, key) or _compile(engine_, bytes(wasmtime.wat2wasm(text)), name, key, worth_s=0)
 
 
-def _has_start(wasm: bytes) -> bool:
-    """Whether a valid module has a start section (WebAssembly core specification, 5.5.2 and 5.5.11)."""
+_TABLES: Final = 4
+_MEMORIES: Final = 5
+_START: Final = 8
+
+
+def _sections(wasm: bytes) -> tuple[bool, int, int]:
+    """(whether there is a start section, memories, tables) of a valid module (WebAssembly core specification, 5.5)."""
+    counts = {_TABLES: 0, _MEMORIES: 0, _START: 0}
     at = 8
     while at < len(wasm):
-        section, at = wasm[at], at + 1
-        size = shift = 0
-        while True:
-            byte, at = wasm[at], at + 1
-            size |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
-        if section == 8:
-            return True
+        section = wasm[at]
+        size, at = _unsigned(wasm, at + 1)
+        if section in counts:
+            counts[section] = 1 if section == _START else _unsigned(wasm, at)[0]
         at += size
-    return False
+    return bool(counts[_START]), counts[_MEMORIES], counts[_TABLES]
+
+
+def _unsigned(wasm: bytes, at: int) -> tuple[int, int]:
+    """(an integer in LEB128, where it ends)."""
+    value = shift = 0
+    while True:
+        byte, at = wasm[at], at + 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return value, at
 
 
 def _compile(

@@ -13,7 +13,7 @@ from wasmtime import _ffi as ffi
 
 from ..abi.layouts import ABI_BY_MODULE, Abi
 from ..errors import HostCallError, InvalidModuleError, MissingExportError, MissingImportError
-from ..fs_backends.waiting import Allowance, bounded_by
+from ..fs_backends.waiting import bounded_by
 from ..kernel.clocks import DeadlinePassed, GuestEnd, Interrupted, ProcessExit, ProcessSignal
 from ..kernel.process import Process
 from ..limits import Limits
@@ -175,12 +175,20 @@ class Program:
         if not isinstance(start, wasmtime.FuncType) or start.params or start.results:
             raise MissingExportError(f"{self.name}: its export _start is not a function without parameters and results")
 
-    def run(self, process: Process, fast: bool, meter: Meter, allowance: Allowance) -> Ending:
+    def check_counts(self, limits: Limits) -> None:
+        """Raises InvalidModuleError for more memories or tables than there may be."""
+        for what, count, most in (
+            ("memories", self.compiled.memories, limits.memories),
+            ("tables", self.compiled.tables, limits.tables),
+        ):
+            if count > most:
+                raise InvalidModuleError(f"{self.name}: it has {count:,} {what}, and Limits.{what} is {most:,}")
+
+    def run(self, process: Process, fast: bool, meter: Meter) -> Ending:
         """Instantiate and call `_start`. The process is left open, so that its files can be looked at. Not on the main
         thread: see `workers`.
 
-        `fast`: with the fast path inside wasm, where it is possible. `meter` is filled in. `allowance`: what it may
-        ask of stores that are far away.
+        `fast`: with the fast path inside wasm, where it is possible. `meter` is filled in.
         """
         guest = host.Guest(process)
         limits = process.limits
@@ -207,13 +215,11 @@ class Program:
                 guest.outcome = over
                 return _ending(guest, 0, 0, self.name)
             # Returned at once: an ending in a local variable would refer to itself, through the frames of its error.
-            with bounded_by(deadline, allowance):
+            with bounded_by(deadline, process.allowance):
                 return self._call_start(context, guest, limits if fast else None)
         finally:
             _watchdog.forget(process.deadline)
-            if guest.memory is not None:
-                guest.memory.refresh()
-                meter.memory_bytes = guest.memory.size
+            meter.memory_bytes = guest.memory_bytes()
             if limits.fuel is not None:
                 meter.fuel = limits.fuel - store.get_fuel()
             with process.teardown:  # somebody may be looking at what it has written so far
@@ -242,8 +248,10 @@ class Program:
             raise InvalidModuleError(f"{self.name}: cannot be instantiated: {printable(message)}")
         if error or trap.value:
             return _ending(guest, error or 0, trap.value, self.name)
+        if guest.memory is None and "memory" in self.compiled.exports:
+            guest.memory = WasmMemory.of_instance(context, ctypes.addressof(instance), guest.process.limits)
         if shim is not None and self._fast is not None and fast is not None:
-            guest.memory = WasmMemory.of_instance(context, ctypes.addressof(instance), fast)
+            assert guest.memory is not None
             window_bytes = min(fast.window_bytes, fast.memory_bytes - vdso.WINDOWS_AT)
             guest.fast = FastPath(
                 guest.process, self._fast.abi, shim, context, guest.memory.raw_memory(), window_bytes, held=True

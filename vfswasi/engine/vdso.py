@@ -33,8 +33,9 @@ FUNCTIONS: Final = (
     "random_get",
 )
 
-HEADER: Final = Struct("<II3I4xII")
-"""descriptors, filestat size, whence set/cur/end, random next, random end; at 0."""
+HEADER: Final = Struct("<II3IIII")
+"""descriptors, filestat size, whence set/cur/end, iovecs, random next, random end; at 0."""
+IOVECS_MAX: Final = 65536  # as many fit
 RANDOM_AT: Final = 24
 COUNTERS: Final = Struct("<11Q")
 """One for each of FUNCTIONS, bytes read, bytes written; at COUNTERS_AT."""

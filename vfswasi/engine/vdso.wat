@@ -13,6 +13,7 @@
 ;;                                                            host may set it to 0 at any time, from any thread
 ;;   4        u32   filestat size               host          64, or 56 in wasi_unstable
 ;;   8        3 u32 whence                      host          the numbers of "set", "from the cursor", "from the end"
+;;   20       u32   iovecs                      host          most of one call that is answered here, up to 65536
 ;;   24       u32   random next                 both          address of the next byte in the random pool
 ;;   28       u32   random end                  host          address behind its last byte
 ;;   32       9 u64 calls answered here         here          in the order of the table
@@ -76,8 +77,7 @@
   (func $total (param $iovs i32) (param $count i32) (result i64)
     (local $limit i64) (local $at i32) (local $end i32) (local $length i64) (local $sum i64)
     (local.set $limit (i64.shl (i64.extend_i32_u (memory.size $guest)) (i64.const 16)))
-    ;; 65536 iovecs are what fits at 0x20000, and as many as Python takes.
-    (if (i32.gt_u (local.get $count) (i32.const 65536)) (then (return (i64.const -1))))
+    (if (i32.gt_u (local.get $count) (i32.load $own (i32.const 20))) (then (return (i64.const -1))))
     (if (i64.gt_u
           (i64.add (i64.extend_i32_u (local.get $iovs)) (i64.shl (i64.extend_i32_u (local.get $count)) (i64.const 3)))
           (local.get $limit))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ..abi import constants as c
 from ..errors import Errno, FsError
 from ..fs_backends.base import Backend, Caps
+from ..fs_backends.waiting import Allowance
 from ..limits import Limits
 from . import rights, sharing
 from .clocks import Clocks, Deadline, ProcessSignal
@@ -56,6 +57,7 @@ class Process:
         self.environ = tuple(environ)
         self.limits = limits = Limits() if limits is None else limits
         self.quota = RunQuota(limits)
+        self.allowance = Allowance(limits.remote_requests, limits.remote_bytes)
         self.fds = FdTable(limits.descriptors)
         self.clocks = Clocks()
         self.deadline = Deadline() if deadline is None else deadline
