@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -21,8 +21,7 @@ from .fs_backends.base import Traffic
 from .fs_backends.waiting import bounded_by
 from .kernel.clocks import Deadline
 from .kernel.entropy import SeededEntropy
-from .kernel.process import Preopen, Process
-from .kernel.streams import Stream
+from .kernel.process import Process
 from .limits import Limits
 from .mounts import MountTable
 from .result import Result, result_of, usage_of
@@ -115,7 +114,6 @@ class Sandbox:
         self._fast = fastpath.wanted(vdso)
         self._environ = encode_environ(env)
         encode_argv([self._argv0])
-        self._calls_us = bool(imports)
         self._program = Program(modules.load(wasm, name, self._limits.fuel is not None), name, imports)
         self._program.check_command()
         self._program.check_counts(self._limits)
@@ -193,9 +191,8 @@ class Sandbox:
                 if lost is None:  # an exception: what is still open is given up
                     finish(process, preopens, False, False)
 
-        streams = (source, out, err)
         try:
-            if self._ends_in_time(preopens, streams):
+            if deadline.at_ns is None and threading.current_thread() is not threading.main_thread():
                 ending, lost = whole()
             else:
                 ending, lost = workers.call(whole, deadline, end_what_is_over, self._came_back)
@@ -223,15 +220,6 @@ class Sandbox:
         if check:
             result.check_returncode()
         return result
-
-    def _ends_in_time(self, preopens: Sequence[Preopen], streams: Sequence[Stream]) -> bool:
-        """Whether a run can do without a thread of its own: see `engine.workers`."""
-        if self._calls_us or threading.current_thread() is threading.main_thread():
-            return False
-        for preopen in preopens:
-            if not preopen.backend.prompt:
-                return False
-        return max(stream.outside for stream in streams) < 2
 
     def _came_back(self) -> None:
         """A run that was left behind is over."""

@@ -189,8 +189,6 @@ class Backend:
     """A store of files. Subclass it, set `caps`, override what the store can do."""
 
     caps: Caps = Caps.NONE
-    # Whether no call of it ever waits for anything outside the process.
-    prompt = False
 
     @property
     def identity(self) -> object:

@@ -29,7 +29,6 @@ class DeviceBackend(Backend):
     """
 
     caps = Caps.DEVICES | Caps.IMMUTABLE | Caps.HANDLE_SURVIVES_UNLINK
-    prompt = True
 
     @property
     def identity(self) -> object:

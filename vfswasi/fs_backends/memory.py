@@ -40,7 +40,6 @@ class MemoryBackend(Backend):
         | Caps.HANDLE_SURVIVES_UNLINK
         | Caps.DURABLE_WRITES
     )
-    prompt = True
 
     def __init__(
         self, tree: Mapping[str, Any] | None = None, *, max_bytes: int = 128 << 20, max_inodes: int = 1 << 20

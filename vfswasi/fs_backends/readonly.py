@@ -20,7 +20,6 @@ class ReadOnly(Backend):
     def __init__(self, inner: Backend) -> None:
         self.inner = inner
         self.caps = inner.caps & _KEPT
-        self.prompt = inner.prompt
         self.stat = inner.stat  # type: ignore[method-assign]
         self.walk = inner.walk  # type: ignore[method-assign]
 
