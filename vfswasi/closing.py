@@ -17,10 +17,14 @@ def finish(process: Process, preopens: Sequence[Preopen], keep: bool, publish: b
     """Close everything; what the stores could not store.
 
     keep: the guest ended by itself, so files that it left open are stored as if it had closed them. publish: it
-    succeeded, so stores that change as a whole do it now.
+    succeeded, so stores that change as a whole do it now. Raises what a store raised that is no FsError, after all.
     """
+    ends: list[BaseException] = []  # what is not an error but ends the caller, such as KeyboardInterrupt
     for error in process.close(keep):
-        _log.warning("closing a file after the run failed: %s", error)
+        if isinstance(error, Exception):
+            _log.warning("closing a file after the run failed: %s", error)
+        else:
+            ends.append(error)
     lost: list[Uncommitted] = []
     finished: list[Backend] = []
     for preopen in preopens:
@@ -28,16 +32,24 @@ def finish(process: Process, preopens: Sequence[Preopen], keep: bool, publish: b
         if preopen.readonly or any(backend is other for other in finished):
             continue
         finished.append(backend)
-        for file in backend.take_uncommitted():
-            file.path = f"{preopen.name.rstrip('/')}/{file.path}"
-            lost.append(file)
         try:
-            backend.finish(publish)
+            for file in backend.take_uncommitted():
+                file.path = f"{preopen.name.rstrip('/')}/{file.path}"
+                lost.append(file)
+        except BaseException as error:
+            ends.append(error.with_traceback(None))
+        try:
+            backend.finish(publish and not ends)
         except FsError as error:
+            error.__traceback__ = None  # which leads to the run
             lost.append(Uncommitted(preopen.name, error, 0, _nothing, _forget))
-    if not keep:
+        except BaseException as error:
+            ends.append(error.with_traceback(None))
+    if not keep or ends:
         for file in lost:
             _log.warning("%s could not be stored: %s", file.path, file.error)
+    if ends:
+        raise ends[0]
     return lost
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -79,11 +80,12 @@ class MountTable:
         return {name: traffic for name, traffic in found.items() if traffic is not None}
 
     def close(self) -> None:
-        """Close the backends that were opened here."""
-        for mount in self._mounts:
-            if mount.owned and mount.backend is not None:
-                mount.backend.close()
-        self._mounts = []
+        """Close the backends that were opened here. Raises what the first that cannot be closed raises, after all."""
+        mounts, self._mounts = self._mounts, []
+        with contextlib.ExitStack() as stack:
+            for mount in reversed(mounts):
+                if mount.owned and mount.backend is not None:
+                    stack.callback(mount.backend.close)
 
     def __iter__(self) -> Iterator[str]:
         return (mount.name for mount in self._mounts)

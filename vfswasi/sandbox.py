@@ -179,16 +179,17 @@ class Sandbox:
 
         def whole() -> tuple[Ending, list[Uncommitted]]:
             """All that may take the guest's time: its own, and that of stores that get what it wrote."""
-            lost = None
+            closed = False
             endings = []  # taken out again: an ending in this frame would refer to itself, through those of its error
             try:
                 endings.append(self._program.run(process, self._fast, meter))
                 keep = endings[0].returncode is not None and endings[0].trap is None
+                closed = True
                 with bounded_by(deadline, process.allowance):
                     lost = finish(process, preopens, keep, keep and endings[0].returncode == 0)
                 return endings.pop(), lost
             finally:
-                if lost is None:  # an exception: what is still open is given up
+                if not closed:  # an exception: what is still open is given up
                     finish(process, preopens, False, False)
 
         try:

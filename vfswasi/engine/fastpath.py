@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import wasmtime
@@ -401,7 +402,7 @@ class FastPath:
         return dict(zip(names, vdso.COUNTERS.unpack_from(self._vdso.view, vdso.COUNTERS_AT), strict=True))
 
     def finish(self) -> None:
-        """Give everything back, for good. What a store refuses is kept in the process's `late_errors`."""
+        """Give everything back, for good. What goes wrong is kept in the process's `late_errors`."""
         self._usable = False
         if self._vdso is None:
             return
@@ -409,13 +410,11 @@ class FastPath:
             sink.collect()
             sink.upstream = None
         for window in list(self._windows):
-            try:
-                window.dissolve()
-            except Exception as error:
-                self._process.late_errors.append(error)
-                window.leave()
+            self._process.at_the_end(window.dissolve)
+            if window in self._windows:
+                self._process.at_the_end(window.leave)
         for fd in list(self._published):
-            self.take_back(fd)
+            self._process.at_the_end(partial(self.take_back, fd))
         if self._pool is not None:
             self._pool.empty()
         self._forget()

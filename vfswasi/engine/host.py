@@ -82,7 +82,7 @@ def end_what_is_over() -> None:
         for number, found in _live.items():
             end = found.process.deadline.over() if isinstance(found, Guest) else None
             if end is not None:
-                _live[number] = cast("Guest", _Ended(found, end))
+                _live[number] = cast("Guest", _Ended(found, type(end)))
 
 
 class _Ended:
@@ -90,12 +90,12 @@ class _Ended:
 
     __slots__ = ("_end", "guest")
 
-    def __init__(self, guest: Guest, end: BaseException) -> None:
+    def __init__(self, guest: Guest, end: type[GuestEnd]) -> None:
         self.guest = guest
         self._end = end
 
     def __getattr__(self, name: str) -> Any:
-        raise self._end
+        raise self._end  # a new one, since its traceback leads to this object
 
 
 class HostFault(GuestEnd):
@@ -141,11 +141,11 @@ class Guest:
 
     def forget(self) -> None:
         """No host call of this guest will come any more."""
+        with _live_lock:
+            _live.pop(self.number, None)
         if self.fast is not None:
             self.fast.finish()
             self.fast = None
-        with _live_lock:
-            _live.pop(self.number, None)
         self.outcome = None  # its traceback refers to the frame of the host call, and that to this guest
         for memory in (self.memory, self.moving_memory):
             if memory is not None:
@@ -240,32 +240,34 @@ def _bind(
                 after(guest.fast, arguments[0])
             return 0
         except FsError as error:
-            try:
-                view[0] = again(env, caller, view, error) if error.errno in NO_SPACE and repeats else error.errno
-            except BaseException as end:
-                return _latch(env, end)
-            return 0
+            errno = error.errno
         except MemoryError:
-            view[0] = Errno.NOMEM
-            return 0
+            errno = Errno.NOMEM
         except BaseException as end:
             return _latch(env, end)
+        if errno in NO_SPACE and repeats:  # outside of the handler, so that the first error is not the second's context
+            try:
+                errno = again(env, caller, view, errno)
+            except BaseException as end:
+                return _latch(env, end)
+        view[0] = errno
+        return 0
 
-    def again(env: int, caller: int, view: memoryview, error: FsError) -> int:
+    def again(env: int, caller: int, view: memoryview, errno: Errno) -> Errno:
         """The space may only be reserved, for writes that the fast path expects."""
         guest = _live[env]
         arguments = unpack(view)
         if writes:
             descriptor = guest.process.fds.look(arguments[0])
             if descriptor is None or descriptor.flags & (c.FDFLAGS_SYNC | c.FDFLAG_APPEND):
-                return error.errno  # some of it may have been done
+                return errno  # some of it may have been done
         if guest.fast is None or not guest.fast.release_space():
-            return error.errno
+            return errno
         try:
             _call_with_new_memory(guest, caller, function, arguments)
         except FsError as second:
             return second.errno
-        return 0
+        return Errno.SUCCESS
 
     return capi.RawCallback(call)
 

@@ -223,8 +223,10 @@ class Program:
             if limits.fuel is not None:
                 meter.fuel = limits.fuel - store.get_fuel()
             with process.teardown:  # somebody may be looking at what it has written so far
-                guest.forget()
-                store.close()
+                try:
+                    guest.forget()
+                finally:
+                    store.close()
 
     def _call_start(self, context: int, guest: host.Guest, fast: Limits | None) -> Ending:
         shim = None if fast is None or self._fast is None else self._shim(context, guest, self._fast)

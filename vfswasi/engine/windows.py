@@ -158,6 +158,8 @@ class FileWindow(Window):
             count = self._store.read_into(start, self._view[self._place : self._place + length])
         except FsError:
             return False
+        if not 0 <= count <= length:
+            return False  # the call itself will find out
         self._set_window(start, count, 0)
         self._pattern.next = start + count
         if self.shared:
@@ -407,11 +409,13 @@ class FileWindow(Window):
         self.leave()
 
     def leave(self) -> None:
-        """Put the store's handle back, whatever is lost by that."""
-        self._unreserve()
-        self._release()
-        self._fast.window_gone(self)
-        self.detach()
+        """Put the store's handle back, whatever is lost by that, and whatever foreign code raises."""
+        try:
+            self._unreserve()
+        finally:
+            self._release()
+            self._fast.window_gone(self)
+            self.detach()
 
     def detach(self) -> None:
         """Put the store's handle back; touches no vdso memory."""
@@ -429,7 +433,8 @@ class FileWindow(Window):
         try:
             self.dissolve()
         except BaseException:
-            self.leave()
+            if self._inode.window is self:
+                self.leave()
             raise
         finally:
             (self._store.close if keep else self._store.discard)()

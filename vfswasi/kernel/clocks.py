@@ -88,7 +88,10 @@ class Deadline:
         """Raises Interrupted or DeadlinePassed if the run must end now."""
         end = self.over()
         if end is not None:
-            raise end
+            try:
+                raise end
+            finally:
+                del end  # its traceback leads to this frame
 
     def sleep_until(self, wake_ns: int) -> None:
         """Sleep until the monotonic time `wake_ns`. Raises Interrupted, DeadlinePassed as they come."""

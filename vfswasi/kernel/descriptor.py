@@ -136,7 +136,7 @@ class OpenFile(Descriptor):
 
     def read(self, buffers: Sequence[memoryview], deadline: Deadline) -> int:
         cursor = self.cursor
-        count = self.inode.handle.read_into(cursor, buffers[0]) if len(buffers) == 1 else self.pread(buffers, cursor)
+        count = self.pread(buffers, cursor)
         self.cursor = cursor + count
         return count
 
@@ -147,13 +147,18 @@ class OpenFile(Descriptor):
             raise FsError(Errno.INVAL)
         read_into = self.inode.handle.read_into
         if len(buffers) == 1:
-            return read_into(offset, buffers[0])
+            count = read_into(offset, buffers[0])
+            if not 0 <= count <= len(buffers[0]):
+                raise _lie()
+            return count
         total = 0
         for buffer in buffers:
             if len(buffer) > _JOIN_BYTES:
                 check_time("read")
             try:
                 count = read_into(offset + total, buffer)
+                if not 0 <= count <= len(buffer):
+                    raise _lie()
             except FsError:
                 if total:
                     break
@@ -254,6 +259,10 @@ class OpenFile(Descriptor):
 
     def close(self, keep: bool = True) -> None:
         self.inode.release(keep)
+
+
+def _lie() -> FsError:
+    return FsError(Errno.IO, "the store says that it has read another number of bytes than it can have")
 
 
 def _joined(buffers: Sequence[memoryview]) -> Sequence[ReadableBuffer]:

@@ -143,6 +143,6 @@ class FdTable:
         for fd in list(self._open):
             try:
                 self.close(fd, keep)
-            except Exception as error:
-                errors.append(error)
+            except BaseException as error:
+                errors.append(error.with_traceback(None))  # which leads to what is being closed
         return errors

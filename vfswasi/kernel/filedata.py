@@ -17,20 +17,21 @@ class SpoolHandle(Handle):
     """A nameless copy of a file: in memory up to 1 MiB, then in an unnamed temporary file."""
 
     def __init__(self, source: Handle) -> None:
-        stat = source.stat()
+        self._stat = source.stat()._replace(nlink=0)
         self._file = tempfile.SpooledTemporaryFile(max_size=_SPOOL_MEMORY_BYTES)  # noqa: SIM115
         self._size = 0
-        self._stat = stat._replace(nlink=0)
         chunk = bytearray(_COPY_BYTES)
         try:
             while count := source.read_into(self._size, chunk):
                 check_time("keeping an unlinked open file")
-                self._file.write(memoryview(chunk)[:count])
+                if not 0 < count <= len(chunk):
+                    raise FsError(Errno.IO, "the store read another number of bytes than it was asked for")
+                try:
+                    self._file.write(memoryview(chunk)[:count])
+                except OSError as error:
+                    raise FsError(Errno.NOSPC, "no room to keep an unlinked open file") from error
                 self._size += count
-        except OSError as error:
-            self._file.close()
-            raise FsError(Errno.NOSPC, "no room to keep an unlinked open file") from error
-        except FsError:
+        except BaseException:
             self._file.close()
             raise
 

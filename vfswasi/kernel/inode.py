@@ -7,6 +7,7 @@ key, so that a rename moves what is open along with the name, and a removal leav
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Final
 
@@ -153,13 +154,13 @@ class Volume:
         if len(self.listings) > _LISTINGS_MAX:
             del self.listings[next(iter(self.listings))]
 
-    def keep_if_open(self, backend: Backend, key: Key, ident: int | None) -> None:
-        """Before the last name of an open file goes: copy its contents if the store would lose them."""
+    def copy_if_open(self, backend: Backend, key: Key, ident: int | None) -> NamelessCopy | None:
+        """Before the last name of an open file goes: its contents, if the store would lose them. Raises DQUOT, NOSPC,
+        and what `Handle.read_into` raises."""
         if Caps.HANDLE_SURVIVES_UNLINK in backend.caps:
-            return
+            return None
         inode = self.open_inode(key, ident)
-        if inode is not None:
-            inode.spool()
+        return None if inode is None else NamelessCopy(inode)
 
 
 class FileInode:
@@ -247,9 +248,17 @@ class FileInode:
         run = quota.run
         run.check_room_for_a_name()
         handle = backend.create(key)
+        try:
+            ident = handle.ident()
+        except BaseException:
+            with contextlib.suppress(FsError):
+                handle.discard()
+            with contextlib.suppress(FsError):
+                backend.remove(key)
+            raise
         run.inodes += 1
         charged = ChargedHandle(handle, quota, 0, True, 0, volume.alone)
-        return cls(volume, key, handle.ident(), charged, True, charged)
+        return cls(volume, key, ident, charged, True, charged)
 
     def stat(self) -> Stat:
         stat = self.handle.stat()
@@ -258,27 +267,6 @@ class FileInode:
         if self.window is not None:
             self.window.keep_attributes(stat)
         return stat
-
-    def spool(self) -> None:
-        """Replace the handle by a copy that needs no name. Raises DQUOT, NOSPC, and what `Handle.read_into` raises."""
-        if self.window is not None:
-            self.window.dissolve()
-        quota = self.volume.quota
-        assert quota is not None  # the name is being removed, so the mount can be changed
-        assert self.key is not None
-        size = self.handle.size()
-        charged = quota.charges.get(self.key, 0) if self.charge is None else self.charge.charged
-        copied = max(0, size - charged)
-        quota.charge(copied)
-        try:
-            spooled = SpoolHandle(self.handle)
-        except BaseException:
-            quota.credit(copied)
-            raise
-        quota.charges.pop(self.key, None)
-        handle = self.handle
-        self.handle = self.charge = ChargedHandle(spooled, quota, charged + copied, True, size, True)
-        handle.close()
 
     def release(self, keep: bool = True) -> None:
         """One descriptor less; the last one closes the handle, or without `keep` discards it. Raises as they do."""
@@ -305,6 +293,43 @@ class FileInode:
             self.handle.close()
         else:
             self.handle.discard()
+
+
+class NamelessCopy:
+    """The contents of an open file whose name is about to go: `use` them when it has gone, else `drop` them."""
+
+    def __init__(self, inode: FileInode) -> None:
+        """Raises DQUOT, NOSPC, and what `Handle.read_into` and `Window.dissolve` raise."""
+        if inode.window is not None:
+            inode.window.dissolve()
+        quota, key = inode.volume.quota, inode.key
+        assert quota is not None  # the name is being removed, so the mount can be changed
+        assert key is not None
+        size = inode.handle.size()
+        charged = quota.charges.get(key, 0) if inode.charge is None else inode.charge.charged
+        self._copied = max(0, size - charged)
+        quota.charge(self._copied)
+        try:
+            spooled = SpoolHandle(inode.handle)
+        except BaseException:
+            quota.credit(self._copied)
+            raise
+        self._inode = inode
+        self._quota = quota
+        self._handle = ChargedHandle(spooled, quota, charged + self._copied, True, size, True)
+
+    def use(self) -> Handle:
+        """The name has gone; `Volume.unlinked` has not heard of it yet. The handle that is not needed any more."""
+        inode, handle = self._inode, self._inode.handle
+        assert inode.key is not None
+        self._quota.charges.pop(inode.key, None)
+        inode.handle = inode.charge = self._handle
+        return handle
+
+    def drop(self) -> None:
+        """The name is still there."""
+        self._quota.credit(self._copied)
+        self._handle.close()
 
 
 class DirectoryInode:

@@ -6,14 +6,17 @@ order of checks is Linux's (fs/namei.c, man 2 rename, link, ...), except where d
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from ..abi import constants as c
 from ..errors import Errno, FsError
-from ..fs_backends.base import FileType, Key, Stat
+from ..fs_backends.base import FileType, Handle, Key, Stat
 from .descriptor import Mount
 from .process import Process
 from .resolve import NOFOLLOW, NOT_STRAIGHT, PARENT, lookup, plain_key
+
+_log = logging.getLogger("vfswasi")
 
 
 def mkdir_at(process: Process, fd: int, path: str) -> None:
@@ -62,9 +65,9 @@ def unlink_at(process: Process, fd: int, path: str) -> None:
         raise FsError(Errno.ISDIR)
     if found.slash:
         raise FsError(Errno.NOTDIR)
-    mount.volume.keep_if_open(mount.backend, found.key, found.stat.ident)
-    mount.backend.remove(found.key)
+    old = _without_name(mount, found.key, found.stat, lambda: mount.backend.remove(found.key))
     mount.volume.unlinked(found.key)
+    _discard(old)
 
 
 def symlink_at(process: Process, target: str, fd: int, path: str) -> None:
@@ -157,14 +160,40 @@ def rename_at(process: Process, old_fd: int, old_path: str, new_fd: int, new_pat
             return
         if is_directory != (new.stat.filetype is FileType.DIRECTORY):
             raise FsError(Errno.NOTDIR if is_directory else Errno.ISDIR)
-        if not is_directory:
-            mount.volume.keep_if_open(mount.backend, new.key, new.stat.ident)
-    mount.backend.rename(old.key, new.key)
+    replaced = None
+    if new.stat is None or is_directory:
+        mount.backend.rename(old.key, new.key)
+    else:
+        replaced = _without_name(mount, new.key, new.stat, lambda: mount.backend.rename(old.key, new.key))
     if new.stat is not None:
         _note_removed(mount, new.key, new.stat)
     mount.volume.renamed(old.key, new.key, is_directory)
     if not is_directory:
         mount.volume.attributes_changed(new.key, old.stat.ident)
+    _discard(replaced)
+
+
+def _without_name(mount: Mount, key: Key, stat: Stat, change: Callable[[], None]) -> Handle | None:
+    """Make a change after which the file at `key` has no name there; if it is open, its contents stay. The handle that
+    is not needed any more, or None."""
+    copy = mount.volume.copy_if_open(mount.backend, key, stat.ident)
+    try:
+        change()
+    except BaseException:
+        if copy is not None:
+            copy.drop()
+        raise
+    return None if copy is None else copy.use()
+
+
+def _discard(handle: Handle | None) -> None:
+    """Of a file without a name: its store has nothing to put it, so nothing is lost if that fails."""
+    if handle is None:
+        return
+    try:
+        handle.discard()
+    except (FsError, MemoryError) as error:
+        _log.debug("a file without a name could not be closed: %s", error)
 
 
 def _note_removed(mount: Mount, key: Key, stat: Stat) -> None:

@@ -106,6 +106,13 @@ class Process:
             )
         )
 
+    def at_the_end(self, step: Callable[[], object]) -> None:
+        """One of several things that have to be done, whatever the others raise."""
+        try:
+            step()
+        except BaseException as error:
+            self.late_errors.append(error.with_traceback(None))  # which leads to this process
+
     def collect_output(self) -> None:
         """See to it that captured output is where it is looked for."""
         for fd in (1, 2):
@@ -142,6 +149,7 @@ class Process:
         self.late_errors = []
         for share in self._shares():
             sharing.leave(share)
+        self.quota.close()
         return errors
 
 

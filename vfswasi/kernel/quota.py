@@ -43,6 +43,11 @@ class RunQuota:
             return max(quotas[0].peak, quotas[0].bytes)
         return max(self._peak_bytes, self.bytes)
 
+    def close(self) -> None:
+        """The run is over; only what it had at most is remembered."""
+        self._peak_bytes = self.peak_bytes
+        self._quotas.clear()
+
     def note_peak(self) -> None:
         """One of several stores is about to give something back."""
         self._peak_bytes = max(self._peak_bytes, self.bytes)

@@ -1,0 +1,102 @@
+"""python -m tests.endurance faults [--all] [--program NAME] [--store NAME]
+python -m tests.endurance leaks [--runs COUNT] [--store NAME]
+
+faults: every call of every program fails with one kind of fault of each class; with --all with every kind, once and for
+good, and lies. leaks: so many runs (2,000) of every ending, with the fast path and without, on each store.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from vfswasi.engine import fastpath
+
+from .faults import FIRST, KINDS, Bench, class_of
+from .leaks import ENDINGS, left_behind
+from .lies import lies_of
+from .stores import STORES
+
+PROGRAMS = ("steps-exit", "steps-status", "steps-trap", "as", "ld", "objcopy", "stdio", "tree")
+
+
+def _strike_all(bench: Bench, everything: bool) -> tuple[int, int]:
+    """(runs, complaints); the latter are printed."""
+    runs = found = 0
+    kinds = [
+        (kind, lasting) for lasting in (False, True)[: 1 + everything] for kinds in KINDS.values() for kind in kinds
+    ]
+    for kind, lasting in kinds:
+        if not everything and kind not in FIRST.values():
+            continue
+        for call in range(1, bench.calls + 1):
+            fault = KINDS[class_of(kind)][kind]()
+            wrong = bench.strike(call, fault, lasting=lasting)
+            runs, found = runs + 1, found + len(wrong)
+            for text in wrong:
+                print(f"  {kind}{' from' * lasting} at call {call} ({bench.struck}): {text}", flush=True)
+    for call, name in enumerate(bench.names, 1) if everything else ():
+        for label, lie in lies_of(name).items():
+            wrong = bench.strike(call, None, lie)
+            runs, found = runs + 1, found + len(wrong)
+            for text in wrong:
+                print(f"  {label} at call {call} ({name}): {text}", flush=True)
+    return runs, found
+
+
+def _leaks(runs: int, stores: list[str] | None) -> int:
+    found = 0
+    for ending in ENDINGS:
+        for store in stores or ("memory", "local", "zip"):
+            for vdso in (True, False):
+                started = time.monotonic()
+                with tempfile.TemporaryDirectory() as place:
+                    wrong = left_behind(ending, store, vdso, Path(place), 200, runs)
+                found += len(wrong)
+                seconds = time.monotonic() - started
+                print(
+                    f"{ending} on {store}, {'fast' if vdso else 'plain'}: {seconds:.1f} s",
+                    *wrong,
+                    sep="\n  ",
+                    flush=True,
+                )
+    return 1 if found else 0
+
+
+def main() -> int:
+    """1 if anything was found."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.endurance", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["faults", "leaks"])
+    parser.add_argument("--runs", type=int, default=2000)
+    parser.add_argument("--all", action="store_true", help="all kinds of faults, and lies")
+    parser.add_argument("--program", choices=PROGRAMS, action="append")
+    parser.add_argument("--store", choices=list(STORES), action="append")
+    chosen = parser.parse_args()
+    fastpath.HEAT = fastpath.WARMTH = 1  # as in the tests
+    found = 0
+    if chosen.what == "leaks":
+        return _leaks(chosen.runs, chosen.store)
+    with tempfile.TemporaryDirectory() as place:
+        for name in chosen.program or PROGRAMS:
+            for store in chosen.store or STORES:
+                if name == "tree" and store != "memory":
+                    continue  # its links, and its thousand calls
+                for vdso in (True, False):
+                    started = time.monotonic()
+                    runs, wrong = _strike_all(Bench(name, store, vdso, Path(place)), chosen.all)
+                    found += wrong
+                    print(
+                        f"{name} on {store}, {'fast' if vdso else 'plain'}: {runs} runs, {wrong} complaints, "
+                        f"{time.monotonic() - started:.0f} s",
+                        flush=True,
+                    )
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
