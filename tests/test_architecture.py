@@ -27,6 +27,7 @@ BELOW_ENGINE = {
     "abi.constants",
     "kernel",
     "limits",
+    "printing",
     "fs_backends.base",
     "fs_backends.waiting",
     "errors",
@@ -34,6 +35,7 @@ BELOW_ENGINE = {
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "limits": set(),
+    "printing": set(),
     "abi.constants": set(),
     "abi": {"abi.constants"},
     "fs_backends.base": {"errors"},
@@ -46,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sources": {"mount_options", "errors", *BACKENDS},
     "mounts": {"sources", "mount_options", "kernel", "limits", "errors", *BACKENDS},
     "stdio": {"kernel", "errors"},
-    "closing": {"kernel", "errors", *BACKENDS},
+    "closing": {"kernel", "printing", "errors", *BACKENDS},
     "arguments": {"limits", "errors"},
     "result": {"engine", *BELOW_ENGINE, *BACKENDS},
     "sandbox": {

@@ -19,10 +19,10 @@ import vfswasi
 from . import progress
 from .arguments import read_module
 from .engine import modules
-from .engine.runner import printable
 from .errors import GuestLimitError, GuestTrapError, SandboxError, UncommittedError
 from .fs_backends.base import Backend, FileType, Key
 from .mount_options import parse_limits, parse_mount, parse_source
+from .printing import printable
 from .sandbox import Sandbox
 from .sources import open_source
 
@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    line = printable(message).replace("\n", " ")
+    line = printable(" ".join(message.split("\n")))
     print(f"vfswasi: {line}", file=sys.stderr)
     return status
 
@@ -250,7 +250,7 @@ def _print_tree(backend: Backend, key: Key, indent: str, depth: int | None) -> N
         return
     for name, filetype, _ in sorted(backend.list(key)):
         below = (*key, name)
-        shown = printable(name.replace("\n", "\\n"))
+        shown = printable(name)
         if filetype is FileType.DIRECTORY:
             print(f"{indent}  {shown}/")
             _print_tree(backend, below, indent + "  ", depth)

@@ -9,6 +9,7 @@ from typing import Any
 from .errors import FsError, Uncommitted, UncommittedError
 from .fs_backends.base import Backend, Traffic
 from .kernel.process import Preopen, Process
+from .printing import printable
 
 _log = logging.getLogger("vfswasi")
 
@@ -22,7 +23,7 @@ def finish(process: Process, preopens: Sequence[Preopen], keep: bool, publish: b
     ends: list[BaseException] = []  # what is not an error but ends the caller, such as KeyboardInterrupt
     for error in process.close(keep):
         if isinstance(error, Exception):
-            _log.warning("closing a file after the run failed: %s", error)
+            _log.warning("closing a file after the run failed: %s", printable(str(error)))
         else:
             ends.append(error)
     lost: list[Uncommitted] = []
@@ -47,7 +48,7 @@ def finish(process: Process, preopens: Sequence[Preopen], keep: bool, publish: b
             ends.append(error.with_traceback(None))
     if not keep or ends:
         for file in lost:
-            _log.warning("%s could not be stored: %s", file.path, file.error)
+            _log.warning("%s could not be stored: %s", printable(file.path), printable(str(file.error)))
     if ends:
         raise ends[0]
     return lost
@@ -64,7 +65,7 @@ def _forget() -> None:
 def uncommitted(lost: list[Uncommitted], result: Any = None) -> UncommittedError:
     """The error that tells of files that could not be stored."""
     names = ", ".join(file.path for file in lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
-    return UncommittedError(f"could not be stored: {names} ({lost[0].error})", lost, result)
+    return UncommittedError(printable(f"could not be stored: {names} ({lost[0].error})"), lost, result)
 
 
 def traffic_of(preopens: Sequence[Preopen]) -> dict[str, Traffic]:

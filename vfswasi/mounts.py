@@ -34,11 +34,13 @@ class _Prepared:
 class MountTable:
     """The preopens of a sandbox: opened once, given to every run."""
 
-    def __init__(self, preopens: Mapping[str, Source] | None) -> None:
-        """`preopens`: guest directory -> source, in the order in which the guest gets them.
+    def __init__(self, preopens: Mapping[str, Source] | None, trusted: str | os.PathLike[str] | None = None) -> None:
+        """`preopens`: guest directory -> source, in the order in which the guest gets them. `trusted`: a directory of
+        this machine that no guest may write to.
 
-        Raises MountError (missing, corrupt, twice, overlapping), TypeError, ValueError.
+        Raises MountError (missing, corrupt, twice, overlapping, shows what is trusted), TypeError, ValueError.
         """
+        self._trusted = trusted
         self._mounts: list[_Prepared] = []
         if preopens is None:
             return
@@ -57,6 +59,8 @@ class MountTable:
             raise MountError(f"mount {name!r}: given twice; each guest directory can have one source")
         prepared = _prepare(name, source)
         self._mounts.append(prepared)  # before the check, so that close() finds it
+        if not prepared.readonly and prepared.backend is not None and self._trusted is not None:
+            _check_trusted(name, prepared.backend, os.path.realpath(self._trusted))
         for other in self._mounts[:-1]:
             if _conflict(prepared, other):
                 raise MountError(
@@ -89,6 +93,21 @@ class MountTable:
 
     def __iter__(self) -> Iterator[str]:
         return (mount.name for mount in self._mounts)
+
+
+def _check_trusted(name: str, backend: Backend, trusted: str) -> None:
+    place = backend.place
+    if place is None or place[0] != "local":
+        return
+    mounted = [part for part in place[1:] if part]
+    kept = [part for part in trusted.split("/") if part]
+    shorter = min(len(mounted), len(kept))
+    if mounted[:shorter] == kept[:shorter]:
+        raise MountError(
+            f"mount {name!r}: a program that writes there could change the compiled modules in {trusted}, which are "
+            "run without a check; mount another directory, or mount it read-only, or set VFSWASI_CACHE_DIR to a "
+            "directory outside of it"
+        )
 
 
 def _conflict(one: _Prepared, other: _Prepared) -> bool:

@@ -117,7 +117,7 @@ class Sandbox:
         self._program = Program(modules.load(wasm, name, self._limits.fuel is not None), name, imports)
         self._program.check_command()
         self._program.check_counts(self._limits)
-        self._mounts = MountTable(preopens)
+        self._mounts = MountTable(preopens, modules.trusted_directory())
         weakref.finalize(self, self._mounts.close)
         self._running: set[Deadline] = set()
         self._lock = threading.Lock()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .abi.layouts import ABIS
 from .arguments import check_args_bytes, encode_argv, encode_environ
 from .closing import finish, uncommitted
-from .engine import fastpath
+from .engine import fastpath, modules
 from .engine.embedding import Embedding
 from .errors import MissingExportError, WasiStateError
 from .fs_backends.waiting import bounded_by
@@ -79,7 +79,7 @@ class WASI:
             output_stream(1, stdout, limits.output_bytes),
             output_stream(2, stderr, limits.output_bytes),
         )
-        self._mounts = MountTable(preopens)
+        self._mounts = MountTable(preopens, modules.trusted_directory())
         self._preopens = self._mounts.instantiate(limits)
         self._process = Process(
             argv=argv,

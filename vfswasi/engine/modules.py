@@ -206,6 +206,14 @@ def cache_directory() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "vfswasi"
 
 
+def trusted_directory() -> Path | None:
+    """From where machine code is loaded; None if there is no such place."""
+    try:
+        return cache_directory()
+    except RuntimeError:  # nobody has a home
+        return None
+
+
 def _open_cache(make: bool) -> Path | None:
     """The cache directory if it is there, or can be made, and is ours alone."""
     try:

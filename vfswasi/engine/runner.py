@@ -17,6 +17,7 @@ from ..fs_backends.waiting import bounded_by
 from ..kernel.clocks import DeadlinePassed, GuestEnd, Interrupted, ProcessExit, ProcessSignal
 from ..kernel.process import Process
 from ..limits import Limits
+from ..printing import printable_message
 from . import capi, host, vdso
 from .deadlines import Watchdog
 from .fastpath import FastPath
@@ -246,8 +247,8 @@ class Program:
         if error and guest.outcome is None and not trap.value:
             message = capi.take_error_message(error)
             if "wasm trap" in message or "wasm backtrace" in message:
-                return Ending(-SIGABRT, printable(message))
-            raise InvalidModuleError(f"{self.name}: cannot be instantiated: {printable(message)}")
+                return Ending(-SIGABRT, printable_message(message))
+            raise InvalidModuleError(f"{self.name}: cannot be instantiated: {printable_message(message)}")
         if error or trap.value:
             return _ending(guest, error or 0, trap.value, self.name)
         if guest.memory is None and "memory" in self.compiled.exports:
@@ -304,7 +305,7 @@ def _ending(guest: host.Guest, error: int, trap: int, name: str) -> Ending:
     if outcome is None:
         if message is None:
             return Ending(0, fast_calls=calls)
-        return Ending(None if limit == "fuel" else -SIGABRT, printable(message), limit=limit, fast_calls=calls)
+        return Ending(None if limit == "fuel" else -SIGABRT, printable_message(message), limit=limit, fast_calls=calls)
     if isinstance(outcome, ProcessExit):
         return Ending(outcome.code, fast_calls=calls)
     if isinstance(outcome, ProcessSignal):
@@ -314,7 +315,7 @@ def _ending(guest: host.Guest, error: int, trap: int, name: str) -> Ending:
     if isinstance(outcome, Interrupted):
         return Ending(None, error=HostCallError(f"{name}: the run was interrupted"))
     if isinstance(outcome, GuestEnd):
-        return Ending(-SIGABRT, printable(str(outcome)), fast_calls=calls)
+        return Ending(-SIGABRT, printable_message(str(outcome)), fast_calls=calls)
     return Ending(None, error=outcome)
 
 
@@ -357,8 +358,3 @@ def _same_type(ours: wasmtime.FuncType, theirs: wasmtime.FuncType) -> bool:
     return list(map(str, ours.params)) == list(map(str, theirs.params)) and list(map(str, ours.results)) == list(
         map(str, theirs.results)
     )
-
-
-def printable(text: str) -> str:
-    """Text that may hold names from the guest's own sections, without control characters but newlines."""
-    return "".join(ch if ch.isprintable() or ch == "\n" else repr(ch)[1:-1] for ch in text).strip()
