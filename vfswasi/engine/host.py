@@ -35,7 +35,7 @@ from ..kernel.process import Process
 from ..syscalls import table
 from . import capi
 from .fastpath import FastPath
-from .memory import HostMemory, WasmMemory
+from .memory import HostMemory, WasmMemory, memory_size
 from .vdso import FUNCTIONS as FAST_FUNCTIONS
 from .windows import NO_SPACE
 
@@ -109,6 +109,7 @@ class Guest:
     __slots__ = (
         "calling",
         "fast",
+        "instance",
         "memory",
         "moving_memory",
         "number",
@@ -123,6 +124,7 @@ class Guest:
         self.process = process
         self.memory: WasmMemory | None = None  # None: `_memory_of` must be asked at each call
         self.moving_memory: WasmMemory | None = None
+        self.instance: ffi.wasmtime_instance_t | None = None  # where the memory is, if nobody has asked for it yet
         self.outcome: BaseException | None = None
         self.fast: FastPath | None = None
         self.user_memory_moves = user_memory_moves
@@ -132,12 +134,12 @@ class Guest:
         with _live_lock:
             _live[self.number] = self
 
-    def memory_bytes(self) -> int:
-        """How large its memory is, as far as anybody has looked at it."""
-        if self.memory is None:
-            return 0
-        self.memory.refresh()
-        return self.memory.size
+    def memory_bytes(self, context: int) -> int:
+        """How large its memory is; 0 if it was not even instantiated."""
+        if self.memory is not None:
+            self.memory.refresh()
+            return self.memory.size
+        return 0 if self.instance is None else memory_size(context, self.instance)
 
     def forget(self) -> None:
         """No host call of this guest will come any more."""

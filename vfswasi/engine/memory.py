@@ -17,6 +17,16 @@ from ..syscalls.memory import GuestMemory
 from . import capi
 
 
+def memory_size(context: int, instance: ffi.wasmtime_instance_t) -> int:
+    """Bytes of the memory that an instance exports; 0 if it exports none."""
+    extern = ffi.wasmtime_extern_t()
+    at = ctypes.addressof(extern)
+    found = capi.instance_export_get(context, ctypes.addressof(instance), b"memory", 6, at)
+    if not found or capi.kind_of(extern) != capi.EXTERN_MEMORY:
+        return 0
+    return int(capi.memory_data_size(context, ctypes.addressof(extern.of.memory)))
+
+
 class WasmMemory(GuestMemory):
     """The memory exported as "memory"; without one, every access is FAULT."""
 

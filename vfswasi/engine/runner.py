@@ -220,7 +220,7 @@ class Program:
                 return self._call_start(context, guest, limits if fast else None)
         finally:
             _watchdog.forget(process.deadline)
-            meter.memory_bytes = guest.memory_bytes()
+            meter.memory_bytes = guest.memory_bytes(context)
             if limits.fuel is not None:
                 meter.fuel = limits.fuel - store.get_fuel()
             with process.teardown:  # somebody may be looking at what it has written so far
@@ -251,10 +251,10 @@ class Program:
             raise InvalidModuleError(f"{self.name}: cannot be instantiated: {printable_message(message)}")
         if error or trap.value:
             return _ending(guest, error or 0, trap.value, self.name)
-        if guest.memory is None and "memory" in self.compiled.exports:
-            guest.memory = WasmMemory.of_instance(context, ctypes.addressof(instance), guest.process.limits)
+        if guest.memory is None:
+            guest.instance = instance
         if shim is not None and self._fast is not None and fast is not None:
-            assert guest.memory is not None
+            guest.memory = WasmMemory.of_instance(context, ctypes.addressof(instance), fast)
             window_bytes = min(fast.window_bytes, fast.memory_bytes - vdso.WINDOWS_AT)
             guest.fast = FastPath(
                 guest.process, self._fast.abi, shim, context, guest.memory.raw_memory(), window_bytes, held=True

@@ -47,7 +47,9 @@ class _Job(Generic[T]):
         self._orphaned = orphaned
         self._lock = threading.Lock()
         self._left = False
-        self.done = threading.Event()
+        self._done = False
+        self._waiting = threading.Lock()  # held until it is done: an Event costs several times as much
+        self._waiting.acquire()
         self.outcome: list[T | BaseException] = []
 
     def run(self) -> None:
@@ -63,17 +65,22 @@ class _Job(Generic[T]):
             if not left:
                 self.outcome.append(outcome)
             del outcome
-            self.done.set()
+            self._done = True
+            self._waiting.release()
         if left:
             self._orphaned()
 
     def leave(self) -> bool:
         """Do not wait for it any more; False: it is done."""
         with self._lock:
-            if self.done.is_set():
+            if self._done:
                 return False
             self._left = True
             return True
+
+    def wait(self, seconds: float) -> bool:
+        """Wait so long at most; whether it is done."""
+        return self._done or self._waiting.acquire(timeout=max(seconds, 0))
 
 
 class _Worker:
@@ -127,7 +134,7 @@ def call(function: Callable[[], T], deadline: Deadline, tick: Callable[[], None]
         tick()
         # What is raised does not wait for a guest that hangs. A second signal does not wait for one at all.
         try:
-            job.done.wait(GRACE_S)
+            job.wait(GRACE_S)
         finally:
             if job.leave():
                 worker.submit(None)
@@ -160,7 +167,7 @@ def _wait(job: _Job[Any], deadline: Deadline) -> BaseException | None:
                 left_s = min(left_s, max(deadline.at_ns - now, 0) / 1e9)
         else:
             left_s = over_ns / 1e9 + GRACE_S - now / 1e9
-        if left_s > 0 and job.done.wait(left_s):
+        if job.wait(left_s):
             return None
         end = deadline.over()
         if end is None:
@@ -170,5 +177,3 @@ def _wait(job: _Job[Any], deadline: Deadline) -> BaseException | None:
             over_ns = now
         elif now - over_ns >= GRACE_S * 1e9 and job.leave():
             return end
-        elif job.done.is_set():
-            return None

@@ -212,7 +212,9 @@ class MemoryBackend(Backend):
         if not key:
             raise FsError(Errno.EXIST)
         with self._lock:
-            file = File(self._ident(), now_ns(), bytearray())
+            ident = self._next
+            self._next = ident + 1
+            file = File(ident, now_ns(), bytearray())
             self._add(key, file)
             return MemoryHandle(self._space, file, True)
 

@@ -136,7 +136,12 @@ class OpenFile(Descriptor):
 
     def read(self, buffers: Sequence[memoryview], deadline: Deadline) -> int:
         cursor = self.cursor
-        count = self.pread(buffers, cursor)
+        if len(buffers) == 1:  # as in pread, without a call
+            count = self.inode.handle.read_into(cursor, buffers[0])
+            if not 0 <= count <= len(buffers[0]):
+                raise _lie()
+        else:
+            count = self.pread(buffers, cursor)
         self.cursor = cursor + count
         return count
 
@@ -169,10 +174,17 @@ class OpenFile(Descriptor):
         return total
 
     def write(self, buffers: Sequence[memoryview], deadline: Deadline) -> int:
-        if self.flags & c.FDFLAG_APPEND:
+        cursor = self.cursor
+        if len(buffers) == 1 and not self.flags:  # as in pwrite, without a call
+            count = len(buffers[0])
+            if cursor + count > OFFSET_MAX:
+                raise FsError(Errno.FBIG)
+            self.inode.handle.write_from(cursor, buffers[0])
+        elif self.flags & c.FDFLAG_APPEND:
             return self._append(buffers)
-        count = self.pwrite(buffers, self.cursor)
-        self.cursor += count
+        else:
+            count = self.pwrite(buffers, cursor)
+        self.cursor = cursor + count
         return count
 
     def pwrite(self, buffers: Sequence[memoryview], offset: int) -> int:
