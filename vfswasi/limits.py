@@ -29,11 +29,11 @@ class Limits:
     - memories, tables: how many [InvalidModuleError]. WASI uses one memory; the others are the guest's own.
     - table_elements: entries of each table [`table.grow` gives -1; a larger minimum is an InvalidModuleError].
 
-    Files. What a run adds, less what it removes of that again, counts; a hard link, a rename, or to remove a file that
-    is still open, frees nothing:
+    Files. What a run adds, less what it removes again, counts; a hard link, a rename, or to remove a file that is still
+    open, frees nothing, nor does it free bytes to remove what was there before:
 
     - descriptors: open at once, standard streams and preopens included [MFILE].
-    - inodes: names (files, directories, links) that are added [DQUOT].
+    - inodes: names (files, directories, links) that there are more than before [DQUOT].
     - mount_bytes: bytes that are added to one mount: growth of files, holes included, and targets of links [DQUOT].
     - stored_bytes: the same, for all mounts together [DQUOT].
     - memory_files_bytes: files of a mount that is made for the run in memory (a dict, `mem:`), beside what it was

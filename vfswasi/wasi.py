@@ -17,6 +17,7 @@ from .arguments import check_args_bytes, encode_argv, encode_environ
 from .closing import finish, uncommitted
 from .engine import fastpath, modules
 from .engine.embedding import Embedding
+from .engine.vdso import room_for_windows
 from .errors import MissingExportError, WasiStateError
 from .fs_backends.waiting import bounded_by
 from .kernel.process import Process
@@ -71,7 +72,7 @@ class WASI:
             raise TypeError(f"limits must be a vfswasi.Limits, not {type(limits).__name__}")
         self._abi = ABIS[version]
         self._return_on_exit = return_on_exit
-        self._window_bytes = limits.window_bytes if vdso and fastpath.wanted(None) else 0
+        self._window_bytes = max(0, room_for_windows(limits)) if vdso and fastpath.wanted(None) else 0
         argv, environ = encode_argv(args), encode_environ(env)
         check_args_bytes(argv, environ, limits)
         streams = (

@@ -234,10 +234,29 @@ def test_call_bytes_makes_counts_smaller(vdso: bool) -> None:
             guest.must("fd_seek", read, 0, 0, 0x3000)
             iovs = guest.iovs((FREE, 4), (FREE + 4, 3), (FREE + 7, 20), (FREE + 27, 1))
             guest.must("fd_read", read, *iovs, 0x3000)
-            assert guest.u32() <= 30
+            assert guest.u32() == 10
+            assert guest.pread(read, 20, 0) == b"0123456789"
         assert guest.pread(read, 30, 0)[:10] == b"0123456789"
         assert guest.read(0, 30) == b"i" * 10
         assert guest.write(1, b"o" * 30) == 10
+
+
+@pytest.mark.parametrize("vdso", [False, True])
+def test_call_bytes_hold_for_the_fast_path_too(vdso: bool) -> None:
+    """Where a call could be answered from a window that is larger than the limit."""
+    size = 100_000
+    with RawGuest({"/d": {"f": bytes(200_000)}}, vdso=vdso, limits=Limits(call_bytes=size)) as guest:
+        fd = guest.open("f")
+        for _ in range(6):
+            guest.must("fd_pread", fd, *guest.iovs((0, 70_000), (70_000, 70_000)), 0, 0x3F000)
+            assert guest.u32(0x3F000) == size
+
+
+def test_removing_what_was_there_before_makes_no_room_for_more_names() -> None:
+    store = MemoryBackend({str(number): b"" for number in range(10)})
+    with RawGuest({"/d": vfswasi.Mount(store, rw=True), "/e": {}}, limits=Limits(inodes=3)) as guest:
+        assert all(guest.unlink(str(number)) is Errno.SUCCESS for number in range(10))
+        assert [guest.mkdir(f"n{number}", fd=4) for number in range(4)] == [Errno.SUCCESS] * 3 + [Errno.DQUOT]
 
 
 @of("iovecs")

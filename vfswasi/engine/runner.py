@@ -255,7 +255,7 @@ class Program:
             guest.instance = instance
         if shim is not None and self._fast is not None and fast is not None:
             guest.memory = WasmMemory.of_instance(context, ctypes.addressof(instance), fast)
-            window_bytes = min(fast.window_bytes, fast.memory_bytes - vdso.WINDOWS_AT)
+            window_bytes = vdso.room_for_windows(fast)
             guest.fast = FastPath(
                 guest.process, self._fast.abi, shim, context, guest.memory.raw_memory(), window_bytes, held=True
             )

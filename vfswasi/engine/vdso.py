@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 import wasmtime
 from wasmtime import _ffi as ffi
 
+from ..limits import Limits
 from . import capi
 from .modules import load_own
 
@@ -131,6 +132,12 @@ class Shim:
 
     def table(self) -> ffi.wasmtime_extern_t:
         return _export(self._context, self._instance, b"functions")
+
+
+def room_for_windows(limits: Limits) -> int:
+    """How much memory windows and buffers may have; none if that is not positive. A call that is answered here moves no
+    more than there is in one of them."""
+    return min(limits.window_bytes, limits.memory_bytes - WINDOWS_AT, limits.call_bytes - _PAGE)
 
 
 class Vdso:

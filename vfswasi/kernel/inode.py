@@ -100,7 +100,8 @@ class Volume:
             run = quota.run
             if run.inodes > run.highest_inodes:
                 run.highest_inodes = run.inodes
-            run.inodes -= 1
+            if run.inodes:  # to remove what was there before makes no room for more
+                run.inodes -= 1
             charged = quota.charges.pop(key, 0)
             if charged:
                 if named is None:

@@ -241,10 +241,13 @@ class ChargedHandle(Handle):
         except FsError:
             return False
         self._reserved = growth
-        if self._inner.reserve(offset, length):
-            return True
-        self._give_back()
-        return False
+        promised = False
+        try:
+            promised = self._inner.reserve(offset, length)
+        finally:
+            if not promised:
+                self._give_back()
+        return promised
 
     def _give_back(self) -> None:
         if self._reserved:

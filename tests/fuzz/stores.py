@@ -1,0 +1,290 @@
+"""The stores that plans run on, what surrounds them, and how both are looked at from behind the guest's back.
+
+A `Ground` has the preopens of one run. `inside` is what the guest may change, `outside` is everything that it may
+not: decoys beside a local root, targets of links that lead out, and whatever is mounted read-only.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from vfswasi import LocalBackend, MemoryBackend, Mount, Symlink
+from vfswasi.errors import Errno
+from vfswasi.fs_backends.base import Backend, Key
+from vfswasi.fs_backends.faulty import Call, Faulty
+from vfswasi.fs_backends.memory_file import Directory, File, Link, MemoryHandle, Node
+from vfswasi.fs_backends.zip import ZipBackend
+
+from .wrappers import Counted, Poor
+
+SECRET = b"the secret"
+TREE: dict[str, Any] = {
+    "a": b"content of a",
+    "b": bytes(range(256)) * 20,
+    "d": {"a": b"below", "e": {"f": b"deep"}, "up": Symlink("../a")},
+    "empty": {},
+    "l": Symlink("a"),
+    "ld": Symlink("d"),
+    "dl": Symlink("d/"),
+    "fl": Symlink("a/"),
+    "dots": Symlink(".."),
+    "out": Symlink("../root-evil/secret"),
+    "outdir": Symlink("../root-evil"),
+    "back": Symlink("d/../../root/a"),
+    "loop": Symlink("loop"),
+    "double": Symlink("ld/up"),
+    "gone": Symlink("nothing"),
+    "goneout": Symlink("../root-evil/made"),
+}
+ABSOLUTE = {"abs": "root-evil/secret", "absdir": "root-evil", "absin": "root/a", "absgone": "root-evil/made"}
+DECOYS: dict[str, Any] = {
+    "root-evil": {"secret": SECRET, "a": SECRET, "d": {"a": SECRET}},
+    "rootbreak": {"secret": SECRET},
+    "a": SECRET,
+    "d": {"a": SECRET},
+    "secret": SECRET,
+}
+
+
+class Ground:
+    """The stores of one run. `main`: the writable store; `place`: a directory for it and its decoys."""
+
+    def __init__(self, kind: str, layout: int, tight: bool, place: Path, seed: int = 0) -> None:
+        """`kind`: memory, local, zip (with memory beside it), poor (memory that can do less), faulty (memory that
+        fails now and then, as the seed says)."""
+        self.kind = kind
+        self.place = place
+        self.main: Backend
+        self.mounted: list[Counted] = []
+        self._read_only: list[Backend] = []
+        room = {"max_bytes": 1 << 21, "max_inodes": 400}
+        if tight and layout & 8:  # the store itself has less room than the run may take
+            room = {"max_bytes": 9000, "max_inodes": 26}
+        if kind == "local":
+            shutil.rmtree(place, ignore_errors=True)
+            write_tree(place, {**DECOYS, "root": TREE, "shown": TREE})
+            for name, target in ABSOLUTE.items():
+                (place / "root" / name).symlink_to(place / target)
+            self.main = LocalBackend(place / "root")
+            other: Backend = LocalBackend(place / "shown")
+        else:
+            memory = self.main = MemoryBackend(TREE, **room)
+            for name, target in ABSOLUTE.items():
+                memory.symlink(f"{place}/{target}", (name,))
+            other = MemoryBackend(TREE) if kind != "zip" else ZipBackend(io.BytesIO(ZIP))
+        shown = self.main
+        if kind == "poor":
+            shown = Poor(shown)
+        elif kind == "faulty":
+            shown = Faulty(shown, lambda call: _fails(call, seed))
+        main, other = self._counted(shown), self._counted(other)
+        if kind != "local":  # there it is seen on the disk, where looking would move access times
+            self._read_only.append(other)
+        named = [("/d", Mount(main, rw=True, overlap=True)), ("/ro", Mount(other, rw=False))]
+        if layout & 1:
+            named.reverse()
+        if layout & 2:
+            named.append(("/same", Mount(main, rw=True, overlap=True)))
+        if layout & 4:
+            named.append(("/view", Mount(main, rw=False, overlap=True)))
+        if layout & 8 and kind == "local":
+            named.append(("/below", Mount(self._counted(LocalBackend(place / "root" / "d")), rw=True, overlap=True)))
+        self.preopens: dict[str, Mount] = dict(named)
+        self.at_start = self.charged()
+        self.known: dict[str, Any] = {}  # `inside` after the last call
+
+    def _counted(self, backend: Backend) -> Counted:
+        self.mounted.append(Counted(backend))
+        return self.mounted[-1]
+
+    def live(self) -> int:
+        """Handles that are open in the stores."""
+        return sum(len(counted.live) for counted in self.mounted)
+
+    def inside(self) -> dict[str, Any]:
+        """All that a failed call must not change."""
+        if self.kind == "local":
+            return disk_tree(self.place / "root")
+        found: dict[str, Any] = {}
+        for path, node in self._nodes():
+            found[path] = (node.ident, node.nlink, node.atim, node.mtim, node.ctim, content(node))
+        for file in self._held():
+            found[f"held {file.ident}"] = (file.nlink, file.mtim, bytes(file.data))
+        return found
+
+    def shape(self) -> dict[str, Any]:
+        """Path -> (link count, contents or target), which are the same on every store."""
+        if self.kind != "local":
+            return {path: (node.nlink, content(node)) for path, node in self._nodes()}
+        return {f"/{path}" * bool(path): (what[1], what[-1]) for path, what in self.inside().items()}
+
+    def outside(self) -> dict[str, Any]:
+        """All that no call may change."""
+        found: dict[str, Any] = {str(index): look(store) for index, store in enumerate(self._read_only)}
+        if self.kind == "local":
+            found |= {path: what for path, what in disk_tree(self.place).items() if not _below_root(path)}
+        return found
+
+    def charged(self) -> tuple[int, int]:
+        """(names, bytes) in the writable memory store; (0, 0) on disk."""
+        if not isinstance(self.main, MemoryBackend):
+            return 0, 0
+        return self.main._space.inodes, self.main._space.used
+
+    def accounts(self) -> str:
+        """What is wrong with the space that the memory store charges, and with its link counts; or nothing."""
+        if not isinstance(self.main, MemoryBackend):
+            return ""
+        names: dict[Node, int] = {}
+        inodes = 0
+        for path, node in self._nodes():
+            inodes += bool(path)
+            names[node] = names.get(node, 0) + 1
+        for file in self._held():
+            names.setdefault(file, 0)
+        space = self.main._space
+        used = 0
+        for node, count in names.items():
+            if isinstance(node, Directory):
+                count = 2 + sum(isinstance(below, Directory) for below in node.entries.values())
+            if node.nlink != count:
+                return f"object {node.ident} has {count} names and a link count of {node.nlink}"
+            used += len(node.data) + node.reserved if isinstance(node, File) else node.size
+        if (space.used, space.inodes) != (used, inodes):
+            return f"charged: {space.used} bytes, {space.inodes} names; there are {used} bytes, {inodes} names"
+        if space.used > space.max_bytes or space.inodes > space.max_inodes:
+            return f"{space.used} bytes and {space.inodes} names are more than the store may hold"
+        return ""
+
+    def _nodes(self) -> Iterable[tuple[str, Node]]:
+        assert isinstance(self.main, MemoryBackend)
+        todo: list[tuple[str, Node]] = [("", self.main._root)]
+        while todo:
+            path, node = todo.pop()
+            yield path, node
+            if isinstance(node, Directory):
+                todo.extend((f"{path}/{name}", below) for name, below in node.entries.items())
+
+    def _held(self) -> list[File]:
+        """Files that have no name and are open."""
+        assert isinstance(self.main, MemoryBackend)
+        files = set()
+        for handle in self.mounted[0].live:
+            inner: Any = handle
+            while not isinstance(inner, MemoryHandle):
+                inner = inner.inner if hasattr(inner, "inner") else inner._inner
+            files.add(inner._file)
+        return [file for file in files if not file.nlink]
+
+    def close(self) -> None:
+        for counted in self.mounted:
+            counted.close()
+        if self.kind == "local":
+            shutil.rmtree(self.place, ignore_errors=True)
+
+
+def _fails(call: Call, seed: int) -> Errno | None:
+    """About each thirtieth call fails, which follows from its name and its place among those of that name."""
+    chance = zlib.crc32(f"{seed} {call.name} {call.nth}".encode()) % 120
+    # A new file that cannot tell its number goes again, but its directory has another time; `reserve` says no and
+    # raises nothing.
+    if chance > 3 or call.name in ("close", "finish", "handle.ident", "handle.reserve"):
+        return None
+    return (Errno.IO, Errno.NOSPC, Errno.ACCES, Errno.DQUOT)[chance]
+
+
+def content(node: Node) -> bytes | str | None:
+    if isinstance(node, File):
+        return bytes(node.data)
+    return node.target if isinstance(node, Link) else None
+
+
+def _below_root(path: str) -> bool:
+    return path in ("", "root") or path.startswith("root/")
+
+
+def write_tree(directory: Path, tree: Mapping[str, Any]) -> None:
+    directory.mkdir(exist_ok=True)
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            write_tree(directory / name, value)
+        elif isinstance(value, Symlink):
+            (directory / name).symlink_to(value.target)
+        else:
+            (directory / name).write_bytes(value)
+
+
+def disk_tree(directory: Path) -> dict[str, Any]:
+    """Path -> (mode, links, inode, modification time, contents or target), for everything below and with it."""
+    found: dict[str, Any] = {}
+    todo: list[str] = [""]
+    read: dict[bool, Callable[[str], Any]] = {True: os.readlink, False: _contents}
+    while todo:
+        below = todo.pop()
+        full = f"{directory}/{below}" if below else str(directory)
+        status = os.lstat(full)
+        kind = status.st_mode & 0o170000
+        what = None if kind == 0o040000 else read[kind == 0o120000](full)
+        found[below] = (status.st_mode, status.st_nlink, status.st_ino, status.st_mtime_ns, what)
+        if kind == 0o040000:
+            todo.extend(f"{below}/{name}" if below else name for name in os.listdir(full))
+    return found
+
+
+def open_host_fds() -> int:
+    """How many descriptors this process has open; 0 where that cannot be seen."""
+    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+
+
+def _contents(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.read()
+
+
+def look(backend: Backend, key: Key = ()) -> dict[Key, Any]:
+    """Everything in a store that is mounted read-only."""
+    found: dict[Key, Any] = {key: backend.stat(key)}
+    for entry in backend.list(key):
+        below = (*key, entry.name)
+        if entry.filetype == 3:
+            found |= look(backend, below)
+        elif entry.filetype == 7:
+            found[below] = backend.stat(below), backend.readlink(below)
+        else:
+            status = backend.stat(below)
+            handle = backend.open(below, False)
+            buffer = bytearray(status.size)
+            found[below] = status, handle.read_into(0, buffer), bytes(buffer)
+            handle.close()
+    return found
+
+
+def _zip() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as made:
+
+        def put(tree: Mapping[str, Any], where: str) -> None:
+            for name, value in tree.items():
+                info = zipfile.ZipInfo(where + name)
+                if isinstance(value, Mapping):
+                    made.writestr(where + name + "/", b"")
+                    put(value, where + name + "/")
+                elif isinstance(value, Symlink):
+                    info.external_attr = 0o120777 << 16
+                    made.writestr(info, value.target)
+                else:
+                    info.compress_type = zipfile.ZIP_DEFLATED if len(value) > 100 else zipfile.ZIP_STORED
+                    made.writestr(info, value)
+
+        put(TREE, "")
+    return file.getvalue()
+
+
+ZIP = _zip()

@@ -1,0 +1,265 @@
+"""Short runs of both fuzzers with fixed seeds; and that they see what they are there for.
+
+Longer ones: `python -m tests.fuzz plans --minutes 30`, `python -m tests.fuzz archives --minutes 10`.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fs_backends.zip_forge import Entry, forge
+from vfswasi.abi.layouts import ABIS
+from vfswasi.engine.fastpath import FastPath
+from vfswasi.errors import Errno, FsError
+from vfswasi.fs_backends.archive import tree
+from vfswasi.fs_backends.archive.ranges import RangeHandle
+from vfswasi.fs_backends.local import LocalBackend
+from vfswasi.fs_backends.memory import MemoryBackend
+from vfswasi.fs_backends.memory_file import MemoryHandle
+from vfswasi.fs_backends.zip_writer import WritableZipBackend
+from vfswasi.kernel import sharing
+from vfswasi.kernel.descriptor import OpenFile
+from vfswasi.kernel.fdtable import FdTable
+from vfswasi.kernel.inode import FileInode
+from vfswasi.syscalls.memory import GuestMemory
+
+from . import archives, plans
+from .calls import SIGNATURES, Step, words
+from .corpus import corpus, damaged
+from .runs import Setup
+
+# About 15 seconds for each of the two, on a machine that does nothing else.
+PLANS, ARCHIVES = 50, 25
+MINUTES_MAX = 5
+ATTEMPTS = 250
+
+
+@pytest.fixture(scope="module")
+def figures() -> plans.Figures:
+    return plans.campaign(plans.STORES, 1, time.monotonic() + 60 * MINUTES_MAX, PLANS)
+
+
+def test_plans_find_nothing(figures: plans.Figures) -> None:
+    assert figures.failures == []
+    assert figures.plans == PLANS * len(plans.STORES)
+
+
+def test_every_function_is_called_and_does_not_only_fail(figures: plans.Figures) -> None:
+    assert set(figures.calls) == set(SIGNATURES)
+    hopeless = {name for name, answers in figures.errnos.items() if "SUCCESS" not in answers}
+    assert hopeless <= {"proc_exit", "sock_accept", "sock_recv", "sock_send", "sock_shutdown"}
+
+
+def test_archives_find_nothing() -> None:
+    figures = archives.campaign(1, time.monotonic() + 60 * MINUTES_MAX, ARCHIVES)
+    assert figures.failures == []
+    assert sum(figures.archives.values()) == ARCHIVES * len(corpus())
+
+
+@pytest.mark.parametrize("version", ABIS)
+def test_signatures_fit_the_functions(version: str) -> None:
+    for name, types in ABIS[version].functions.items():
+        drawn = words(Step(name, tuple(range(len(types)))))
+        assert sum(len(args) for _, args in drawn) == len(types), name
+
+
+# What is broken on purpose: (where, method, what stands in its place), and the words with which it is noticed.
+
+
+def _then_fail(original: Callable[..., Any]) -> Callable[..., Any]:
+    def method(*args: Any) -> Any:
+        original(*args)
+        raise FsError(Errno.IO)
+
+    return method
+
+
+def _not_charged(original: Callable[..., Any]) -> Callable[..., Any]:
+    def truncate(self: Any, size: int) -> None:
+        used = self._space.used
+        original(self, size)
+        self._space.used = used
+
+    return truncate
+
+
+def _never_closed(_: Callable[..., Any]) -> Callable[..., Any]:
+    def release(self: Any, keep: bool = True) -> None:
+        self.references -= 1
+
+    return release
+
+
+def _outside(original: Callable[..., Any]) -> Callable[..., Any]:
+    def create(self: Any, key: Any) -> Any:
+        (self.place_of_test / "rootbreak" / "new").write_bytes(b"")
+        return original(self, key)
+
+    return create
+
+
+def _moves(original: Callable[..., Any]) -> Callable[..., Any]:
+    def pread(self: Any, buffers: Any, offset: int) -> int:
+        count: int = original(self, buffers, offset)
+        self.cursor = offset + count
+        return count
+
+    return pread
+
+
+def _crashes(_: Callable[..., Any]) -> Callable[..., Any]:
+    def method(*args: Any) -> Any:
+        raise ValueError("broken")
+
+    return method
+
+
+def _keeps_number(original: Callable[..., Any]) -> Callable[..., Any]:
+    def add(self: Any, descriptor: Any) -> int:
+        free, self._free = self._free, []
+        number: int = original(self, descriptor)
+        self._free = free
+        return number
+
+    return add
+
+
+def _more_rights(original: Callable[..., Any]) -> Callable[..., Any]:
+    def write_entry(self: Any, fd: int, descriptor: Any, *rest: Any) -> None:
+        rights, descriptor.rights = descriptor.rights, (1 << 29) - 1
+        original(self, fd, descriptor, *rest)
+        descriptor.rights = rights
+
+    return write_entry
+
+
+def _unchecked(_: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self, ptr, length: None
+
+
+BROKEN = {
+    "a failure with an effect": ("memory", MemoryBackend, "mkdir", _then_fail, "changed the store"),
+    "bytes that nobody pays for": ("memory", MemoryHandle, "truncate", _not_charged, "charged"),
+    "a handle that stays open": ("zip", FileInode, "release", _never_closed, "handles are open"),
+    "a file outside": ("local", LocalBackend, "create", _outside, "may not change"),
+    "a pread that moves the cursor": ("memory", OpenFile, "pread", _moves, "moved the cursor"),
+    "an exception": ("zip", MemoryBackend, "rmdir", _crashes, "reached the host"),
+    "numbers that are not the lowest": ("memory", FdTable, "add", _keeps_number, "lowest free"),
+    "rights in the fast path alone": ("memory", FastPath, "_write_entry", _more_rights, "fast: "),
+    "a disk that does otherwise": ("memory", LocalBackend, "create", _then_fail, "on disk: "),
+    "runs that know nothing of each other": ("memory", sharing, "_others", lambda _: lambda share: [], "fast: "),
+    "results that are not checked": ("memory", GuestMemory, "check", _unchecked, ""),
+}
+
+
+@pytest.mark.parametrize("label", BROKEN)
+def test_what_is_broken_is_noticed(label: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    kind, owner, method, breaks, noticed = BROKEN[label]
+    monkeypatch.setenv("VFSWASI_VDSO", "1")
+    monkeypatch.setattr(owner, method, breaks(getattr(owner, method)))
+    monkeypatch.setattr(LocalBackend, "place_of_test", tmp_path / "place", raising=False)
+    for seed in range(ATTEMPTS):
+        report = plans.examine(Setup.of(kind, seed), None, tmp_path / "place")
+        if report.problems:
+            assert any(noticed in text for text in report.problems)
+            return
+    raise AssertionError("not noticed")
+
+
+def test_a_failure_is_told_as_a_small_plan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(MemoryBackend, "mkdir", _then_fail(MemoryBackend.mkdir))
+    figures = plans.campaign(["memory"], 1, time.monotonic() + 60, 60)
+    assert figures.failures
+    made: dict[str, Any] = {}
+    text = figures.failures[0].partition("\n")[2].replace("assert not", "found =")
+    exec(text, {"Step": Step, "Setup": Setup, "examine": plans.examine}, made)
+    assert len(made["plan"]) <= 4  # of 50
+    assert made["plan"][-1].name == "path_create_directory"
+    assert "changed the store" in made["found"][0]
+
+
+def test_the_same_seed_makes_the_same_plan(tmp_path: Path) -> None:
+    setup = Setup.of("memory", 5)
+    one, other = (plans.examine(setup, None, tmp_path / "place") for _ in range(2))
+    assert one.plan == other.plan
+    assert [answer for answer, _ in one.outcome.answers] == [answer for answer, _ in other.outcome.answers]
+
+
+# Archives
+
+
+@pytest.mark.parametrize("name", corpus())
+def test_what_is_not_damaged_is_read_whole(name: str, tmp_path: Path) -> None:
+    seen: Counter[str] = Counter()
+    data = corpus()[name]
+    assert archives.examine(data, tmp_path, seen) == []
+    assert seen["mounted"] == (4 if name.startswith("zip") else 3)
+    assert seen["regular_file read"]
+    assert not any("not all read" in what or what.endswith("IO") for what in seen)
+
+
+@pytest.mark.parametrize("name", corpus())
+def test_the_corpus_is_what_the_standard_library_reads(name: str) -> None:
+    data = corpus()[name]
+    if name.startswith("zip"):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            assert archive.testzip() is None
+            expected = {
+                info.filename: archive.read(info) for info in archive.infolist() if not info.external_attr >> 16
+            }
+        backend: Any = archives._as_zip(data, Path())
+    else:
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            members = [info for info in tar.getmembers() if info.isreg()]
+            expected = {info.name: tar.extractfile(info).read() for info in members}  # type: ignore[union-attr]
+        backend = archives._as_tar(data, Path())
+    for path, content in expected.items():
+        if not path.endswith("/"):
+            handle = backend.open(tuple(path.split("/")), False)
+            buffer = bytearray(len(content) + 1)
+            assert bytes(buffer[: handle.read_into(0, buffer)]) == content, path
+
+
+def test_an_archive_that_is_rewritten_wrongly_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    data = corpus()["zip deflated"]
+    seen: Counter[str] = Counter()
+    assert archives.examine(data, tmp_path, seen) == []
+    assert seen["rewritten"] == 1
+    monkeypatch.setattr(WritableZipBackend, "commit", lambda self: None)
+    assert "rewritten: " in archives.examine(data, tmp_path)[0]
+
+
+def test_names_that_escape_are_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    data = forge(Entry("../escapes", b"data"))
+    assert archives.examine(data, tmp_path) == []
+    monkeypatch.setattr(tree, "_NO_NAMES", frozenset())
+    assert "a name that no key can hold" in archives.examine(data, tmp_path)[0]
+
+
+def test_a_wrong_exception_a_wrong_count_and_a_slow_archive_are_noticed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data = corpus()["tar ustar"]
+    with monkeypatch.context() as patch:
+        patch.setattr(RangeHandle, "read_into", _crashes(RangeHandle.read_into))
+        assert "ValueError later" in archives.examine(data, tmp_path)[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(RangeHandle, "read_into", lambda self, offset, buf: 1)
+        assert any("1 bytes of" in text for text in archives.examine(data, tmp_path))
+    monkeypatch.setattr(archives, "SECONDS_MAX", 0.0)
+    assert "took" in archives.examine(data, tmp_path)[0]
+
+
+def test_damage_follows_from_its_seed() -> None:
+    for name in corpus():
+        assert damaged(name, 3) == damaged(name, 3)
+    assert len({damaged("zip deflated", seed)[0] for seed in range(20)}) > 15
