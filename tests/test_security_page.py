@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import fnmatch
 import re
 from pathlib import Path
 
@@ -51,6 +52,20 @@ def test_the_tests_of_a_promise_are_run() -> None:
                 marks = " ".join(ast.unparse(mark) for mark in node.decorator_list)
                 assert "mark.skip(" not in marks, name
                 assert "mark.xfail" not in marks, name
+
+
+ATTACKS = rows(section("Attacks, one by one"))
+
+
+@pytest.mark.parametrize("number", range(len(ATTACKS)), ids=[what for _, what, _ in ATTACKS])
+def test_every_attack_is_made(number: int) -> None:
+    """Each pattern of the table fits the name of a test that is there."""
+    patterns = re.findall(r"`(tests/[^`]*)`", ATTACKS[number][2])
+    assert patterns
+    for pattern in patterns:
+        path, _, test = pattern.partition("::")
+        names = [node.name for node in ast.parse((ROOT / path).read_text()).body if isinstance(node, ast.FunctionDef)]
+        assert fnmatch.filter(names, test), pattern
 
 
 def test_the_table_of_limits_is_the_code() -> None:

@@ -6,10 +6,10 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from .errors import MountError
-from .fs_backends.base import Backend, Caps, Traffic
+from .fs_backends.base import Backend, Caps, Key, Traffic
 from .fs_backends.memory import MemoryBackend
 from .fs_backends.readonly import ReadOnly
 from .kernel.process import Preopen
@@ -26,7 +26,6 @@ class _Prepared:
     readonly: bool
     backend: Backend | None  # None: `tree` is made anew for each run
     tree: Mapping[str, Any] | None
-    root: str | None  # the real path of a local directory
     owned: bool
     overlap: bool
 
@@ -115,10 +114,11 @@ def _conflict(one: _Prepared, other: _Prepared) -> bool:
         return False
     if one.backend is not None and other.backend is not None and one.backend.identity == other.backend.identity:
         return True
-    if one.root is None or other.root is None:
+    places = [each.backend and each.backend.place for each in (one, other)]
+    if None in places:
         return False
-    common = os.path.commonpath([one.root, other.root])
-    return common in (one.root, other.root)
+    shorter, longer = sorted(cast("list[Key]", places), key=len)
+    return longer[: len(shorter)] == shorter
 
 
 def _prepare(name: str, source: Source) -> _Prepared:
@@ -128,9 +128,9 @@ def _prepare(name: str, source: Source) -> _Prepared:
         given = {}
     if isinstance(given, Mapping):
         MemoryBackend.with_room(given, 0)  # a mistake in the literal shows now, not at the first run
-        return _Prepared(name, mount.rw is False, None, given, None, False, mount.overlap)
+        return _Prepared(name, mount.rw is False, None, given, False, mount.overlap)
     try:
-        backend, root = open_mount(mount)
+        backend = open_mount(mount)
     except MountError as error:
         raise MountError(f"mount {name!r}: {error}") from error
     writable = Caps.WRITE in backend.caps
@@ -139,7 +139,7 @@ def _prepare(name: str, source: Source) -> _Prepared:
             backend.close()
         raise MountError(f"mount {name!r}: {_shown(given)} can only be read; mount it without rw")
     rw = mount.rw if mount.rw is not None else isinstance(given, MemoryBackend)
-    return _Prepared(name, not rw, backend, None, root, backend is not given, mount.overlap)
+    return _Prepared(name, not rw, backend, None, backend is not given, mount.overlap)
 
 
 def _shown(source: object) -> str:

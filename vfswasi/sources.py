@@ -34,6 +34,7 @@ from .mount_options import Mount
 
 if TYPE_CHECKING:
     from .fs_backends.archive.source import ArchiveSource
+    from .fs_backends.remote.backend import RemoteBackend
     from .fs_backends.remote.reader import ReadOptions
 
 Source: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Backend | Mount | Any"
@@ -46,14 +47,14 @@ def open_source(source: Source) -> Backend:
     """The backend for a source of any kind, outside of any run; the caller closes it. Raises MountError, TypeError."""
     mount = source if isinstance(source, Mount) else Mount(source)
     given: Any = {} if mount.source == "mem:" else mount.source
-    return MemoryBackend.with_room(given, _ROOM_BYTES) if isinstance(given, Mapping) else open_mount(mount)[0]
+    return MemoryBackend.with_room(given, _ROOM_BYTES) if isinstance(given, Mapping) else open_mount(mount)
 
 
-def open_mount(mount: Mount) -> tuple[Backend, str | None]:
-    """(backend, real path if it is a local directory) of anything but a tree literal. Raises MountError, TypeError."""
+def open_mount(mount: Mount) -> Backend:
+    """The backend of anything but a tree literal. Raises MountError, TypeError."""
     source = mount.source
     if isinstance(source, Backend):
-        return source, None
+        return source
     if isinstance(source, os.PathLike):
         source = os.fspath(source)
     if isinstance(source, str):
@@ -65,27 +66,27 @@ def open_mount(mount: Mount) -> tuple[Backend, str | None]:
     from .fs_backends.pyfilesystem import PyFilesystemBackend, is_pyfilesystem
 
     if is_pyfilesystem(source):
-        return PyFilesystemBackend(source, root=mount.root), None
+        return PyFilesystemBackend(source, root=mount.root)
     raise TypeError(
         "a mount's source must be a path, a URL, a dict, a Backend, a file system of fsspec or PyFilesystem2, or a "
         f"Mount, not {type(source).__name__}"
     )
 
 
-def _open_text(source: str, mount: Mount) -> tuple[Backend, str | None]:
+def _open_text(source: str, mount: Mount) -> Backend:
     if not source or "\0" in source:
         raise MountError("the source is empty" if not source else "the source contains a NUL character")
     if source == "dev:":
         from .fs_backends.devices import DeviceBackend
 
-        return DeviceBackend(), None
+        return DeviceBackend()
     for kind in ("zip", "tar"):
         if source.startswith(f"{kind}://"):
-            return _open_archive_url(kind, source, mount), None
+            return _open_archive_url(kind, source, mount)
     if source.startswith("pyfs+"):
         from .fs_backends.pyfilesystem import PyFilesystemBackend
 
-        return PyFilesystemBackend(source.removeprefix("pyfs+"), root=mount.root), None
+        return PyFilesystemBackend(source.removeprefix("pyfs+"), root=mount.root)
     if source.startswith("file://") and "::" not in source:
         parts = urlsplit(source)
         if parts.netloc not in ("", "localhost"):
@@ -100,18 +101,18 @@ def _open_text(source: str, mount: Mount) -> tuple[Backend, str | None]:
         except BaseException:
             backend.close()
             raise
-        return backend, None
+        return backend
     return _open_path(source, mount)
 
 
 # Paths
 
 
-def _open_path(path: str, mount: Mount) -> tuple[Backend, str | None]:
+def _open_path(path: str, mount: Mount) -> Backend:
     try:
         if os.path.isfile(path) or (mount.rw and path.endswith(".zip") and not os.path.lexists(path)):
-            return _open_archive(path, mount), None
-        return LocalBackend(path), os.path.realpath(path)
+            return _open_archive(path, mount)
+        return LocalBackend(path)
     except FileNotFoundError:
         raise MountError(f"{path!r} does not exist; create the directory or correct the path") from None
     except OSError as error:
@@ -175,7 +176,7 @@ def _archive_source(url: str, mount: Mount) -> ArchiveSource:
 # Stores of fsspec
 
 
-def _remote(url: str, mount: Mount) -> Any:
+def _remote(url: str, mount: Mount) -> RemoteBackend:
     """A `RemoteBackend` for a URL. Raises MountError, without the URL's secrets."""
     import fsspec.core
 
@@ -288,7 +289,7 @@ def _read_options(mount: Mount, remembers: bool) -> ReadOptions:
     return ReadOptions(block=mount.block, readahead=mount.readahead, cache=cache, timeout_s=mount.timeout)
 
 
-def _open_fsspec(fs: Any, root: str, mount: Mount) -> tuple[Backend, str | None]:
+def _open_fsspec(fs: Any, root: str, mount: Mount) -> Backend:
     from .fs_backends.fsspec import check_root, client_for
     from .fs_backends.remote.backend import RemoteBackend
 
@@ -304,4 +305,4 @@ def _open_fsspec(fs: Any, root: str, mount: Mount) -> tuple[Backend, str | None]
     except BaseException:
         backend.close()
         raise
-    return backend, None
+    return backend

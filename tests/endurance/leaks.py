@@ -99,8 +99,8 @@ def store(kind: str, place: Path) -> Backend:
     if kind == "memory":
         return vfswasi.MemoryBackend({})
     if kind == "local":
-        return open_mount(vfswasi.Mount(place, rw=True))[0]
-    return open_mount(vfswasi.Mount(place / "store.zip", rw=True))[0]
+        return open_mount(vfswasi.Mount(place, rw=True))
+    return open_mount(vfswasi.Mount(place / "store.zip", rw=True))
 
 
 @dataclass

@@ -52,7 +52,7 @@ def _fsspec(tree: dict[str, Any], _place: Path) -> tuple[Backend, Callable[[], d
     fs = MemoryFileSystem(skip_instance_cache=True)
     fs.store, fs.pseudo_dirs = {}, [""]  # not those of the class
     fs.mkdir("/root")
-    fresh = lambda: open_mount(vfswasi.Mount(fs, root="/root", rw=True))[0]  # noqa: E731
+    fresh = lambda: open_mount(vfswasi.Mount(fs, root="/root", rw=True))  # noqa: E731
     store = fresh()
     fill(store, (), tree)
     return store, lambda: export(fresh())

@@ -247,6 +247,10 @@ def _bind(
             errno = Errno.NOMEM
         except BaseException as end:
             return _latch(env, end)
+        if errno is Errno.CANCELED:  # by the deadline, perhaps, and then the guest must not go on from there
+            over = _why_over(env)
+            if over is not None:
+                return _latch(env, over)
         if errno in NO_SPACE and repeats:  # outside of the handler, so that the first error is not the second's context
             try:
                 errno = again(env, caller, view, errno)
@@ -272,6 +276,11 @@ def _bind(
         return Errno.SUCCESS
 
     return capi.RawCallback(call)
+
+
+def _why_over(env: int) -> BaseException | None:
+    ending = guest(env)
+    return None if ending is None else ending.process.deadline.over()
 
 
 def _latch(env: int, end: BaseException) -> int:

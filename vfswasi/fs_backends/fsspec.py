@@ -81,7 +81,9 @@ class FsspecClient(Client):
         self.root = str(fs._strip_protocol(root)).rstrip("/")
         self._absolute = fs.root_marker == "/" or self.root.startswith("/")
         self.name = f"{protocol}:{self.root or '/'}"
-        self.identity = ("fsspec", getattr(fs, "_fs_token", id(fs)), self.root)
+        token = str(getattr(fs, "_fs_token", id(fs)))
+        self.identity = ("fsspec", token, self.root)
+        self.place = ("fsspec", token, *(name for name in self.root.split("/") if name))
         self.writes = protocol not in _READ_ONLY
         self.lists_first = not self._in_process
         self.remembers = not self._in_process

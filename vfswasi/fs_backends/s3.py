@@ -60,7 +60,13 @@ class S3Client(FsspecClient):
         self.lists_first = True
         self._direct = self._downloader()
         self._urls: dict[str, tuple[str, float]] = {}
-        self.identity = ("s3", str(getattr(fs, "endpoint_url", None)), bucket, prefix)
+        self.place = (
+            "s3",
+            str(getattr(fs, "endpoint_url", None)),
+            bucket,
+            *(name for name in prefix.split("/") if name),
+        )
+        self.identity = self.place
 
     def object_key(self, key: Key) -> str:
         """The one place where a key becomes an object's."""

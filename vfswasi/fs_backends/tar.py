@@ -76,12 +76,17 @@ class TarBackend(TreeBackend[Node]):
         max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
     ) -> None:
         self._packed = self._source = archive_source.source_of(source, "tar")
+        self._place = archive_source.place_in(source, root)
         try:
             self._source = _plain(self._packed, max_unpacked_bytes)
             self._root = rooted(_index(self._source, max_entries), root, f"tar archive {self._source.name}")
         except BaseException:
             self.close()
             raise
+
+    @property
+    def place(self) -> Key | None:
+        return self._place
 
     @classmethod
     def open_url(

@@ -64,11 +64,16 @@ class ZipBackend(TreeBackend[Node]):
     ) -> None:
         self._archive = ZipArchive(archive_source.source_of(source), max_entries, cache_bytes)
         self._cache = self._archive.cache
+        self._place = archive_source.place_in(source, root)
         try:
             self._root = rooted(self._archive.root, root, f"zip archive {self._archive.source.name}")
         except BaseException:
             self._archive.close()
             raise
+
+    @property
+    def place(self) -> Key | None:
+        return self._place
 
     @classmethod
     def open_url(

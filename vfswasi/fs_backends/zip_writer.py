@@ -113,6 +113,10 @@ class WritableZipBackend(Backend):
                 "give the name of a directory that it holds"
             ) from error
 
+    @property
+    def place(self) -> Key:
+        return ("archive", self._path, *self._root_names)
+
     def _open_archive(self, path: str, max_entries: int) -> tuple[Base, os.stat_result]:
         source = PathSource(path)
         source.name = self._name

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ...errors import Errno, FsError, MountError
-from ..base import Traffic
+from ..base import Key, Traffic
 
 
 class BinaryFile(Protocol):
@@ -178,6 +178,13 @@ def source_of(source: str | os.PathLike[str] | BinaryFile | ArchiveSource, kind:
     if type(source) is io.BytesIO:
         return BytesSource(source.getvalue(), name)  # shares its memory; no lock, no position
     return ObjectSource(source, name, kind=kind)
+
+
+def place_in(source: object, root: str) -> Key | None:
+    """`Backend.place` of the directory `root` in the archive at a path; None for archives that are no files."""
+    if not isinstance(source, str | os.PathLike):
+        return None
+    return ("archive", os.path.realpath(os.fspath(source)), *(name for name in root.split("/") if name))
 
 
 def open_url(url: str, storage_options: Mapping[str, Any] | None = None, kind: str = "zip") -> ArchiveSource:

@@ -57,6 +57,10 @@ class RemoteBackend(Backend):
     def identity(self) -> object:
         return self.client.identity
 
+    @property
+    def place(self) -> Key | None:
+        return self.client.place
+
     def traffic(self) -> Traffic:
         return self.client.counter.now()
 

@@ -98,7 +98,8 @@ class Counter:
 class Client:
     """One store below one root. Subclass it and say what the store can do.
 
-    name: what messages call it, without secrets. identity: equal for clients that show the same files. writes: anything
+    name: what messages call it, without secrets. identity: equal for clients that show the same files. place: see
+    `Backend.place`. writes: anything
     can be changed. lists_first: one listing of a directory is worth more than asking for one name in it. remembers:
     listings may be kept for a while. has_links: a name may
     be a symbolic link. moves_directories: a directory can be renamed. implied: directories are there as long as
@@ -107,6 +108,7 @@ class Client:
 
     name: str
     identity: object
+    place: Key | None = None
     writes = False
     lists_first = True
     remembers = True
