@@ -11,9 +11,11 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest
 
-# The same tests with every system call answered in Python, but for those of the stores, which know no guest.
+# The same tests with every system call answered in Python, but for those of the stores, which know no guest, and those
+# that try both ways themselves.
 test-without-vdso: $(VENV)/installed-test
-	VFSWASI_VDSO=0 $(BIN)/python -m pytest --ignore=tests/fs_backends --ignore=tests/storage
+	VFSWASI_VDSO=0 $(BIN)/python -m pytest --ignore=tests/fs_backends --ignore=tests/storage \
+		--ignore=tests/endurance --ignore=tests/fuzz
 
 lint: $(VENV)/installed-test $(VENV)/installed-lint
 	$(BIN)/ruff check .

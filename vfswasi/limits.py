@@ -25,8 +25,9 @@ class Limits:
 
     The guest's own memory:
 
-    - memory_bytes: each linear memory [`memory.grow` gives -1; a larger minimum is an InvalidModuleError].
-    - memories, tables: how many [InvalidModuleError]. WASI uses one memory; the others are the guest's own.
+    - memory_bytes: each linear memory, and the heap of a guest that has its objects collected [`memory.grow` gives -1;
+      a larger minimum is an InvalidModuleError].
+    - memories, tables: how many [InvalidModuleError]. WASI uses one memory.
     - table_elements: entries of each table [`table.grow` gives -1; a larger minimum is an InvalidModuleError].
 
     Files. What a run adds, less what it removes again, counts; a hard link, a rename, or to remove a file that is still
@@ -61,8 +62,8 @@ class Limits:
     wall_seconds: float | None = 3600.0
     fuel: int | None = None
     memory_bytes: int = 1 * _GIB
-    memories: int = 4
-    tables: int = 16
+    memories: int = 1
+    tables: int = 4
     table_elements: int = 1_000_000
     descriptors: int = 1024
     inodes: int = 65_536
@@ -131,9 +132,9 @@ def check_seconds(name: str, value: object) -> float:
 class Usage:
     """What a run has used, beside the limit of the same name.
 
-    wall_seconds: from its start to its end. fuel: None if it was not counted. memory_bytes: linear memory at the end,
-    which never shrinks before. descriptors, inodes, stored_bytes: the most at one time. output_bytes: captured of both
-    streams. remote_requests, remote_bytes: what the run asked of stores that are far away.
+    wall_seconds: from its start to its end. fuel: None if it was not counted. memory_bytes: the memory that is
+    exported, which never shrinks. descriptors, inodes, stored_bytes: the most at one time. output_bytes: captured of
+    both streams. remote_requests, remote_bytes: what the run asked of stores that are far away.
     """
 
     wall_seconds: float = 0.0

@@ -17,6 +17,8 @@ from .limits import Limits
 from .mount_options import Mount, guest_name
 from .sources import Source, open_mount
 
+_LINKS_MAX = 40
+
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
@@ -59,7 +61,7 @@ class MountTable:
         prepared = _prepare(name, source)
         self._mounts.append(prepared)  # before the check, so that close() finds it
         if not prepared.readonly and prepared.backend is not None and self._trusted is not None:
-            _check_trusted(name, prepared.backend, os.path.realpath(self._trusted))
+            _check_trusted(name, prepared.backend, os.path.abspath(self._trusted))
         for other in self._mounts[:-1]:
             if _conflict(prepared, other):
                 raise MountError(
@@ -94,14 +96,38 @@ class MountTable:
         return (mount.name for mount in self._mounts)
 
 
+def _holders(path: str) -> Iterator[list[str]]:
+    """The directories in which a name on the way to `path` lies, those behind links too, each as names from the root:
+    whoever can write to one of them decides where the path leads."""
+    todo = [part for part in reversed(path.split("/")) if part]
+    done: list[str] = []
+    links = 0
+    while todo:
+        yield list(done)
+        name = todo.pop()
+        if name == ".":
+            continue
+        if name == "..":
+            del done[-1:]
+            continue
+        here = "/".join(["", *done, name])
+        if os.path.islink(here) and links < _LINKS_MAX:
+            links += 1
+            target = os.readlink(here)
+            if target.startswith("/"):
+                done = []
+            todo += [part for part in reversed(target.split("/")) if part]
+        else:
+            done.append(name)
+
+
 def _check_trusted(name: str, backend: Backend, trusted: str) -> None:
     place = backend.place
     if place is None or place[0] != "local":
         return
     mounted = [part for part in place[1:] if part]
-    kept = [part for part in trusted.split("/") if part]
-    shorter = min(len(mounted), len(kept))
-    if mounted[:shorter] == kept[:shorter]:
+    real = [part for part in os.path.realpath(trusted).split("/") if part]
+    if mounted[: len(real)] == real or any(holder[: len(mounted)] == mounted for holder in _holders(trusted)):
         raise MountError(
             f"mount {name!r}: a program that writes there could change the compiled modules in {trusted}, which are "
             "run without a check; mount another directory, or mount it read-only, or set VFSWASI_CACHE_DIR to a "

@@ -106,7 +106,7 @@ def test_several_memories_are_left_to_python() -> None:
     more = "(memory $second 1) (memory $third 1) (memory $fourth 1)"
     wasm = guests.module(guests.opening() + guests.repeated(50, guests.READ + guests.REWIND))
     wasm = wasm.replace(b' (data (i32.const 100) "f")', more.encode() + b' (data (i32.const 100) "f")')
-    assert vfswasi.run(wasm, preopens=FILES).returncode == 0
+    assert vfswasi.run(wasm, preopens=FILES, limits=vfswasi.Limits(memories=4)).returncode == 0
 
 
 @pytest.mark.parametrize("limit", [0, 1, 15, 16, 17, 1000, 65536, 65537, 70_000, 200_000])
