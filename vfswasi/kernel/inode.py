@@ -158,7 +158,7 @@ class Volume:
     def copy_if_open(self, backend: Backend, key: Key, ident: int | None) -> NamelessCopy | None:
         """Before the last name of an open file goes: its contents, if the store would lose them. Raises DQUOT, NOSPC,
         and what `Handle.read_into` raises."""
-        if Caps.HANDLE_SURVIVES_UNLINK in backend.caps:
+        if Caps.HANDLE_SURVIVES_UNLINK in backend.caps or self.quota is None:
             return None
         inode = self.open_inode(key, ident)
         return None if inode is None else NamelessCopy(inode)
