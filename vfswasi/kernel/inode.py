@@ -15,7 +15,7 @@ from ..errors import Errno, FsError
 from ..fs_backends.base import Backend, Caps, FileType, Handle, Key, Stat
 from .dirstream import DirectoryStream
 from .filedata import SpoolHandle
-from .quota import ChargedHandle, Quota
+from .quota import UNKNOWN, ChargedHandle, Quota
 from .sharing import Share
 from .window import Window
 
@@ -104,8 +104,12 @@ class Volume:
                 run.inodes -= 1
             charged = quota.charges.pop(key, 0)
             if charged:
-                if named is None:
-                    quota.credit(charged)
+                if named is None:  # as `Quota.credit`, without a call
+                    if quota.bytes > quota.peak:
+                        quota.peak = quota.bytes
+                    if quota.limit < 0:
+                        run.note_peak()
+                    quota.bytes -= charged
                 else:  # open for reading
                     named.owed = charged
         if named is not None:
@@ -237,7 +241,11 @@ class FileInode:
         if quota is None or self.key is None:
             return
         charged = quota.charges.pop(self.key, 0)
-        self.handle = self.charge = ChargedHandle.opened(self.handle, quota, charged, alone, self.volume.alone)
+        handle = ChargedHandle(self.handle, quota, UNKNOWN)
+        handle.charged = charged
+        handle.alone = alone
+        handle.steady = self.volume.alone
+        self.handle = self.charge = handle
 
     @classmethod
     def create(cls, volume: Volume, backend: Backend, key: Key) -> FileInode:
@@ -247,7 +255,8 @@ class FileInode:
             handle = backend.create(key)
             return cls(volume, key, handle.ident(), handle, True)
         run = quota.run
-        run.check_room_for_a_name()
+        if run.inodes >= run.max_inodes:
+            raise FsError(Errno.DQUOT, "Limits.inodes")
         handle = backend.create(key)
         try:
             ident = handle.ident()
@@ -258,7 +267,7 @@ class FileInode:
                 backend.remove(key)
             raise
         run.inodes += 1
-        charged = ChargedHandle(handle, quota, 0, True, 0, volume.alone)
+        charged = ChargedHandle(handle, quota, 0 if volume.alone else UNKNOWN)
         return cls(volume, key, ident, charged, True, charged)
 
     def stat(self) -> Stat:
@@ -317,7 +326,8 @@ class NamelessCopy:
             raise
         self._inode = inode
         self._quota = quota
-        self._handle = ChargedHandle(spooled, quota, charged + self._copied, True, size, True)
+        self._handle = ChargedHandle(spooled, quota, size)
+        self._handle.charged = charged + self._copied
 
     def use(self) -> Handle:
         """The name has gone; `Volume.unlinked` has not heard of it yet. The handle that is not needed any more."""

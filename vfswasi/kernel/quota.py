@@ -8,6 +8,8 @@ removes one of them cannot tell whether it is the last.
 
 from __future__ import annotations
 
+from typing import Final
+
 from ..errors import Errno, FsError
 from ..fs_backends.base import Buffer, Handle, Key, ReadableBuffer, Stat
 from ..limits import Limits
@@ -116,36 +118,35 @@ class Quota:
             charges[new + key[depth:]] = charges.pop(key)
 
 
-_UNKNOWN = -1
+UNKNOWN: Final = -1
 
 
 class ChargedHandle(Handle):
-    """`inner`, a handle that writes, with everything it grows by charged. `charged`: how many bytes. `alone`: the file
-    has one name, so that with it the bytes go."""
+    """`inner`, a handle that writes, with everything it grows by charged.
 
-    __slots__ = ("_end", "_inner", "_quota", "_reserved", "_steady", "alone", "charged")
+    charged: how many bytes. alone: the file has one name, so that with it the bytes go. steady: nothing else in this
+    run changes its size.
+    """
 
-    def __init__(self, inner: Handle, quota: Quota, charged: int, alone: bool, end: int, steady: bool) -> None:
-        """`end`: the file's size, or _UNKNOWN. `steady`: nothing else in this run changes it."""
+    charged = 0
+    alone = True
+    steady = True
+    _reserved = 0  # charged for writes to come
+
+    def __init__(self, inner: Handle, quota: Quota, end: int) -> None:
+        """`end`: the file's size, if this handle alone changes it; else UNKNOWN."""
         self._inner = inner
         self._quota = quota
-        self.charged = charged
-        self.alone = alone
-        self._steady = steady
-        self._end = end if steady else _UNKNOWN
-        self._reserved = 0  # charged for writes to come
-
-    @classmethod
-    def opened(cls, inner: Handle, quota: Quota, charged: int, alone: bool, steady: bool) -> ChargedHandle:
-        """Of a file that was there."""
-        return cls(inner, quota, charged, alone, _UNKNOWN, steady)
+        self._end = end
+        if end < 0:
+            self.steady = False
 
     def _pay(self, end: int) -> int:
         """Charge for a file that is to have `end` bytes at least; how many bytes it grows by. Raises DQUOT, FBIG."""
         size = self._end
         if size < 0:
             size = self._inner.size()
-            if self._steady:
+            if self.steady:
                 self._end = size
         growth = end - size
         if growth <= 0:
@@ -187,33 +188,33 @@ class ChargedHandle(Handle):
         except BaseException:
             self._refund(growth)
             raise
-        if growth and self._steady:
+        if growth and self.steady:
             self._end = end
 
     def append(self, buf: ReadableBuffer) -> int:
-        self._end = _UNKNOWN  # the store knows where its end is
+        self._end = UNKNOWN  # the store knows where its end is
         growth = self._pay(self._inner.size() + len(buf))
         try:
             end = self._inner.append(buf)
         except BaseException:
             self._refund(growth)
             raise
-        if self._steady:
+        if self.steady:
             self._end = end
         return end
 
     def truncate(self, size: int) -> None:
         self._give_back()
-        self._end = _UNKNOWN
+        self._end = UNKNOWN
         before = self._inner.size()
         growth = self._pay(size)
-        self._end = _UNKNOWN
+        self._end = UNKNOWN
         try:
             self._inner.truncate(size)
         except BaseException:
             self._refund(growth)
             raise
-        if self._steady:
+        if self.steady:
             self._end = size
         if size < before:
             self._refund(min(before - size, self.charged))
@@ -226,7 +227,7 @@ class ChargedHandle(Handle):
             self._refund(growth)
             raise
         finally:
-            self._end = _UNKNOWN
+            self._end = UNKNOWN
 
     def reserve(self, offset: int, length: int) -> bool:
         self._give_back()

@@ -75,7 +75,7 @@ def lookup(directory: OpenDirectory, path: str, last: int) -> Lookup:
             if last or stat is None or stat.filetype is not FileType.SYMBOLIC_LINK:
                 return _new_tuple(Lookup, (base + names, stat, False, ""))
         elif missing == 1 and (stat is None or stat.filetype is FileType.DIRECTORY):
-            return Lookup(base + names, None, False, "")
+            return _new_tuple(Lookup, (base + names, None, False, ""))
     return _Walk(directory, base, last).run(path)
 
 
@@ -85,9 +85,14 @@ def plain_key(directory: OpenDirectory, path: str) -> Key | None:
     base = directory.inode.key
     if base is None:
         return None
-    names = tuple(path.split("/"))
-    if not _DOTS.isdisjoint(names):
+    if "/" in path:
+        names = tuple(path.split("/"))
+        if not _DOTS.isdisjoint(names):
+            return None
+    elif path in _DOTS:
         return None
+    else:
+        names = (path,)
     mount = directory.mount
     if len(path) > mount.short:
         _check_names(mount, names)
