@@ -156,7 +156,7 @@ class MemoryBackend(Backend):
         return node
 
     def _add(self, key: Key, node: Node) -> Directory:
-        directory = self._directory(key[:-1])
+        directory = self._directory(key[:-1]) if len(key) > 1 else self._root
         if key[-1] in directory.entries:
             raise FsError(Errno.EXIST)
         space = self._space
@@ -275,14 +275,24 @@ class MemoryBackend(Backend):
         if not key:
             raise FsError(Errno.ISDIR)
         with self._lock:
-            directory = self._directory(key[:-1])
+            directory = self._directory(key[:-1]) if len(key) > 1 else self._root
             node = directory.entries.get(key[-1])
             if node is None:
                 raise FsError(Errno.NOENT)
             if node.entries is not None:
                 raise FsError(Errno.ISDIR)
             del directory.entries[key[-1]]
-            self._dropped(node, directory)
+            # As `_dropped`, of which this is the usual case.
+            directory.mtim = directory.ctim = node.ctim = now_ns()
+            directory.version = next(self._versions)
+            space = self._space
+            space.inodes -= 1
+            node.nlink = nlink = node.nlink - 1
+            if type(node) is File:
+                if not node.handles:
+                    space.release(node)
+            elif not nlink:
+                space.used -= node.size
 
     def _dropped(self, node: Node, directory: Directory) -> None:
         """Account for `node`, which has just lost its name in `directory`."""

@@ -229,9 +229,11 @@ class MemoryHandle(Handle):
             set_node_times(self._file, atim_ns, mtim_ns)
 
     def close(self) -> None:
+        file = self._file
         with self._lock:
-            self._file.handles -= 1
-            self._space.release(self._file)
+            file.handles = others = file.handles - 1
+            if not others and (file.reserved or not file.nlink):
+                self._space.release(file)
 
 
 def set_node_times(node: Node, atim_ns: int | None, mtim_ns: int | None) -> None:
