@@ -282,33 +282,26 @@ class MemoryBackend(Backend):
             if node.entries is not None:
                 raise FsError(Errno.ISDIR)
             del directory.entries[key[-1]]
-            # As `_dropped`, of which this is the usual case.
-            directory.mtim = directory.ctim = node.ctim = now_ns()
-            directory.version = next(self._versions)
-            space = self._space
-            space.inodes -= 1
-            node.nlink = nlink = node.nlink - 1
-            if type(node) is File:
-                if not node.handles:
-                    space.release(node)
-            elif not nlink:
-                space.used -= node.size
+            self._dropped(node, directory)
 
     def _dropped(self, node: Node, directory: Directory) -> None:
-        """Account for `node`, which has just lost its name in `directory`."""
+        """Account for `node`, which has just lost its name in `directory`. Every removal comes here; subclasses add."""
         directory.mtim = directory.ctim = node.ctim = now = now_ns()
         directory.version = next(self._versions)
-        self._space.inodes -= 1
-        if isinstance(node, Directory):
+        space = self._space
+        space.inodes -= 1
+        if isinstance(node, File):
+            node.nlink -= 1
+            if not node.handles:
+                space.release(node)
+        elif isinstance(node, Directory):
             directory.nlink -= 1
             node.nlink = 0
             node.mtim = now
-            return
-        node.nlink -= 1
-        if isinstance(node, File):
-            self._space.release(node)
-        elif not node.nlink:
-            self._space.used -= node.size
+        else:
+            node.nlink -= 1
+            if not node.nlink:
+                space.used -= node.size
 
     def rename(self, old: Key, new: Key) -> None:
         if not old or not new:
