@@ -104,11 +104,13 @@ def store(kind: str, place: Path) -> Backend:
     return open_mount(vfswasi.Mount(place / "store.zip", rw=True))
 
 
+_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+
+
 def _trim() -> None:
     """Have the C library give free memory back, which a leak could be put into unseen: malloc_trim(3)."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc
-    if trim is not None:
-        trim(0)
+    if _malloc_trim is not None:
+        _malloc_trim(0)
 
 
 @dataclass
