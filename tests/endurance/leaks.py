@@ -25,6 +25,7 @@ from vfswasi.kernel import sharing
 from vfswasi.sources import open_mount
 
 RUNS_OF_A_SANDBOX = 100
+_MORE_MEMORY = "KiB more memory"
 _FUNCTION = '(import "env" "f" (func $f))'
 # What each guest does before it ends: a file is made, written to and left open, and a directory.
 _BEFORE = (
@@ -247,18 +248,24 @@ def left_behind(
     ending: str, kind: str, vdso: bool, place: Path, warm: int, times: int, collecting: bool = False
 ) -> list[str]:
     """What `times` runs after `warm` others left behind: nothing, if all is well. `collecting`: what the garbage
-    collector would find does not count."""
+    collector would find does not count. A step in the process's memory that no further runs repeat, like the heap of
+    a thread that took over from a busy one, is no leak: what grew is looked at up to three times."""
     runs = Runs(ending, kind, vdso, place)
     try:
         with quiet(collecting):
             runs(warm)
-            before = Held.now(collect=True)
-            runs(times)
-            uncollected = Held.now(collect=collecting)
             after = Held.now(collect=True)
+            for _ in range(3):
+                before = after
+                runs(times)
+                uncollected = Held.now(collect=collecting)
+                after = Held.now(collect=True)
+                wrong = compared(before, uncollected, after, times)
+                if not wrong or any(_MORE_MEMORY not in text for text in wrong):
+                    break
     finally:
         runs.close()
-    return compared(before, uncollected, after, times)
+    return wrong
 
 
 def compared(before: Held, uncollected: Held, after: Held, times: int, spare: int = 512 << 10) -> list[str]:
@@ -276,5 +283,5 @@ def compared(before: Held, uncollected: Held, after: Held, times: int, spare: in
         wrong.append(f"{after.objects - before.objects} more objects after a collection")
     allowed = spare + 30 * times
     if after.rss - before.rss > allowed:
-        wrong.append(f"{(after.rss - before.rss) >> 10} KiB more memory, {allowed >> 10} are allowed")
+        wrong.append(f"{(after.rss - before.rss) >> 10} {_MORE_MEMORY}, {allowed >> 10} are allowed")
     return wrong
