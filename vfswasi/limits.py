@@ -49,6 +49,7 @@ class Limits:
     - call_bytes: bytes that a read or a write moves [a smaller count].
     - iovecs: buffers of a read or a write [INVAL].
     - subscriptions: of a poll [INVAL].
+    - directory_entries: names in a directory that is listed, which are all in memory then [NOMEM].
 
     Outside:
 
@@ -77,6 +78,7 @@ class Limits:
     call_bytes: int = 256 * _MIB
     iovecs: int = 65_536
     subscriptions: int = 4096
+    directory_entries: int = 1_000_000
     output_bytes: int = 32 * _MIB
     remote_requests: int = 100_000
     remote_bytes: int = 16 * _GIB
@@ -112,7 +114,8 @@ _MOST: Final = {
 }
 # Those that are counts of something, not of bytes or seconds.
 COUNTS: Final = frozenset(
-    "fuel memories tables table_elements descriptors inodes depth iovecs subscriptions remote_requests".split()
+    "fuel memories tables table_elements descriptors inodes depth iovecs subscriptions directory_entries"
+    " remote_requests".split()
 )
 LIMIT_NAMES: Final = tuple(field.name for field in fields(Limits))
 

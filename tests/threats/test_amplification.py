@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import random
 import time
+import tracemalloc
 import zipfile
 import zlib
 from pathlib import Path
@@ -112,6 +113,26 @@ def test_e5_each_directory_descriptor_lists_for_itself_and_once() -> None:
         for fd in fds * 3:
             guest.readdir_raw(fd, 4096, 7)
         assert store.counts["list"] <= 20
+
+
+@pytest.mark.parametrize("kind", ["memory", "local"])
+def test_e5_many_snapshots_of_long_directories_share_a_bounded_memory(kind: str, tmp_path: Path) -> None:
+    """Each descriptor has another one, since the directory changes in between."""
+    tree: Any = tmp_path if kind == "local" else {}
+    with RawGuest({"/d": vfswasi.Mount(tree, rw=True)}) as guest:
+        for number in range(10_000):
+            guest.close_fd(guest.create(f"{number:0220}"))
+        fds = [guest.opendir(".") for _ in range(100)]
+        tracemalloc.start()
+        try:
+            for number, fd in enumerate(fds):
+                guest.close_fd(guest.create(f"more-{number}"))
+                assert len(guest.readdir_raw(fd, 8192, 7)) == 8192
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert 32 * MIB < peak < 48 * MIB, "of about 250 MiB that all of them would take"
+        assert len(guest.readdir_raw(fds[0], 8192, 7)) == 8192, "one that had to go is made anew"
 
 
 # Paths.

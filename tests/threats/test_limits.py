@@ -279,6 +279,49 @@ def test_subscriptions() -> None:
         assert guest.call("poll_oneoff", FREE, 0x10000, 3, 0x3000) is Errno.INVAL
 
 
+@of("directory_entries")
+@pytest.mark.parametrize("kind", ["memory", "local", "fsspec"])
+def test_directory_entries(kind: str, tmp_path: Path) -> None:
+    """Of each listing by itself; names are still found, and made."""
+    names = [f"f{number}" for number in range(4)]
+    tree: Any = tmp_path
+    if kind == "memory":
+        tree = dict.fromkeys(names, b"") | {"sub": dict.fromkeys(names, b"")}
+    else:
+        for directory in (tmp_path, tmp_path / "sub"):
+            directory.mkdir(exist_ok=True)
+            for name in names:
+                (directory / name).touch()
+    if kind == "fsspec":
+        tree = pytest.importorskip("fsspec.implementations.dirfs").DirFileSystem(
+            str(tmp_path), pytest.importorskip("fsspec.implementations.local").LocalFileSystem()
+        )
+    with RawGuest({"/d": vfswasi.Mount(tree, rw=True)}, limits=Limits(directory_entries=5)) as guest:
+        assert len(guest.names()) == 5
+        assert len(guest.names("sub")) == 4
+        guest.create("more")
+        assert guest.call("fd_readdir", 3, FREE, 4096, 0, 0x3000) is Errno.NOMEM
+        assert len(guest.names("sub")) == 4
+        assert guest.stat("f3").size == 0
+        assert guest.rmdir("sub") is Errno.NOTEMPTY
+        guest.unlink("f3")
+        assert len(guest.names()) == 5
+
+
+@pytest.mark.parametrize("kind", ["local", "fsspec"])
+def test_to_remove_a_directory_that_is_too_long_to_list_is_notempty(kind: str, tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / "d" / name).mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    tree: Any = tmp_path
+    if kind == "fsspec":
+        files = pytest.importorskip("fsspec.implementations.local").LocalFileSystem()
+        tree = pytest.importorskip("fsspec.implementations.dirfs").DirFileSystem(str(tmp_path), files)
+    with RawGuest({"/d": vfswasi.Mount(tree, rw=True)}, limits=Limits(directory_entries=2)) as guest:
+        assert guest.rmdir("d") is Errno.NOTEMPTY
+        assert guest.rename("other", "d") is Errno.NOTEMPTY
+
+
 @of("output_bytes")
 def test_output_bytes() -> None:
     wasm = program("(call $say (i32.const 1)) (call $say (i32.const 1)) (call $say (i32.const 2))")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import re
 import select
+from itertools import islice
 from typing import Final
 
+from ..errors import Errno, FsError
 from .base import DirEntry, FileType
 from .local_file import Idents
+from .waiting import most_entries
 
 _NAME_MAX_BYTES: Final = 255
 _HIGH_IDENTS: Final = 1 << 63
@@ -34,14 +37,14 @@ class Lister:
         self._mounts = _MountsBelow(root_fd)
 
     def entries(self, fd: int) -> list[DirEntry]:
-        """The entries of the directory `fd` (open for reading). Raises OSError."""
+        """The entries of the directory `fd` (open for reading). Raises OSError, NOMEM."""
         entries: dict[str, DirEntry] = {}  # a listing that races with a rename may repeat a name
         directory = other = None  # the last ones seen, as samples
         idents = self._idents
         dev = os.fstat(fd).st_dev
         highest = _HIGH_IDENTS if dev == idents.dev else 0
         with os.scandir(fd) as iterator:
-            for item in iterator:
+            for item in islice(iterator, most_entries()):
                 name = item.name
                 if not name.isascii():
                     try:
@@ -65,6 +68,8 @@ class Lister:
                     special = self._look_at(fd, name)
                     if special is not None:
                         entries[name] = special
+            if next(iterator, None) is not None:
+                raise FsError(Errno.NOMEM, "Limits.directory_entries")
         if (
             not self._mounts.any()
             and (directory is None or self._look_at(fd, directory.name) in (directory, None))

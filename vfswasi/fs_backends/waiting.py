@@ -30,11 +30,13 @@ class Bound(Protocol):
 
 
 class Allowance:
-    """What a run may ask of stores that are far away, and has asked so far."""
+    """What a run may ask of stores that are far away, and has asked so far; `entries`: names that any listing may
+    have."""
 
-    __slots__ = ("bytes", "max_bytes", "max_requests", "requests")
+    __slots__ = ("bytes", "entries", "max_bytes", "max_requests", "requests")
 
-    def __init__(self, max_requests: int, max_bytes: int) -> None:
+    def __init__(self, max_requests: int, max_bytes: int, entries: int) -> None:
+        self.entries = entries
         self.max_requests = max_requests
         self.max_bytes = max_bytes
         self.requests = self.bytes = 0
@@ -83,6 +85,19 @@ def spend(requests: int = 0, count: int = 0) -> None:
     allowance = _thread.allowance
     if allowance is not None:
         allowance.spend(requests, count)
+
+
+def most_entries() -> int | None:
+    """Names that a listing for the run of this thread may have; None: any number."""
+    allowance = _thread.allowance
+    return None if allowance is None else allowance.entries
+
+
+def check_entries(count: int) -> None:
+    """Of a listing that has so many names by now. Raises NOMEM."""
+    most = most_entries()
+    if most is not None and count > most:
+        raise FsError(Errno.NOMEM, "Limits.directory_entries")
 
 
 def check_time(what: str) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, cast
 from ..abi import constants as c
 from ..errors import Errno, FsError
 from ..fs_backends.base import Backend, Caps, FileType, ReadableBuffer, Stat
-from ..fs_backends.waiting import check_time
+from ..fs_backends.waiting import check_entries, check_time
 from ..limits import Limits
 from . import rights
 from .dirstream import DirectoryStream
@@ -288,7 +288,7 @@ def _joined(buffers: Sequence[memoryview]) -> Sequence[ReadableBuffer]:
 class OpenDirectory(Descriptor):
     """A directory. `preopen`: the guest's name for it if it is a preopen, else None."""
 
-    __slots__ = ("inode", "mount", "preopen", "stream")
+    __slots__ = ("_reading", "inode", "mount", "preopen")
 
     filetype = FileType.DIRECTORY
 
@@ -299,7 +299,7 @@ class OpenDirectory(Descriptor):
         self.mount = mount
         self.inode = inode
         self.preopen = preopen
-        self.stream: DirectoryStream | None = None
+        self._reading = object()  # the key of its snapshot; itself would be a cycle
 
     def refuse(self, missing: int) -> FsError:
         if missing & rights.FILE_ONLY:
@@ -317,10 +317,12 @@ class OpenDirectory(Descriptor):
         return inode.volume.dev, inode.last_stat.ident or 0, inode.last_stat._replace(nlink=0)
 
     def read_entries(self, cookie: int, size: int) -> memoryview:
-        """At most `size` bytes of packed entries behind `cookie`. Raises NOENT (removed), IO, ACCES."""
-        stream = self.stream
-        if stream is None or not cookie:
-            stream = self.stream = self._snapshot()
+        """At most `size` bytes of packed entries behind `cookie`. Raises NOENT (removed), NOMEM, IO, ACCES."""
+        snapshots = self.inode.volume.snapshots
+        stream = snapshots.get(self._reading) if cookie else None
+        if stream is None:
+            stream = self._snapshot()
+            snapshots.keep(self._reading, stream)
         return stream.read(cookie, size)
 
     def _snapshot(self) -> DirectoryStream:
@@ -340,6 +342,7 @@ class OpenDirectory(Descriptor):
             names.append(name)
             filetypes.append(filetype)
             idents.append(ident)
+        check_entries(len(names) - 2)
         if None in idents:
             keys = (key, parent, *((*key, name) for name in names[2:]))
             serials = [serial(*pair) for pair in zip(keys, idents, strict=True)]
@@ -351,5 +354,5 @@ class OpenDirectory(Descriptor):
         return stream
 
     def close(self, keep: bool = True) -> None:
-        self.stream = None
+        self.inode.volume.snapshots.drop(self._reading)
         self.inode.release()

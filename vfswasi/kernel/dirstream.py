@@ -4,17 +4,23 @@ The snapshot is taken when the guest asks for cookie 0 (or starts elsewhere with
 offset behind the N-th entry, so cookies strictly increase and resume anywhere; reading a long directory
 through a small buffer costs one slice per call, whatever its length. Layout: `abi.layouts.DIRENT` and the
 name in UTF-8, which is the same in both snapshots of WASI.
+
+A guest can have a thousand descriptors of one long directory and change it between their snapshots: together they are
+bounded by `Snapshots`.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from itertools import accumulate, chain, count
 from struct import Struct
+from typing import Final
 
 from ..fs_backends.base import FileType
 
 _DIRENT = Struct("<QQIB3x")
+_MAX_BYTES: Final = 32 << 20
 
 
 class DirectoryStream:
@@ -29,7 +35,12 @@ class DirectoryStream:
         lengths = [len(raw) for raw in raws]
         headers = map(_DIRENT.pack, count(1), serials, lengths, filetypes)
         self.data = b"".join(chain.from_iterable(zip(headers, raws, strict=True)))
-        self.offsets = [0, *accumulate(map(_DIRENT.size.__add__, lengths))]
+        self.offsets = array("Q", accumulate(map(_DIRENT.size.__add__, lengths), initial=0))
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes of memory."""
+        return len(self.data) + self.offsets.itemsize * len(self.offsets)
 
     def read(self, cookie: int, size: int) -> memoryview:
         """At most `size` bytes from the entry behind `cookie` on; the last entry is cut wherever it falls."""
@@ -37,3 +48,31 @@ class DirectoryStream:
             return memoryview(b"")
         start = self.offsets[cookie]
         return memoryview(self.data)[start : start + size]
+
+
+class Snapshots:
+    """What the directory descriptors of a run are at, by a key of each: the newest snapshot, and as many of the others
+    as `max_bytes` have room for. A descriptor that comes back for an older one takes a new snapshot."""
+
+    __slots__ = ("_bytes", "_max_bytes", "_streams")
+
+    def __init__(self, max_bytes: int = _MAX_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._streams: dict[object, DirectoryStream] = {}
+
+    def get(self, key: object) -> DirectoryStream | None:
+        return self._streams.get(key)
+
+    def keep(self, key: object, stream: DirectoryStream) -> None:
+        """In place of the last one of that key."""
+        self.drop(key)
+        self._streams[key] = stream
+        self._bytes += stream.nbytes
+        while self._bytes > self._max_bytes and len(self._streams) > 1:
+            self.drop(next(iter(self._streams)))
+
+    def drop(self, key: object) -> None:
+        stream = self._streams.pop(key, None)
+        if stream is not None:
+            self._bytes -= stream.nbytes

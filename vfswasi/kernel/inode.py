@@ -13,7 +13,7 @@ from typing import Final
 
 from ..errors import Errno, FsError
 from ..fs_backends.base import Backend, Caps, FileType, Handle, Key, Stat
-from .dirstream import DirectoryStream
+from .dirstream import DirectoryStream, Snapshots
 from .filedata import SpoolHandle
 from .quota import UNKNOWN, ChargedHandle, Quota
 from .sharing import Share
@@ -30,12 +30,14 @@ class Volume:
     """One store: `dev` is its device number; `files` and `directories` are its open inodes.
 
     `share`: this run's part in it; None for a store that nobody can change. `alone`: no other store of the run shows
-    some of the same files. `quota`: what the run may add to it; None if it may add nothing.
+    some of the same files. `quota`: what the run may add to it; None if it may add nothing. `snapshots`: what the run's
+    directory descriptors are at, on all stores.
     """
 
-    def __init__(self, dev: int, share: Share | None = None) -> None:
+    def __init__(self, dev: int, share: Share | None = None, snapshots: Snapshots | None = None) -> None:
         self.dev = dev
         self.share = share
+        self.snapshots = Snapshots() if snapshots is None else snapshots
         self.alone = True
         self.quota: Quota | None = None
         self.files: dict[int | Key, FileInode] = {}

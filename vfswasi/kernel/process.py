@@ -15,6 +15,7 @@ from ..limits import Limits
 from . import rights, sharing
 from .clocks import Clocks, Deadline, ProcessSignal
 from .descriptor import Mount, OpenDirectory
+from .dirstream import Snapshots
 from .fdtable import FdTable
 from .inode import DirectoryInode, Volume
 from .quota import RunQuota
@@ -57,7 +58,7 @@ class Process:
         self.environ = tuple(environ)
         self.limits = limits = Limits() if limits is None else limits
         self.quota = RunQuota(limits)
-        self.allowance = Allowance(limits.remote_requests, limits.remote_bytes)
+        self.allowance = Allowance(limits.remote_requests, limits.remote_bytes, limits.directory_entries)
         self.fds = FdTable(limits.descriptors)
         self.clocks = Clocks()
         self.deadline = Deadline() if deadline is None else deadline
@@ -68,6 +69,7 @@ class Process:
         # What went wrong when nobody was there to be told.
         self.late_errors: list[BaseException] = []
         self._volumes: dict[object, Volume] = {}
+        self._snapshots = Snapshots()
         for fd, stream in enumerate(streams):
             self.fds.set_standard(fd, stream)
         for preopen in preopens:
@@ -88,7 +90,7 @@ class Process:
         volume = self._volumes.get(identity)
         if volume is None:
             share = None if Caps.IMMUTABLE in preopen.backend.caps else sharing.Share(identity, False)
-            volume = self._volumes[identity] = Volume(len(self._volumes) + 1, share)
+            volume = self._volumes[identity] = Volume(len(self._volumes) + 1, share, self._snapshots)
         if not preopen.readonly:
             if volume.share is not None:
                 volume.share.writes = True

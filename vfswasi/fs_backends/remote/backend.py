@@ -272,10 +272,14 @@ class RemoteBackend(Backend):
         if self._existing(key).filetype is not FileType.DIRECTORY:
             raise FsError(Errno.NOTDIR)
         self.listings.forget((*key, ""))
-        if any(True for _ in self.list(key)):
+        if not self._is_empty(key):
             raise FsError(Errno.NOTEMPTY)
         self.client.remove_directory(key)
         self.listings.note(key, None)
+
+    def _is_empty(self, key: Key) -> bool:
+        """A directory. The first page of it tells, unless nothing on that is a name."""
+        return not self.listings.entries(key, complete=False) and not any(True for _ in self.list(key))
 
     # Renaming
 
@@ -299,7 +303,7 @@ class RemoteBackend(Backend):
         if not is_directory:
             self._rename_file(old, new, target)
             return
-        if target is not None and any(True for _ in self.list(new)):
+        if target is not None and not self._is_empty(new):
             raise FsError(Errno.NOTEMPTY)
         if not self._rename_directories:
             raise FsError(Errno.NOTSUP, "directories of this store can only be copied: see rename_directories")

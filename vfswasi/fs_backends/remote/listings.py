@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from .. import waiting
 from ..base import FileType, Key
 from .client import DIRECTORY, Client, Info
 
@@ -90,7 +91,7 @@ class Listings:
 
     def entries(self, key: Key, complete: bool = True) -> dict[str, Info] | None:
         """The entries of a directory as the store has them, a copy; None: there is no such directory. Only the first
-        page unless `complete`. Raises NOTDIR, ACCES, IO."""
+        page unless `complete`. Raises NOTDIR, ACCES, NOMEM, IO."""
         with self._lock:
             listing = self._fresh(key)
             if listing is not None and (listing.complete or not complete):
@@ -108,6 +109,8 @@ class Listings:
                     for name, info in page.items()
                     if name not in found or found[name].filetype is not FileType.DIRECTORY
                 }
+            if complete:
+                waiting.check_entries(len(entries))
             if not complete and not last:
                 whole = False
                 break
