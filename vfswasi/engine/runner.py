@@ -17,8 +17,8 @@ from ..fs_backends.waiting import bounded_by
 from ..kernel.clocks import DeadlinePassed, GuestEnd, Interrupted, ProcessExit, ProcessSignal
 from ..kernel.process import Process
 from ..limits import Limits
-from ..printing import printable_message
-from . import capi, host, vdso
+from ..printing import printable
+from . import capi, host, traps, vdso
 from .deadlines import Watchdog
 from .fastpath import FastPath
 from .memory import WasmMemory
@@ -245,10 +245,10 @@ class Program:
             context, module, externs, len(externs), ctypes.addressof(instance), ctypes.addressof(trap)
         )
         if error and guest.outcome is None and not trap.value:
-            message = capi.take_error_message(error)
-            if "wasm trap" in message or "wasm backtrace" in message:
-                return Ending(-SIGABRT, printable_message(message))
-            raise InvalidModuleError(f"{self.name}: cannot be instantiated: {printable_message(message)}")
+            message, executing = traps.take_error(error)
+            if executing:
+                return Ending(-SIGABRT, message)
+            raise InvalidModuleError(f"{self.name}: cannot be instantiated: {message}")
         if error or trap.value:
             return _ending(guest, error or 0, trap.value, self.name)
         if guest.memory is None:
@@ -293,19 +293,22 @@ _TRAP_LIMITS: Final[dict[wasmtime.TrapCode | None, str]] = {
 
 def _ending(guest: host.Guest, error: int, trap: int, name: str) -> Ending:
     """What happened, from what the guest latched and, without that, from what wasmtime says; frees both."""
-    message = limit = None
-    if error:
-        message = capi.take_error_message(error)
-    if trap:
-        trapped = wasmtime.Trap._from_ptr(ctypes.cast(trap, ctypes.POINTER(ffi.wasm_trap_t)))
-        message = str(trapped)
-        limit = _TRAP_LIMITS.get(trapped.trap_code)
     calls = guest.fast.counters() if guest.fast is not None else {}
     outcome = guest.outcome
     if outcome is None:
+        message = limit = None
+        if error:
+            message, _ = traps.take_error(error)
+        if trap:
+            message, code = traps.take_trap(trap)
+            limit = _TRAP_LIMITS.get(code)
         if message is None:
             return Ending(0, fast_calls=calls)
-        return Ending(None if limit == "fuel" else -SIGABRT, printable_message(message), limit=limit, fast_calls=calls)
+        return Ending(None if limit == "fuel" else -SIGABRT, message, limit=limit, fast_calls=calls)
+    if error:
+        capi.error_delete(error)
+    if trap:
+        capi.trap_delete(trap)
     if isinstance(outcome, ProcessExit):
         return Ending(outcome.code, fast_calls=calls)
     if isinstance(outcome, ProcessSignal):
@@ -315,7 +318,7 @@ def _ending(guest: host.Guest, error: int, trap: int, name: str) -> Ending:
     if isinstance(outcome, Interrupted):
         return Ending(None, error=HostCallError(f"{name}: the run was interrupted"))
     if isinstance(outcome, GuestEnd):
-        return Ending(-SIGABRT, printable_message(str(outcome)), fast_calls=calls)
+        return Ending(-SIGABRT, printable(str(outcome)), fast_calls=calls)
     return Ending(None, error=outcome)
 
 
