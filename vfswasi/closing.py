@@ -42,7 +42,6 @@ def finish(process: Process, preopens: Sequence[Preopen], keep: bool, publish: b
         try:
             backend.finish(publish and not ends)
         except FsError as error:
-            error.__traceback__ = None  # which leads to the run
             lost.append(Uncommitted(preopen.name, error, 0, _nothing, _forget))
         except BaseException as error:
             ends.append(error.with_traceback(None))

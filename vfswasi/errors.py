@@ -157,7 +157,8 @@ _COPY_BYTES = 1 << 20
 class Uncommitted:
     """A file that could not be stored, with what should have been in it.
 
-    path: its name in the mount. error: why. size: bytes. The contents are kept until `close`, or until the object goes.
+    path: its name in the mount. error: why, and its `__cause__`, without tracebacks: a guest can make thousands of them
+    before anybody looks. size: bytes. The contents are kept until `close`, or until the object goes.
     """
 
     def __init__(
@@ -170,7 +171,11 @@ class Uncommitted:
     ) -> None:
         """`read`: (offset, count) -> bytes."""
         self.path = path
-        self.error = error
+        self.error = FsError(error.errno, error.detail)
+        self.error.__cause__ = cause = error.__cause__
+        while cause is not None and cause.__traceback__ is not None:
+            cause.__traceback__ = None
+            cause = cause.__cause__ or cause.__context__
         self.size = size
         self._read = read
         self._close = close

@@ -396,3 +396,34 @@ def test_e5_a_guest_whose_read_was_cut_short_by_the_deadline_has_not_ended_well(
     backend = ZipBackend(io.BytesIO(four_gib))
     with pytest.raises(vfswasi.GuestTimeoutError):
         vfswasi.run(_SEEK.replace("OFFSET", str(4000 * MIB)).encode(), preopens={"/d": backend}, timeout=0.3)
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["one name", "many names"])
+def test_e5_files_that_could_not_be_stored_are_kept_for_little_more_than_their_contents(same: bool) -> None:
+    """A guest that stores and stores where it may not."""
+    files = pytest.importorskip("fsspec.implementations.memory").MemoryFileSystem(skip_instance_cache=True)
+    mount = vfswasi.Mount(files, rw=True, root="/")
+    tracemalloc.start()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("pipe_file", "put_file", "open"):
+                patch.setattr(files, name, _refuse)
+            guest = RawGuest({"/d": mount})
+            for number in range(500):
+                fd = guest.create("f" if same else f"f{number}", b"x" * 1000)
+                assert guest.call("fd_close", fd) is Errno.ACCES
+            held, _ = tracemalloc.get_traced_memory()
+            with pytest.raises(vfswasi.UncommittedError) as caught:
+                guest.close()
+    finally:
+        tracemalloc.stop()
+    assert held < 500 * 5000
+    assert len(caught.value.files) == 500
+    for file in caught.value.files:
+        assert file.read() == b"x" * 1000
+        assert file.error.errno is Errno.ACCES
+        assert isinstance(file.error.__cause__, PermissionError)
+
+
+def _refuse(*_: object, **__: object) -> None:
+    raise PermissionError("nothing can be stored here")
