@@ -264,7 +264,7 @@ class Bench:
         elif isinstance(fault, FsError):
             fine = error is None
             if self.struck == "finish" or self.lasting:
-                fine = isinstance(error, vfswasi.UncommittedError) and error.files[0].error is fault
+                fine = isinstance(error, vfswasi.UncommittedError) and error.files[0].error.args == fault.args
         elif isinstance(fault, MemoryError):
             fine = error is (fault if self.struck == "finish" or self.lasting else None)
         elif isinstance(fault, Exception):
