@@ -16,6 +16,7 @@ from ..fs_backends.base import Backend, Caps, FileType, Handle, Key, Stat
 from .dirstream import DirectoryStream, Snapshots
 from .filedata import SpoolHandle
 from .quota import UNKNOWN, ChargedHandle, Quota
+from .serials import Serials
 from .sharing import Share
 from .window import Window
 
@@ -45,19 +46,12 @@ class Volume:
         self.windowed: set[FileInode] = set()  # those of `files` that have a window
         self.directories: dict[Key, DirectoryInode] = {}
         self.listings: dict[Key, Listing] = {}  # of stores that tell when a directory has changed
-        # Serial numbers for stores that have none of their own, by key; they follow renames.
-        self._serials: dict[Key, int] = {}
-        self._next_serial = 1
+        self._serials = Serials()
+        self._nameless = 0  # files that lost their name while they were open, ever
 
     def serial(self, key: Key, ident: int | None) -> int:
-        """The inode number of the object at `key`: the store's own number, or one given here and remembered."""
-        if ident is not None:
-            return ident
-        number = self._serials.get(key)
-        if number is None:
-            number = self._serials[key] = self._next_serial
-            self._next_serial += 1
-        return number
+        """The inode number of the object at `key`: the store's own number, or ours."""
+        return self._serials.of(key) if ident is None else ident
 
     def inodes_at(self, key: Key) -> Iterator[FileInode]:
         """The open files whose name is `key` or below it."""
@@ -91,12 +85,12 @@ class Volume:
 
     def unlinked(self, key: Key) -> None:
         """As `forget`, for what was no directory."""
-        if self._serials:
-            self._serials.pop(key, None)
         for inode in self.windowed:
             assert inode.window is not None
             inode.window.forget_attributes()  # it may have lost one of several names
         named = self.named.pop(key, None)
+        if self._serials.used:
+            self._serials.removed(key, named is not None)
         quota = self.quota
         if quota is not None:
             run = quota.run
@@ -119,7 +113,8 @@ class Volume:
             if named.slot == key:
                 # A new file under the same name must not find this inode.
                 del self.files[key]
-                named.slot = (*key, "/unlinked", str(named.serial))
+                self._nameless += 1
+                named.slot = (*key, "/unlinked", str(self._nameless))
                 self.files[named.slot] = named
 
     def linked(self, key: Key, ident: int | None) -> None:
@@ -134,11 +129,14 @@ class Volume:
         """Everything at or below `old` is at or below `new` now."""
         if self.quota is not None:
             self.quota.renamed(old, new, is_directory)
+        if self._serials.used:
+            self._serials.renamed(old, new, is_directory)
         depth = len(old)
         for inode in self.inodes_at(old):
             assert inode.key is not None
             moved = new + inode.key[depth:]
             if inode.slot == inode.key:
+                self._serials.moved(moved, inode.serial)
                 inode.slot = moved
                 self.files[moved] = self.files.pop(inode.key)
             if self.named.get(inode.key) is inode:  # or another process put a new file there, and that is open too
@@ -149,8 +147,6 @@ class Volume:
             directory = self.directories.pop(key)
             directory.key = new + key[depth:]
             self.directories[directory.key] = directory
-        for key in [key for key in self._serials if key[:depth] == old]:
-            self._serials[new + key[depth:]] = self._serials.pop(key)
 
     def keep_listing(self, key: Key, listing: Listing) -> None:
         """Remember a directory's packed entries, up to a bound; the oldest go first."""

@@ -17,7 +17,7 @@ from ..base import FileType, Key
 from .client import DIRECTORY, Client, Info
 
 _LISTINGS_MAX = 4096
-_ENTRIES_MAX = 1_000_000  # of all listings; about 300 bytes each
+_ENTRIES_MAX = 250_000  # of all listings; about 300 bytes each
 _SINGLES_MAX = 65536
 
 
