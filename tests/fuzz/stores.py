@@ -239,8 +239,8 @@ def disk_tree(directory: Path) -> dict[str, Any]:
 
 
 def open_host_fds() -> int:
-    """How many descriptors this process has open, sockets aside, which may be the last of another test's server; 0 where
-    that cannot be seen."""
+    """How many descriptors this process has open, sockets aside, which may be those of another test's server; 0
+    where that cannot be seen."""
     count = 0
     for fd in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else []:
         try:
