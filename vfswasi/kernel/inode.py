@@ -88,7 +88,7 @@ class Volume:
         for inode in self.windowed:
             assert inode.window is not None
             inode.window.forget_attributes()  # it may have lost one of several names
-        named = self.named.pop(key, None)
+        named = self.named.pop(key, None) if self.named else None
         if self._serials.used:
             self._serials.removed(key, named is not None)
         quota = self.quota
