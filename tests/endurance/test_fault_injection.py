@@ -193,6 +193,7 @@ def test_a_store_that_cannot_be_closed_keeps_no_other_open(tmp_path: Path, monke
         if len(closed) == 1:
             raise FsError(Errno.IO, "planned")
 
+    gc.collect()  # what other tests have left to it
     monkeypatch.setattr(LocalBackend, "close", failing)
     descriptors = resources()["descriptors"]
     module = b'(module (memory (export "memory") 1) (func (export "_start")))'
