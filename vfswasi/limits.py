@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, fields
 from typing import Final
 
+from .fs_backends.budget import BUFFER_BYTES, INDEX_BYTES
+
 _MIB: Final = 1 << 20
 _GIB: Final = 1 << 30
 
@@ -55,6 +57,8 @@ class Limits:
 
     - output_bytes: captured of each standard stream [NOSPC].
     - remote_requests, remote_bytes: to and from stores that are far away, all mounts together [DQUOT].
+    - index_bytes: memory for the names, places and link targets of archives, all mounts together [MountError].
+    - buffer_bytes: memory for decoders and read-ahead of open files, all mounts together [NOMEM].
     - args_bytes: arguments and environment, each with its end [ValueError].
     - window_bytes: memory that the fast path may use for parts of open files [nothing: files are then read less far
       ahead, or by Python alone; 0 switches the fast path off].
@@ -82,6 +86,8 @@ class Limits:
     output_bytes: int = 32 * _MIB
     remote_requests: int = 100_000
     remote_bytes: int = 16 * _GIB
+    index_bytes: int = INDEX_BYTES
+    buffer_bytes: int = BUFFER_BYTES
     args_bytes: int = 2 * _MIB
     window_bytes: int = 32 * _MIB
 

@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
 from ..errors import Errno, FsError
+from .budget import BUFFER_BYTES, INDEX_BYTES, Budget, buffer_budget, index_budget
 
 T = TypeVar("T")
 
@@ -30,13 +31,26 @@ class Bound(Protocol):
 
 
 class Allowance:
-    """What a run may ask of stores that are far away, and has asked so far; `entries`: names that any listing may
-    have."""
+    """What a run, or the mounting of a sandbox, may ask of stores, and has asked so far.
 
-    __slots__ = ("bytes", "entries", "max_bytes", "max_requests", "requests")
+    entries: names that any listing may have. indexes: for what is known of archives, kept while they are mounted.
+    buffers: for decoders, read-ahead and answers of servers, kept while something is open.
+    """
 
-    def __init__(self, max_requests: int, max_bytes: int, entries: int) -> None:
+    __slots__ = ("buffers", "bytes", "entries", "indexes", "max_bytes", "max_requests", "requests")
+
+    def __init__(
+        self,
+        max_requests: int,
+        max_bytes: int,
+        entries: int,
+        *,
+        index_bytes: int = INDEX_BYTES,
+        buffer_bytes: int = BUFFER_BYTES,
+    ) -> None:
         self.entries = entries
+        self.indexes = index_budget(index_bytes)
+        self.buffers = buffer_budget(buffer_bytes)
         self.max_requests = max_requests
         self.max_bytes = max_bytes
         self.requests = self.bytes = 0
@@ -85,6 +99,19 @@ def spend(requests: int = 0, count: int = 0) -> None:
     allowance = _thread.allowance
     if allowance is not None:
         allowance.spend(requests, count)
+
+
+def indexes() -> Budget:
+    """The budget of what is being mounted on this thread, for what is known of archives."""
+    allowance = _thread.allowance
+    return index_budget(INDEX_BYTES) if allowance is None else allowance.indexes
+
+
+def buffers() -> Budget:
+    """The budget of the run of this thread, for decoders, read-ahead and answers of servers. Whoever takes from it
+    keeps it, to give back to the same."""
+    allowance = _thread.allowance
+    return buffer_budget(BUFFER_BYTES) if allowance is None else allowance.buffers
 
 
 def most_entries() -> int | None:

@@ -58,7 +58,13 @@ class Process:
         self.environ = tuple(environ)
         self.limits = limits = Limits() if limits is None else limits
         self.quota = RunQuota(limits)
-        self.allowance = Allowance(limits.remote_requests, limits.remote_bytes, limits.directory_entries)
+        self.allowance = Allowance(
+            limits.remote_requests,
+            limits.remote_bytes,
+            limits.directory_entries,
+            index_bytes=limits.index_bytes,
+            buffer_bytes=limits.buffer_bytes,
+        )
         self.fds = FdTable(limits.descriptors)
         self.clocks = Clocks()
         self.deadline = Deadline() if deadline is None else deadline
