@@ -167,13 +167,17 @@ def _run(options: argparse.Namespace) -> int:
         vdso = False if options.no_vdso else None
         limits = parse_limits(options.limit)
         with Sandbox(
-            options.module, preopens=preopens, env=env, argv0=options.argv0, limits=limits, vdso=vdso
+            options.module,
+            preopens=preopens,
+            env=env,
+            argv0=options.argv0,
+            limits=limits,
+            vdso=vdso,
+            timeout=options.timeout,
         ) as sandbox:
             source = stdin if stdin is not None else _inherited_stdin()
             with progress.shown(sandbox.traffic):
-                result = sandbox.run(
-                    options.args, stdin=source, stdout=1, stderr=2, timeout=options.timeout, seed=options.seed
-                )
+                result = sandbox._run_once(options.args, stdin=source, stdout=1, stderr=2, seed=options.seed)
     finally:
         if stdin is not None:
             stdin.close()

@@ -75,4 +75,4 @@ def traffic_of(preopens: Sequence[Preopen]) -> dict[str, Traffic]:
 
 def traffic_since(preopens: Sequence[Preopen], before: Mapping[str, Traffic]) -> dict[str, Traffic]:
     """What they have cost since `before`."""
-    return {name: now - before[name] for name, now in traffic_of(preopens).items()}
+    return {name: now - before[name] if name in before else now for name, now in traffic_of(preopens).items()}

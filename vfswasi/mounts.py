@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from .errors import MountError
+from .errors import FsError, MountError
 from .fs_backends.base import Backend, Caps, Key, Traffic
 from .fs_backends.memory import MemoryBackend
 from .fs_backends.readonly import ReadOnly
@@ -159,6 +159,8 @@ def _prepare(name: str, source: Source) -> _Prepared:
         backend = open_mount(mount)
     except MountError as error:
         raise MountError(f"mount {name!r}: {error}") from error
+    except FsError as error:  # a limit of what mounting may use up
+        raise MountError(f"mount {name!r}: {_shown(given)}: {error.detail or error.errno.name}") from error
     writable = Caps.WRITE in backend.caps
     if mount.rw and not writable:
         if backend is not given:

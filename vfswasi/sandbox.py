@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from .arguments import Module, check_args_bytes, encode_argv, encode_environ, read_module
-from .closing import finish, traffic_of, traffic_since, uncommitted
+from .closing import finish, traffic_since, uncommitted
 from .engine import fastpath, modules, workers
 from .engine.runner import Ending, Meter, Program, UserImports, end_what_is_over, left_behind
 from .errors import Uncommitted
@@ -23,7 +23,7 @@ from .kernel.clocks import Deadline
 from .kernel.entropy import SeededEntropy
 from .kernel.process import Process
 from .limits import Limits
-from .mounts import MountTable
+from .mounting import Bounds, open_mounts
 from .result import Result, result_of, usage_of
 from .sources import Source
 from .stdio import PIPE, STDOUT, capture_of, input_stream, output_stream
@@ -71,8 +71,17 @@ def run(
     could not be stored), FileNotFoundError (the module), ValueError and TypeError, and unchanged whatever a callable
     of the caller raised.
     """
-    with Sandbox(module, preopens=preopens, env=env, argv0=argv0, imports=imports, limits=limits, vdso=vdso) as sandbox:
-        return sandbox.run(
+    with Sandbox(
+        module,
+        preopens=preopens,
+        env=env,
+        argv0=argv0,
+        imports=imports,
+        limits=limits,
+        vdso=vdso,
+        timeout=timeout,
+    ) as sandbox:
+        return sandbox._run_once(
             args,
             stdin=stdin,
             stdout=stdout,
@@ -82,7 +91,6 @@ def run(
             encoding=encoding,
             errors=errors,
             check=check,
-            timeout=timeout,
             seed=seed,
         )
 
@@ -104,8 +112,13 @@ class Sandbox:
         imports: UserImports | None = None,
         limits: Limits | None = None,
         vdso: bool | None = None,
+        timeout: float | None = None,
     ) -> None:
-        """Compiles the module (or takes it from the cache) and opens the preopens; see `run` for the arguments."""
+        """Compiles the module (or takes it from the cache) and opens the preopens; see `run` for the arguments.
+
+        timeout: seconds for opening the preopens, in place of `limits.wall_seconds`; when they are over it is a
+            GuestTimeoutError. `limits` hold for what mounting asks of stores as they do for a run.
+        """
         wasm, name = read_module(module)
         self._argv0 = name if argv0 is None else argv0
         self._limits = Limits() if limits is None else limits
@@ -117,7 +130,10 @@ class Sandbox:
         self._program = Program(modules.load(wasm, name, self._limits.fuel is not None), name, imports)
         self._program.check_command()
         self._program.check_counts(self._limits)
-        self._mounts = MountTable(preopens, modules.trusted_directory())
+        self._opening = Bounds.of(
+            self._limits, _checked_timeout(self._limits.wall_seconds if timeout is None else timeout)
+        )
+        self._mounts = open_mounts(preopens, modules.trusted_directory(), self._opening)
         weakref.finalize(self, self._mounts.close)
         self._running: set[Deadline] = set()
         self._lock = threading.Lock()
@@ -140,6 +156,51 @@ class Sandbox:
         seed: int | None = None,
     ) -> Result:
         """Run the module once more; see the function `run` for the arguments and errors."""
+        bounds = self._bounds(timeout)
+        before = self._mounts.traffic()
+        return self._run(
+            bounds, before, args, stdin, stdout, stderr, capture_output, text, encoding, errors, check, seed
+        )
+
+    def _bounds(self, timeout: float | None) -> Bounds:
+        """Of something that begins now."""
+        return Bounds.of(self._limits, _checked_timeout(self._limits.wall_seconds if timeout is None else timeout))
+
+    def _run_once(
+        self,
+        args: Iterable[str] = (),
+        *,
+        stdin: Any = None,
+        stdout: Any = None,
+        stderr: Any = None,
+        capture_output: bool = False,
+        text: bool = False,
+        encoding: str = "utf-8",
+        errors: str = "replace",
+        check: bool = False,
+        seed: int | None = None,
+    ) -> Result:
+        """`run` as one piece of work with the mounting: within the time that began there, and counting what it cost."""
+        return self._run(
+            self._opening, {}, args, stdin, stdout, stderr, capture_output, text, encoding, errors, check, seed
+        )
+
+    def _run(
+        self,
+        bounds: Bounds,
+        before: Mapping[str, Traffic],
+        args: Iterable[str],
+        stdin: Any,
+        stdout: Any,
+        stderr: Any,
+        capture_output: bool,
+        text: bool,
+        encoding: str,
+        errors: str,
+        check: bool,
+        seed: int | None,
+    ) -> Result:
+        """`before`: what the mounts had cost when it began."""
         if self._closed:
             raise ValueError("this Sandbox is closed")
         if capture_output:
@@ -155,7 +216,7 @@ class Sandbox:
         argv = [self._argv0, *args]
         encoded = encode_argv(argv)
         check_args_bytes(encoded, self._environ, self._limits)
-        deadline = Deadline(_checked_timeout(self._limits.wall_seconds if timeout is None else timeout))
+        deadline = bounds.deadline
         out = output_stream(1, stdout, self._limits.output_bytes)
         err = output_stream(2, None if stderr is STDOUT else stderr, self._limits.output_bytes)
         if isinstance(stderr, int) and stderr == STDOUT:
@@ -169,11 +230,11 @@ class Sandbox:
             streams=(source, out, err),
             limits=self._limits,
             deadline=deadline,
+            allowance=bounds.allowance,
             entropy=entropy,
         )
         with self._lock:
             self._running.add(deadline)
-        before = traffic_of(preopens)
         started_ns = time.monotonic_ns()
         meter = Meter()
 

@@ -22,7 +22,7 @@ from .errors import MissingExportError, WasiStateError
 from .fs_backends.waiting import bounded_by
 from .kernel.process import Process
 from .limits import Limits
-from .mounts import MountTable
+from .mounting import Bounds, open_mounts
 from .sources import Source
 from .stdio import input_stream, output_stream
 
@@ -42,7 +42,8 @@ class WASI:
         calls the guest's functions itself must call `settle` before it looks at files that the guest has open, or
         changes them. `interrupt` and VFSWASI_VDSO=0 work as ever.
 
-    Raises TypeError and ValueError that name the option, MountError for a preopen that cannot be opened.
+    Raises TypeError and ValueError that name the option, MountError for a preopen that cannot be opened,
+    GuestTimeoutError if that takes longer than `limits.wall_seconds`.
     """
 
     def __init__(
@@ -80,7 +81,8 @@ class WASI:
             output_stream(1, stdout, limits.output_bytes),
             output_stream(2, stderr, limits.output_bytes),
         )
-        self._mounts = MountTable(preopens, modules.trusted_directory())
+        opening = Bounds.of(limits, limits.wall_seconds)
+        self._mounts = open_mounts(preopens, modules.trusted_directory(), opening)
         self._preopens = self._mounts.instantiate(limits)
         self._process = Process(
             argv=argv,
@@ -88,6 +90,7 @@ class WASI:
             preopens=self._preopens,
             streams=streams,
             limits=limits,
+            allowance=opening.allowance,
             rights_all=self._abi.rights_all,
         )
         self._unbound = weakref.finalize(self, self._mounts.close)

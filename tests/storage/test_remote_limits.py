@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import pytest
 
 import vfswasi
@@ -12,6 +15,18 @@ from .proxy import Proxy
 from .servers import Server
 
 MIB = 1 << 20
+
+
+@contextlib.contextmanager
+def mounts_without_quota() -> Iterator[list[vfswasi.MountError]]:
+    """The errors of mounts for which the requests of the run did not suffice."""
+    refused: list[vfswasi.MountError] = []
+    try:
+        yield refused
+    except vfswasi.MountError as error:
+        if "Limits.remote_requests" not in str(error):
+            raise
+        refused.append(error)
 
 
 @pytest.fixture
@@ -58,19 +73,34 @@ def test_read_ahead_takes_nothing_away_from_what_the_guest_asks_for(proxy: Proxy
 
 def test_requests(proxy: Proxy, bucket: str) -> None:
     with vfswasi.Sandbox(
-        compile_guest("liststat"), preopens={"/d": mount(proxy, bucket)}, limits=Limits(remote_requests=0)
-    ) as sandbox:
-        proxy.reset()  # the mount was looked at
-        result = sandbox.run(["/d/d"], capture_output=True)
-        assert result.returncode != 0
-        assert proxy.requests() == []
-    with vfswasi.Sandbox(
         compile_guest("liststat"), preopens={"/d": mount(proxy, bucket)}, limits=Limits(remote_requests=3)
     ) as sandbox:
-        proxy.reset()
+        proxy.reset()  # the mount was looked at
         result = sandbox.run(["/d/d"], capture_output=True, check=True)
         assert len(proxy.requests()) == result.usage.remote_requests <= 3
         assert result.traffic["/d"].requests == result.usage.remote_requests
+
+
+def test_mounting_is_counted_with_the_run_that_it_is_for(proxy: Proxy, bucket: str) -> None:
+    result = vfswasi.run(
+        compile_guest("liststat"), ["/d/d"], preopens={"/d": mount(proxy, bucket)}, capture_output=True, check=True
+    )
+    assert len(proxy.requests()) == result.usage.remote_requests == result.traffic["/d"].requests
+    enough = result.usage.remote_requests
+    assert enough > 1
+    for limit in range(enough):
+        proxy.reset()
+        with mounts_without_quota() as refused:
+            short = vfswasi.run(
+                compile_guest("liststat"),
+                ["/d/d"],
+                preopens={"/d": mount(proxy, bucket)},
+                limits=Limits(remote_requests=limit),
+                capture_output=True,
+            )
+            assert short.returncode != 0
+        assert refused or limit
+        assert len(proxy.requests()) <= limit
 
 
 @pytest.mark.parametrize("size", [2 * MIB, 40 * MIB])

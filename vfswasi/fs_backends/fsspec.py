@@ -347,11 +347,13 @@ def client_for(fs: Any, root: str, *, timeout_s: float = 30.0, close_fs: Callabl
 
 
 def check_root(backend: RemoteBackend, writing: bool) -> None:
-    """That there is something to mount. Raises MountError."""
+    """That there is something to mount. Raises MountError; CANCELED, DQUOT, NOMEM for what the caller allows."""
     client = backend.client
     try:
         info = client.info(())
     except FsError as error:
+        if error.errno in (Errno.CANCELED, Errno.DQUOT, Errno.NOMEM):  # the caller's limits, and no fault of the store
+            raise
         hint = "check the credentials" if error.errno is Errno.ACCES else "check the URL and the connection"
         raise MountError(f"{client.name}: {error.detail or error}; {hint}") from error
     if info is None:

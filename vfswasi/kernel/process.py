@@ -34,6 +34,17 @@ class Preopen:
     readonly: bool
 
 
+def allowance_of(limits: Limits) -> Allowance:
+    """What a run, or the mounting for one, may ask of stores."""
+    return Allowance(
+        limits.remote_requests,
+        limits.remote_bytes,
+        limits.directory_entries,
+        index_bytes=limits.index_bytes,
+        buffer_bytes=limits.buffer_bytes,
+    )
+
+
 class Process:
     """Everything that a system call may reach. It is run by one thread at a time."""
 
@@ -46,25 +57,21 @@ class Process:
         streams: Sequence[Stream] = (),
         limits: Limits | None = None,
         deadline: Deadline | None = None,
+        allowance: Allowance | None = None,
         rights_all: int = (1 << 30) - 1,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         """`argv`, `environ` ("NAME=value"): without NUL, together at most `Limits.args_bytes`. `streams`: standard
         input, output, error.
 
+        `allowance`: what it may ask of stores, of which mounting may have used some; by default what `limits` say.
         `rights_all`: the rights that the guest's snapshot of WASI knows. `entropy`: gives so many random bytes.
         """
         self.argv = tuple(argv)
         self.environ = tuple(environ)
         self.limits = limits = Limits() if limits is None else limits
         self.quota = RunQuota(limits)
-        self.allowance = Allowance(
-            limits.remote_requests,
-            limits.remote_bytes,
-            limits.directory_entries,
-            index_bytes=limits.index_bytes,
-            buffer_bytes=limits.buffer_bytes,
-        )
+        self.allowance = allowance_of(limits) if allowance is None else allowance
         self.fds = FdTable(limits.descriptors)
         self.clocks = Clocks()
         self.deadline = Deadline() if deadline is None else deadline
