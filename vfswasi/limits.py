@@ -21,7 +21,7 @@ class Limits:
 
     Time:
 
-    - wall_seconds: from the start of the run, compiling not included; `timeout` of a run takes its place. None: no
+    - wall_seconds: from the start of the run, mounting included and compiling not; `timeout` of a run takes its place. None: no
       limit [GuestTimeoutError].
     - fuel: about one unit for each WebAssembly instruction; None: not counted, which is faster [GuestFuelError].
 
