@@ -21,8 +21,8 @@ class Limits:
 
     Time:
 
-    - wall_seconds: from the start of the run, mounting included and compiling not; `timeout` of a run takes its place. None: no
-      limit [GuestTimeoutError].
+    - wall_seconds: from the start of the run, mounting included and compiling not; `timeout` of a run takes its
+      place. None: no limit [GuestTimeoutError].
     - fuel: about one unit for each WebAssembly instruction; None: not counted, which is faster [GuestFuelError].
 
     The guest's own memory:
