@@ -130,11 +130,7 @@ class Guest:
         turn_ends = hand_on()
         at_ns = deadline.at_ns
         self.turn_ends = turn_ends if at_ns is None else min(turn_ends, at_ns / 1e9)
-        try:
-            deadline.check()  # once more, since an interruption sets what was just set
-        except BaseException:
-            self.turn_ends = 0.0
-            raise
+        deadline.check()  # once more: `end_what_is_over` may have set what was just set
 
     def memory_bytes(self, context: int) -> int:
         """How large its memory is; 0 if it was not even instantiated."""
@@ -186,6 +182,7 @@ def _memory_of(guest: Guest, caller: int) -> WasmMemory:
         return guest.memory
     if not guest.ready:
         raise WasiStateError("a WASI function was called before start(), initialize() or finalize_bindings()")
+    guest.process.deadline.check()  # there is no epoch of ours in a store of the user's
     memory = guest.moving_memory
     if memory is None:
         memory = guest.moving_memory = WasmMemory.of_caller(caller, guest.process.limits)
@@ -214,7 +211,8 @@ def _bind(
 ) -> Any:
     """A C function pointer that decodes the arguments, makes the call and stores the errno. `after` a call that
     succeeded, the guest's fast path is told the first argument. `repeats`: one that failed for lack of space has had no
-    effect, so that it can be made again. `writes`: but for one that writes to a file that syncs or appends."""
+    effect, so that it can be made again. `writes`: but for one that writes to a file that syncs or appends. `brief`:
+    see `_BRIEF`."""
     layout = Struct("<" + "".join(_SLOT[letter] for letter in types))
     unpack = layout.unpack_from if types else _NO_ARGUMENTS.unpack_from
     size = max(len(types), 1) * capi.VAL_RAW_BYTES
@@ -318,7 +316,14 @@ class Binding:
     def __init__(self, abi: Abi) -> None:
         self.abi = abi
         self.callbacks = {
-            name: _bind(function, abi.functions[name], _AFTER.get(name), name in _REPEATED, name in _WRITES, name in _BRIEF)
+            name: _bind(
+                function,
+                abi.functions[name],
+                _AFTER.get(name),
+                repeats=name in _REPEATED,
+                writes=name in _WRITES,
+                brief=name in _BRIEF,
+            )
             for name, function in table(abi).items()
         }
         # A function type belongs to the first engine it is used with; another engine aborts the process.

@@ -15,8 +15,12 @@ import threading
 from time import monotonic, sleep
 from typing import Final
 
+from .base import ReadableBuffer
+
 # Others are to run every 20 ms, and the step that is being taken when a turn ends may need 5 ms.
 TURN_S: Final = 0.008
+# What is copied, or filled with zeros, between two looks at the clock: 1 or 2 ms, where the memory is new.
+STEP_BYTES: Final = 2 << 20
 # Where the processors or the lock are in demand, not everybody who waits gets it in one pause.
 _CROWDED_TURN_S: Final = 0.004
 # The system adds the slack of its timers, 50 us on Linux: enough to wake another thread up.
@@ -43,3 +47,17 @@ def give_way() -> None:
     """Hand the lock on if this thread has had its turn."""
     if monotonic() >= _thread.turn_ends:
         _thread.turn_ends = hand_on()
+
+
+def copy(target: memoryview, source: ReadableBuffer) -> None:
+    """Put the bytes of `source` at the beginning of `target`, which has room for them, in steps."""
+    size = len(source)
+    if size <= STEP_BYTES:
+        target[:size] = source
+        return
+    with memoryview(source) as view:
+        for start in range(0, size, STEP_BYTES):
+            if start:
+                give_way()
+            end = min(start + STEP_BYTES, size)
+            target[start:end] = view[start:end]

@@ -16,6 +16,7 @@ from typing import Any, Final
 from ..abi import constants as c
 from ..errors import Errno, FsError
 from ..fs_backends.base import FileType, Stat
+from ..fs_backends.turns import STEP_BYTES, give_way
 from . import rights
 from .clocks import Deadline
 from .descriptor import Descriptor
@@ -150,8 +151,12 @@ class CaptureSink(Sink):
         room = self.room()
         if room <= 0 and len(data):
             raise FsError(Errno.NOSPC, "captured output limit")
-        self._data.write(data[:room])
-        return min(room, len(data))
+        data = data[:room]
+        for start in range(0, len(data), STEP_BYTES):
+            if start:
+                give_way()
+            self._data.write(data[start : start + STEP_BYTES])
+        return len(data)
 
     def getvalue(self) -> bytes:
         return self._data.getvalue()
