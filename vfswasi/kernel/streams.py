@@ -256,6 +256,9 @@ class Stream(Descriptor):
                 continue
             if total and not self.source.available():
                 break  # what is there already must not wait for more
+            if len(buffer) > _READ_CHUNK:
+                deadline.check()
+                give_way()
             data = self.source.read(len(buffer), deadline)
             buffer[: len(data)] = data
             total += len(data)
@@ -269,6 +272,9 @@ class Stream(Descriptor):
         for buffer in buffers:
             if not len(buffer):
                 continue
+            if len(buffer) > _READ_CHUNK:
+                deadline.check()
+                give_way()
             try:
                 count = self.sink.write(buffer, deadline)
             except FsError:
