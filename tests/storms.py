@@ -155,7 +155,7 @@ def _listing(size: int = 65536) -> bytes:
 
 
 def _file(size: int) -> Callable[[Path], Preopens]:
-    return lambda _: {"/d": {"f": bytes(size)}}
+    return lambda _: {"/d": MemoryBackend({"f": bytes(size)}, max_bytes=size)}
 
 
 def _names(count: int, length: int) -> Callable[[Path], Preopens]:

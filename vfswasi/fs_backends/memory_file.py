@@ -107,6 +107,8 @@ class Space:
         if self.used + grown - reserved > self.max_bytes:
             raise FsError(Errno.NOSPC, f"more than {self.max_bytes} bytes in memory")
         try:
+            if gap > STEP_BYTES:
+                bytes(gap)  # what the machine does not have is refused before any of it is taken
             for start in range(0, gap, STEP_BYTES):
                 if start:
                     check_time("a file grows")
