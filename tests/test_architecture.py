@@ -20,7 +20,7 @@ LINES_MAX = 450
 
 # Room -> the rooms whose modules it may import, beside its own. A room is the longest matching prefix of a module's
 # dotted name within the package; "" is the package itself, which gathers the public names.
-BACKENDS = {"fs_backends.base", "fs_backends.budget", "fs_backends.waiting", "fs_backends"}
+BACKENDS = {"fs_backends.base", "fs_backends.budget", "fs_backends.turns", "fs_backends.waiting", "fs_backends"}
 BELOW_ENGINE = {
     "syscalls",
     "abi",
@@ -29,6 +29,7 @@ BELOW_ENGINE = {
     "limits",
     "printing",
     "fs_backends.base",
+    "fs_backends.turns",
     "fs_backends.waiting",
     "errors",
 }
@@ -40,10 +41,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "abi": {"abi.constants"},
     "fs_backends.base": {"errors"},
     "fs_backends.budget": {"errors"},
-    "fs_backends.waiting": {"fs_backends.budget", "errors"},
-    "fs_backends": {"fs_backends.base", "fs_backends.budget", "fs_backends.waiting", "errors"},
-    "kernel": {"abi.constants", "fs_backends.base", "fs_backends.waiting", "limits", "errors"},
-    "syscalls": {"abi", "abi.constants", "kernel", "fs_backends.base", "limits", "errors"},
+    "fs_backends.turns": {"fs_backends.base"},
+    "fs_backends.waiting": {"fs_backends.budget", "fs_backends.turns", "errors"},
+    "fs_backends": {"fs_backends.base", "fs_backends.budget", "fs_backends.turns", "fs_backends.waiting", "errors"},
+    "kernel": {"abi.constants", "fs_backends.base", "fs_backends.turns", "fs_backends.waiting", "limits", "errors"},
+    "syscalls": {"abi", "abi.constants", "kernel", "fs_backends.base", "fs_backends.turns", "limits", "errors"},
     "engine": BELOW_ENGINE,
     "mount_options": {"fs_backends.base", "limits"},
     "sources": {"mount_options", "errors", *BACKENDS},

@@ -19,7 +19,8 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from struct import Struct
-from typing import Any, Final, cast
+from time import monotonic
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import wasmtime
@@ -29,6 +30,7 @@ from wasmtime import _func as wasmtime_func
 from ..abi import constants as c
 from ..abi.layouts import ABIS, Abi
 from ..errors import Errno, FsError, GuestExitError, GuestTrapError, HostCallError, MissingExportError, WasiStateError
+from ..fs_backends.turns import TURN_S, hand_on
 from ..fs_backends.waiting import bounded_by
 from ..kernel.clocks import GuestEnd, ProcessExit, ProcessSignal
 from ..kernel.process import Process
@@ -47,7 +49,7 @@ _SLOT = {"i": "I12x", "I": "Q8x"}
 _NO_ARGUMENTS: Final = Struct("")
 
 _numbers = itertools.count(1)
-_live: dict[int, Guest] = {}  # or an `_Ended` in its place
+_live: dict[int, Guest] = {}
 _live_lock = threading.RLock()  # a signal handler may end guests
 
 
@@ -71,31 +73,15 @@ def _for_the_user(end: BaseException) -> BaseException:
 
 def guest(number: int) -> Guest | None:
     """The running guest of that number, if it still runs."""
-    found = _live.get(number)
-    return found.guest if isinstance(found, _Ended) else found
+    return _live.get(number)
 
 
 def end_what_is_over() -> None:
     """The next host call of a guest whose time is over ends it: the epoch is looked at in loops and at the start of
     functions, and there may be a million host calls between two of those. Any thread may call this."""
     with _live_lock:
-        for number, found in _live.items():
-            end = found.process.deadline.over() if isinstance(found, Guest) else None
-            if end is not None:
-                _live[number] = cast("Guest", _Ended(found, type(end)))
-
-
-class _Ended:
-    """Stands in place of a guest that must end, so that no call has to ask whether it must."""
-
-    __slots__ = ("_end", "guest")
-
-    def __init__(self, guest: Guest, end: type[GuestEnd]) -> None:
-        self.guest = guest
-        self._end = end
-
-    def __getattr__(self, name: str) -> Any:
-        raise self._end  # a new one, since its traceback leads to this object
+        for found in _live.values():
+            found.turn_ends = 0.0
 
 
 class HostFault(GuestEnd):
@@ -116,6 +102,7 @@ class Guest:
         "outcome",
         "process",
         "ready",
+        "turn_ends",
         "user_memory_moves",
     )
 
@@ -128,11 +115,22 @@ class Guest:
         self.outcome: BaseException | None = None
         self.fast: FastPath | None = None
         self.user_memory_moves = user_memory_moves
+        self.turn_ends = monotonic() + TURN_S  # a call that begins later begins with `look`; 0: every one does
         self.ready = not user_memory_moves  # a WASI object's calls are refused before start()
         self.calling = not user_memory_moves  # whether we made the call that runs the guest, or the user did
         self.number = next(_numbers)
         with _live_lock:
             _live[self.number] = self
+
+    def look(self) -> None:
+        """The guest has had its turn: other threads of the host run, and if its time is over it ends. Raises
+        DeadlinePassed, Interrupted."""
+        deadline = self.process.deadline
+        deadline.check()
+        turn_ends = hand_on()
+        at_ns = deadline.at_ns
+        self.turn_ends = turn_ends if at_ns is None else min(turn_ends, at_ns / 1e9)
+        deadline.check()  # once more: `end_what_is_over` may have set what was just set
 
     def memory_bytes(self, context: int) -> int:
         """How large its memory is; 0 if it was not even instantiated."""
@@ -209,10 +207,12 @@ def _bind(
     after: Callable[[FastPath, int], None] | None = None,
     repeats: bool = False,
     writes: bool = False,
+    brief: bool = False,
 ) -> Any:
     """A C function pointer that decodes the arguments, makes the call and stores the errno. `after` a call that
     succeeded, the guest's fast path is told the first argument. `repeats`: one that failed for lack of space has had no
-    effect, so that it can be made again. `writes`: but for one that writes to a file that syncs or appends."""
+    effect, so that it can be made again. `writes`: but for one that writes to a file that syncs or appends. `brief`:
+    see `_BRIEF`."""
     layout = Struct("<" + "".join(_SLOT[letter] for letter in types))
     unpack = layout.unpack_from if types else _NO_ARGUMENTS.unpack_from
     size = max(len(types), 1) * capi.VAL_RAW_BYTES
@@ -228,6 +228,11 @@ def _bind(
                     views.clear()
                 view = views[args] = capi.view_of(args, size).cast("I")
             guest = _live[env]
+            if not brief:
+                if monotonic() >= guest.turn_ends:
+                    guest.look()
+            elif not guest.turn_ends:
+                guest.look()
             fast = guest.fast
             if fast is not None and fast.revoked:
                 fast.take_back_all()
@@ -296,6 +301,12 @@ _REPEATED: Final = frozenset(
     "fd_write fd_pwrite".split()
 )
 _WRITES: Final = frozenset({"fd_write", "fd_pwrite"})
+# Calls that take a microsecond or two whatever they are given. To read the clock would be a good part of that, and
+# between two of them there is time enough to take the lock.
+_BRIEF: Final = frozenset(
+    "clock_res_get clock_time_get fd_advise fd_fdstat_get fd_fdstat_set_rights fd_prestat_get fd_seek fd_tell "
+    "args_sizes_get environ_sizes_get".split()
+)
 _AFTER: Final = dict.fromkeys(FAST_FUNCTIONS, FastPath.used) | {"random_get": FastPath.used_random}
 
 
@@ -305,7 +316,14 @@ class Binding:
     def __init__(self, abi: Abi) -> None:
         self.abi = abi
         self.callbacks = {
-            name: _bind(function, abi.functions[name], _AFTER.get(name), name in _REPEATED, name in _WRITES)
+            name: _bind(
+                function,
+                abi.functions[name],
+                _AFTER.get(name),
+                repeats=name in _REPEATED,
+                writes=name in _WRITES,
+                brief=name in _BRIEF,
+            )
             for name, function in table(abi).items()
         }
         # A function type belongs to the first engine it is used with; another engine aborts the process.
@@ -371,6 +389,8 @@ def bind_user_function(function: Callable[..., Any], type_: wasmtime.FuncType, n
     def call(env: int, caller: int, args: int, _count: int) -> int:
         try:
             guest = _live[env]
+            if monotonic() >= guest.turn_ends:
+                guest.look()
             memory = _memory_of(guest, caller)
             windows = guest.process.windows
             if windows is not None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import re
 import select
+from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
 from ..errors import Errno, FsError
 from .base import DirEntry, FileType
 from .local_file import Idents
-from .waiting import most_entries
+from .waiting import check_time, most_entries
 
 _NAME_MAX_BYTES: Final = 255
 _HIGH_IDENTS: Final = 1 << 63
+_LISTED_AT_ONCE: Final = 256
 
 # A member of an enumeration costs as much as the rest of an entry to look up (Python 3.11).
 _REGULAR_FILE: Final = FileType.REGULAR_FILE
@@ -36,7 +38,7 @@ class Lister:
         self._idents = idents
         self._mounts = _MountsBelow(root_fd)
 
-    def entries(self, fd: int) -> list[DirEntry]:
+    def entries(self, fd: int) -> Iterator[DirEntry]:
         """The entries of the directory `fd` (open for reading). Raises OSError, NOMEM."""
         entries: dict[str, DirEntry] = {}  # a listing that races with a rename may repeat a name
         directory = other = None  # the last ones seen, as samples
@@ -44,7 +46,9 @@ class Lister:
         dev = os.fstat(fd).st_dev
         highest = _HIGH_IDENTS if dev == idents.dev else 0
         with os.scandir(fd) as iterator:
-            for item in islice(iterator, most_entries()):
+            for number, item in enumerate(islice(iterator, most_entries())):
+                if number % _LISTED_AT_ONCE == _LISTED_AT_ONCE - 1:
+                    check_time("a listing")
                 name = item.name
                 if not name.isascii():
                     try:
@@ -75,9 +79,16 @@ class Lister:
             and (directory is None or self._look_at(fd, directory.name) in (directory, None))
             and (other is None or self._look_at(fd, other.name) in (other, None))
         ):
-            return list(entries.values())
-        looked_at = (self._look_at(fd, name) for name in entries)
-        return [found for found in looked_at if found is not None]
+            return _emptied(entries)
+        for number, name in enumerate(list(entries)):
+            if number % _LISTED_AT_ONCE == _LISTED_AT_ONCE - 1:
+                check_time("a listing")
+            found = self._look_at(fd, name)
+            if found is None:
+                del entries[name]
+            else:
+                entries[name] = found
+        return _emptied(entries)
 
     def _look_at(self, fd: int, name: str) -> DirEntry | None:
         """The entry as stat sees it, None if it is gone."""
@@ -89,6 +100,14 @@ class Lister:
 
     def close(self) -> None:
         self._mounts.close()
+
+
+def _emptied(entries: dict[str, DirEntry]) -> Iterator[DirEntry]:
+    """In order, each one let go of by itself: a million at once would hold Python's lock for long."""
+    names = list(entries)
+    names.reverse()
+    while names:
+        yield entries.pop(names.pop())
 
 
 class _MountsBelow:

@@ -14,16 +14,28 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from itertools import count
-from typing import Any
+from itertools import count, islice
+from typing import Any, TypeVar
 
 from ..errors import Errno, FsError
 from .base import Backend, Caps, DirEntry, FileType, Handle, Key, Stat
-from .memory_file import Directory, File, Link, MemoryHandle, Node, Space, now_ns, set_node_times
+from .memory_file import Directory, File, Link, MemoryHandle, Node, Space, copied, now_ns, set_node_times
 from .tree_literal import Symlink as Symlink
 from .tree_literal import check_name, check_target, encoded
+from .turns import give_way
 
 _new_tuple = tuple.__new__
+_GATHERED_AT_ONCE = 1 << 16
+T = TypeVar("T")
+
+
+def _gathered(some: Iterable[T]) -> list[T]:
+    left, gathered, before = iter(some), list[T](), -1
+    while len(gathered) > before:
+        give_way()
+        before = len(gathered)
+        gathered.extend(islice(left, _GATHERED_AT_ONCE))
+    return gathered
 
 
 class MemoryBackend(Backend):
@@ -108,7 +120,7 @@ class MemoryBackend(Backend):
                 space.used += value.nbytes if isinstance(value, memoryview) else len(value)
                 if space.used > space.max_bytes:
                     raise ValueError(f"{path}: the tree is larger than max_bytes={space.max_bytes}")
-                directory.entries[name] = File(self._ident(), now, bytearray(value))
+                directory.entries[name] = File(self._ident(), now, copied(value))
             elif isinstance(value, Symlink):
                 check_target(value.target, path)
                 link = directory.entries[name] = Link(self._ident(), now, value.target)
@@ -196,7 +208,10 @@ class MemoryBackend(Backend):
     def list(self, key: Key) -> Iterable[DirEntry]:
         with self._lock:
             entries = self._directory(key).entries
-            return [_new_tuple(DirEntry, (name, node.filetype, node.ident)) for name, node in entries.items()]
+            names, nodes = _gathered(entries), _gathered(entries.values())
+        return (
+            _new_tuple(DirEntry, (name, node.filetype, node.ident)) for name, node in zip(names, nodes, strict=True)
+        )
 
     def listing_version(self, key: Key) -> int:
         return self._directory(key).version

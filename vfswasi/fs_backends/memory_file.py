@@ -7,10 +7,14 @@ import time
 
 from ..errors import Errno, FsError
 from .base import Buffer, FileType, Handle, ReadableBuffer, Stat
+from .turns import STEP_BYTES, copy, give_way
+from .waiting import check_time
 
 _FILE_MAX_BYTES = 2**63 - 1
 # Up to this a slice copy is quicker than a memoryview, whose set-up costs more than the copy.
 _SLICE_BYTES = 4096
+_CUT_BYTES = 32 << 20
+_ZEROS = memoryview(bytes(STEP_BYTES))
 _new_tuple = tuple.__new__
 now_ns = time.time_ns
 
@@ -103,12 +107,21 @@ class Space:
         if self.used + grown - reserved > self.max_bytes:
             raise FsError(Errno.NOSPC, f"more than {self.max_bytes} bytes in memory")
         try:
-            if gap:
-                data.extend(bytes(gap))  # zeros that nobody has written take no memory
-            data += tail
-        except MemoryError as error:  # max_bytes is more than the machine has
-            del data[size:]
-            raise FsError(Errno.NOSPC, "out of memory") from error
+            if gap > STEP_BYTES:
+                bytes(gap)  # what the machine does not have is refused before any of it is taken
+            for start in range(0, gap, STEP_BYTES):
+                if start:
+                    check_time("a file grows")
+                data += _ZEROS[: min(STEP_BYTES, gap - start)]
+            if len(tail) <= STEP_BYTES:
+                data += tail
+            else:
+                _join(data, tail)
+        except BaseException as error:
+            cut(data, size)
+            if isinstance(error, MemoryError):  # max_bytes is more than the machine has
+                raise FsError(Errno.NOSPC, "out of memory") from error
+            raise
         if reserved:
             file.reserved = max(0, reserved - grown)
             grown -= reserved - file.reserved
@@ -130,7 +143,34 @@ class Space:
         file.reserved = 0
         if not file.nlink:
             self.used -= len(file.data)
-            file.data.clear()
+            cut(file.data, 0)
+
+
+def copied(value: bytes | bytearray | memoryview) -> bytearray:
+    """The same bytes."""
+    if not isinstance(value, memoryview) and len(value) <= STEP_BYTES:
+        return bytearray(value)
+    data = bytearray()
+    with memoryview(value) as view:
+        if view.nbytes <= STEP_BYTES or not view.c_contiguous:
+            return bytearray(view)
+        _join(data, view.cast("B"))
+    return data
+
+
+def _join(data: bytearray, tail: ReadableBuffer) -> None:
+    with memoryview(tail) as view:
+        for start in range(0, len(view), STEP_BYTES):
+            give_way()
+            data += view[start : start + STEP_BYTES]
+
+
+def cut(data: bytearray, size: int) -> None:
+    """Keep `size` bytes. Giving memory back takes time too."""
+    while len(data) - size > _CUT_BYTES:
+        del data[-_CUT_BYTES:]
+        give_way()
+    del data[size:]
 
 
 class MemoryHandle(Handle):
@@ -156,7 +196,7 @@ class MemoryHandle(Handle):
             return count
         with self._lock, memoryview(self._data) as view:
             count = max(0, min(length, len(view) - offset))
-            buf[:count] = view[offset : offset + count]
+            copy(memoryview(buf), view[offset : offset + count])
         return count
 
     def write_from(self, offset: int, buf: ReadableBuffer) -> None:
@@ -175,12 +215,13 @@ class MemoryHandle(Handle):
                 else:
                     # Slice assignment to a bytearray goes through a copy of what it is given.
                     with memoryview(data) as view:
-                        view[offset:end] = buf
+                        copy(view[offset:end], buf)
             elif offset >= size:
                 self._space.extend(self._file, offset - size, buf)
             else:
                 self._space.extend(self._file, 0, buf[size - offset :])
-                data[offset:size] = buf[: size - offset]
+                with memoryview(data) as view:
+                    copy(view[offset:size], buf[: size - offset])
             file = self._file
             file.mtim = file.ctim = now_ns()
 
@@ -200,7 +241,7 @@ class MemoryHandle(Handle):
             if grown > 0:
                 self._space.extend(self._file, grown, b"")
             elif grown:
-                del data[size:]
+                cut(data, size)
                 self._space.used += grown
             self._file.mtim = self._file.ctim = now_ns()
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 from ..errors import Errno, FsError
 from .budget import BUFFER_BYTES, INDEX_BYTES, Budget, buffer_budget, index_budget
+from .turns import give_way
 
 T = TypeVar("T")
 
@@ -128,7 +129,9 @@ def check_entries(count: int) -> None:
 
 
 def check_time(what: str) -> None:
-    """Between the steps of something that takes long. Raises CANCELED when the run's time is over."""
+    """Between the steps of something that takes long: other threads get Python's lock when it is time to. Raises
+    CANCELED when the run's time is over."""
+    give_way()
     bound = _thread.bound
     if bound is not None and bound.over() is not None:
         raise FsError(Errno.CANCELED, f"{what}: the run's time is over")

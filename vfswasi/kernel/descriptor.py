@@ -8,12 +8,13 @@ BADF, a file as the base of a path is NOTDIR, a lost right is NOTCAPABLE, a read
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, cast
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Final
 
 from ..abi import constants as c
 from ..errors import Errno, FsError
-from ..fs_backends.base import Backend, Caps, FileType, ReadableBuffer, Stat
+from ..fs_backends.base import Backend, Caps, FileType, Key, ReadableBuffer, Stat
 from ..fs_backends.waiting import check_entries, check_time
 from ..limits import Limits
 from . import rights
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 OFFSET_MAX: Final = 2**63 - 1
 # Writes of several small buffers are joined, so that the store sees one write as the guest meant it.
 _JOIN_BYTES: Final = 1 << 16
+# After so many buffers, and before a large one, the run's time is looked at.
+_BUFFERS: Final = 256
+# Few enough to be gone when the collector looks: what it keeps makes it look through everything that the process has.
+_LISTED_AT_ONCE: Final = 256
+_DOTS: Final = (FileType.DIRECTORY, FileType.DIRECTORY)
 
 
 class Mount:
@@ -157,8 +163,8 @@ class OpenFile(Descriptor):
                 raise _lie()
             return count
         total = 0
-        for buffer in buffers:
-            if len(buffer) > _JOIN_BYTES:
+        for index, buffer in enumerate(buffers):
+            if len(buffer) > _JOIN_BYTES or index % _BUFFERS == _BUFFERS - 1:
                 check_time("read")
             try:
                 count = read_into(offset + total, buffer)
@@ -207,12 +213,12 @@ class OpenFile(Descriptor):
                 raise FsError(Errno.FBIG)
             handle.write_from(offset, buffers[0])
             return total
-        for piece in _joined(buffers):
+        for index, piece in enumerate(_joined(buffers)):
             if offset + total + len(piece) > OFFSET_MAX:
                 if total:
                     break
                 raise FsError(Errno.FBIG)
-            if len(piece) > _JOIN_BYTES:
+            if len(piece) > _JOIN_BYTES or index % _BUFFERS == _BUFFERS - 1:
                 check_time("write")
             try:
                 handle.write_from(offset + total, piece)
@@ -228,8 +234,8 @@ class OpenFile(Descriptor):
     def _append(self, buffers: Sequence[memoryview]) -> int:
         handle = self.inode.handle
         total = 0
-        for piece in _joined(buffers):
-            if len(piece) > _JOIN_BYTES:
+        for index, piece in enumerate(_joined(buffers)):
+            if len(piece) > _JOIN_BYTES or index % _BUFFERS == _BUFFERS - 1:
                 check_time("write")
             try:
                 self.cursor = handle.append(piece)
@@ -336,22 +342,22 @@ class OpenDirectory(Descriptor):
         known = volume.listings.get(key)
         if known is not None and version is not None and known[:2] == (version, dots):
             return known[2]
-        serial = volume.serial
-        names, filetypes, idents = [".", ".."], [FileType.DIRECTORY, FileType.DIRECTORY], list[int | None](dots)
-        for name, filetype, ident in backend.list(key):
-            names.append(name)
-            filetypes.append(filetype)
-            idents.append(ident)
-        check_entries(len(names) - 2)
-        if None in idents:
-            keys = (key, parent, *((*key, name) for name in names[2:]))
-            serials = [serial(*pair) for pair in zip(keys, idents, strict=True)]
-        else:
-            serials = cast("list[int]", idents)
-        stream = DirectoryStream(names, serials, filetypes)
+        stream = DirectoryStream((".", ".."), self._serials((key, parent), dots), _DOTS)
+        entries = iter(backend.list(key))
+        while batch := tuple(islice(entries, _LISTED_AT_ONCE)):
+            check_time("a listing")
+            names, filetypes, idents = zip(*batch, strict=True)
+            del batch
+            if None in idents:
+                idents = self._serials([(*key, name) for name in names], idents)
+            stream.add(names, idents, filetypes)
+            check_entries(len(stream) - 2)
         if version is not None:
             volume.keep_listing(key, (version, dots, stream))
         return stream
+
+    def _serials(self, keys: Iterable[Key], idents: Iterable[int | None]) -> tuple[int, ...]:
+        return tuple(map(self.inode.volume.serial, keys, idents))
 
     def close(self, keep: bool = True) -> None:
         self.inode.volume.snapshots.drop(self._reading)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from ..abi import constants as c
 from ..errors import Errno, FsError
 from ..fs_backends.base import Device, FileType, Stat
+from ..fs_backends.turns import give_way
 from . import rights
 from .descriptor import OFFSET_MAX, Descriptor, OpenFile
 from .streams import Stream
@@ -141,5 +142,7 @@ class OpenDevice(Descriptor):
 def _clear(view: memoryview, deadline: Deadline) -> None:
     for start in range(0, len(view), _CHUNK_BYTES):
         deadline.check()
+        if start:
+            give_way()
         end = min(start + _CHUNK_BYTES, len(view))
         view[start:end] = _ZEROS[: end - start]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from itertools import accumulate, chain, count
+from itertools import accumulate, chain, count, islice
 from struct import Struct
 from typing import Final
 
@@ -24,18 +24,29 @@ _MAX_BYTES: Final = 32 << 20
 
 
 class DirectoryStream:
-    """Packed entries; `offsets[n]` is where the entry behind cookie `n` starts."""
+    """Packed entries; `offsets[n]` is where the entry behind cookie `n` starts. `len` is how many there are."""
 
     __slots__ = ("data", "offsets")
 
     def __init__(self, names: Sequence[str], serials: Sequence[int], filetypes: Sequence[FileType]) -> None:
         """In the order in which the guest will see them."""
+        self.data = bytearray()
+        self.offsets = array("Q", (0,))
+        self.add(names, serials, filetypes)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def add(self, names: Sequence[str], serials: Sequence[int], filetypes: Sequence[FileType]) -> None:
+        """More of them, a few hundred at once: nothing else runs meanwhile."""
         # One pass each in C: a directory of a thousand names costs what three Python statements per name would.
         raws = [name.encode() for name in names]
         lengths = [len(raw) for raw in raws]
-        headers = map(_DIRENT.pack, count(1), serials, lengths, filetypes)
-        self.data = b"".join(chain.from_iterable(zip(headers, raws, strict=True)))
-        self.offsets = array("Q", accumulate(map(_DIRENT.size.__add__, lengths), initial=0))
+        headers = map(_DIRENT.pack, count(len(self.offsets)), serials, lengths, filetypes)
+        start = len(self.data)
+        self.data += b"".join(chain.from_iterable(zip(headers, raws, strict=True)))
+        sizes = map(_DIRENT.size.__add__, lengths)
+        self.offsets.extend(islice(accumulate(sizes, initial=start), 1, None))
 
     @property
     def nbytes(self) -> int:

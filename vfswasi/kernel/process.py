@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ..abi import constants as c
 from ..errors import Errno, FsError
 from ..fs_backends.base import Backend, Caps
+from ..fs_backends.turns import give_way
 from ..fs_backends.waiting import Allowance
 from ..limits import Limits
 from . import rights, sharing
@@ -139,6 +140,8 @@ class Process:
         """Fill `view` with bytes from the run's source of entropy, within the deadline."""
         for start in range(0, len(view), _RANDOM_CHUNK):
             self.deadline.check()
+            if start:
+                give_way()
             end = min(start + _RANDOM_CHUNK, len(view))
             view[start:end] = self.entropy(end - start)
 

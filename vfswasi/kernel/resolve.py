@@ -13,13 +13,17 @@ Source: POSIX.1-2017 4.13 "Pathname Resolution"; path_resolution(7).
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Final, NamedTuple
 
 from ..errors import Errno, FsError
 from ..fs_backends.base import FileType, Key, Stat
+from ..fs_backends.waiting import check_time
 from .descriptor import Mount, OpenDirectory
 
 LINKS_MAX: Final = 40
+# Links of 4096 bytes, 40 of them, are 80,000 steps. After so many the run's time is looked at.
+_STEPS: Final = 128
 
 # What to do with a symbolic link as the last component:
 FOLLOW: Final = 0  # follow it
@@ -69,8 +73,8 @@ def lookup(directory: OpenDirectory, path: str, last: int) -> Lookup:
             _check_names(mount, names)
         if len(base) + len(names) > mount.depth:
             raise FsError(Errno.NAMETOOLONG, "Limits.depth")
-        count, stat = mount.backend.walk(base, names)
-        missing = len(names) - count
+        found, stat = mount.backend.walk(base, names)
+        missing = len(names) - found
         if not missing:
             if last or stat is None or stat.filetype is not FileType.SYMBOLIC_LINK:
                 return _new_tuple(Lookup, (base + names, stat, False, ""))
@@ -125,7 +129,11 @@ class _Walk:
         if dots:
             self.last = FOLLOW  # what comes before the dots is not the last component
         stat: Stat | None = None
-        while self.todo:
+        for steps in count():
+            if not self.todo:
+                break
+            if steps % _STEPS == _STEPS - 1:
+                check_time("a path")
             if self.todo[-1] == "..":
                 self.todo.pop()
                 if not self.done:
@@ -138,13 +146,13 @@ class _Walk:
                 run.append(self.todo.pop())
             if len(self.base) + len(self.done) + len(run) > self.mount.depth:
                 raise FsError(Errno.NAMETOOLONG, "Limits.depth")
-            count, stat = self.backend.walk((*self.base, *self.done), tuple(run))
-            if count < len(run) and (stat is None or stat.filetype is FileType.DIRECTORY):
-                if count < len(run) - 1 or self.todo or dots:
+            found, stat = self.backend.walk((*self.base, *self.done), tuple(run))
+            if found < len(run) and (stat is None or stat.filetype is FileType.DIRECTORY):
+                if found < len(run) - 1 or self.todo or dots:
                     raise FsError(Errno.NOENT)
                 return Lookup((*self.base, *self.done, *run), None, self.slash, "")
-            self.todo.extend(reversed(run[count:]))
-            self.done += run[:count]
+            self.todo.extend(reversed(run[found:]))
+            self.done += run[:found]
             assert stat is not None
             if stat.filetype is FileType.SYMBOLIC_LINK and self._follows():
                 self._expand()

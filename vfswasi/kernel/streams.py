@@ -16,6 +16,7 @@ from typing import Any, Final
 from ..abi import constants as c
 from ..errors import Errno, FsError
 from ..fs_backends.base import FileType, Stat
+from ..fs_backends.turns import STEP_BYTES, give_way
 from . import rights
 from .clocks import Deadline
 from .descriptor import Descriptor
@@ -150,8 +151,12 @@ class CaptureSink(Sink):
         room = self.room()
         if room <= 0 and len(data):
             raise FsError(Errno.NOSPC, "captured output limit")
-        self._data.write(data[:room])
-        return min(room, len(data))
+        data = data[:room]
+        for start in range(0, len(data), STEP_BYTES):
+            if start:
+                give_way()
+            self._data.write(data[start : start + STEP_BYTES])
+        return len(data)
 
     def getvalue(self) -> bytes:
         return self._data.getvalue()
@@ -251,6 +256,9 @@ class Stream(Descriptor):
                 continue
             if total and not self.source.available():
                 break  # what is there already must not wait for more
+            if len(buffer) > _READ_CHUNK:
+                deadline.check()
+                give_way()
             data = self.source.read(len(buffer), deadline)
             buffer[: len(data)] = data
             total += len(data)
@@ -264,6 +272,9 @@ class Stream(Descriptor):
         for buffer in buffers:
             if not len(buffer):
                 continue
+            if len(buffer) > _READ_CHUNK:
+                deadline.check()
+                give_way()
             try:
                 count = self.sink.write(buffer, deadline)
             except FsError:

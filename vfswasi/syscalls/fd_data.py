@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from ..abi import constants as c
 from ..abi.layouts import Abi
 from ..errors import Errno, FsError
+from ..fs_backends.turns import copy
 from ..kernel.clocks import Deadline
 from ..kernel.descriptor import Descriptor
 from ..kernel.process import Process
@@ -133,5 +134,5 @@ def fd_readdir(
     target = memory.slice(buf_ptr, buf_len)
     memory.check(used_ptr, 4)
     entries = process.fds.directory(fd, c.RIGHT_FD_READDIR).read_entries(cookie, buf_len)
-    target[: len(entries)] = entries
+    copy(target, entries)
     memory.write_u32(used_ptr, len(entries))
