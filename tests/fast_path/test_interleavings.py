@@ -41,7 +41,7 @@ WEIGHTS = {
     "read": 14, "write": 14, "pread": 8, "pwrite": 8, "seek": 10, "tell": 3, "fdstat": 2, "fstat": 4, "open": 8,
     "close": 3, "stat": 3, "set_size": 2, "allocate": 1, "set_times": 1, "path_times": 1, "set_flags": 1,
     "set_rights": 1, "renumber": 1, "sync": 1, "unlink": 1, "rename": 2, "link": 1, "readdir": 1, "random": 2,
-    "poll": 1, "yield": 1, "advise": 1,
+    "poll": 1, "yield": 1, "advise": 1, "strings": 4,
 }  # fmt: skip
 
 Call = tuple[str, tuple[int, ...], dict[int, bytes]]  # function, arguments, what is put into memory before
@@ -146,6 +146,11 @@ class Planner:
             oflags, base = 0, base & ~rights.MUTATING
         fdflags = pick.choice((0, 0, 0, 0, c.FDFLAG_APPEND, c.FDFLAG_APPEND, c.FDFLAG_SYNC, c.FDFLAG_DSYNC))
         return "path_open", (3, 1, pointer, length, oflags, base, 0, fdflags, RESULT), memory
+
+    def _strings(self) -> Call:
+        name = self.random.choice(("args_get", "args_sizes_get", "environ_get", "environ_sizes_get"))
+        pointers = [self._result() if self.random.random() < 0.5 else BUFFERS + self.random.randrange(64) for _ in "12"]
+        return name, tuple(pointers), {}
 
     def _close(self) -> Call:
         return "fd_close", (self._fd(),), {}
