@@ -211,7 +211,8 @@ class UncommittedError(SandboxError):
 
 
 class WasiStateError(SandboxError):
-    """A method of `WASI` was called in the wrong order or on the wrong kind of instance."""
+    """A method of `WASI` was called in the wrong order or on the wrong kind of instance, or a guest in a store of the
+    caller's made a call in the middle of another one, or with too little of the thread's stack left."""
 
 
 class HostCallError(SandboxError):

@@ -219,7 +219,8 @@ class Side:
     def __init__(self, mount: vfswasi.Mount, vdso: bool, version: str, window_bytes: int, serials: bool) -> None:
         """`serials`: inode numbers are comparable; those of a disk are used again, by its own rules."""
         limits = vfswasi.Limits(window_bytes=window_bytes, output_bytes=20_000)
-        self.guest = RawGuest({"/d": mount}, version=version, vdso=vdso, limits=limits)
+        strings: dict[str, Any] = {"args": ["program", "", "an argument"], "env": {"HOME": "/", "LANG": "C"}}
+        self.guest = RawGuest({"/d": mount}, version=version, vdso=vdso, limits=limits, **strings)
         # A run would be given a seed; a WASI object draws from the system.
         self.guest.wasi._process.entropy = SeededEntropy(1)
         self._serials = serials
@@ -326,5 +327,6 @@ def test_the_plans_reach_everything() -> None:
     assert {name for name, count in seen.items() if count} >= {
         "fd_read", "fd_write", "fd_pread", "fd_pwrite", "fd_seek", "fd_tell", "fd_fdstat_get", "fd_filestat_get",
         "random_get", "path_open", "path_filestat_get", "fd_close", "fd_readdir", "fd_renumber", "path_rename",
-        "path_unlink_file", "fd_filestat_set_size", "fd_allocate", "poll_oneoff",
+        "path_unlink_file", "fd_filestat_set_size", "fd_allocate", "poll_oneoff", "args_get", "args_sizes_get",
+        "environ_get", "environ_sizes_get",
     }  # fmt: skip

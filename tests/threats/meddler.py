@@ -153,11 +153,10 @@ def truncate(guest: RawGuest, meddle: Meddler) -> Any:
     return guest.fstat(4).size
 
 
-CALLS: dict[str, Callable[[RawGuest, Meddler], Any]] = {
-    call.__name__: call
-    for call in (stdin, stdout, read, pread, write, pwrite, opened, stat, fstat, readdir, readlink, seek, poll)
-    + (rename, truncate)
-}
+_CALLS: list[Callable[[RawGuest, Meddler], Any]] = [
+    *(stdin, stdout, read, pread, write, pwrite, opened, stat, fstat, readdir, readlink, seek, poll, rename, truncate)
+]
+CALLS = {call.__name__: call for call in _CALLS}
 EXPECTED = {
     "stdin": (5, b"iiiii.fghij.klmno."),  # the rest would be waited for
     "stdout": (15, b"abcdefghijklmno"),
