@@ -188,7 +188,7 @@ LISTS: dict[str, dict[str, Any]] = {
     "some": {"args": ["program", "", "a" * 300, "\u00e9"], "env": {"A": "1", "EMPTY": "", "B": "x" * 1000}},
     "none": {"args": [], "env": {}},
     "one that is empty": {"args": [""], "env": {"A": ""}},
-    "many": {"args": ["x"] * 5000, "env": {f"V{number}": str(number) for number in range(2000)}},
+    "many": {"args": ["x"] * 900, "env": {f"V{number}": str(number) for number in range(500)}},
 }
 
 
