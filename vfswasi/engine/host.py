@@ -219,7 +219,7 @@ def _bind(
 ) -> Any:
     """A C function pointer that decodes the arguments, makes the call and stores the errno. `after` a call that
     succeeded, the guest's fast path is told the first argument. `repeats`: one that failed for lack of space has had no
-    effect, so that it can be made again. `writes`: but for one that writes to a file that syncs or appends."""
+    effect, so that it can be made again. `writes`: but for one that writes to a file that syncs."""
     layout = Struct("<" + "".join(_SLOT[letter] for letter in types))
     unpack = layout.unpack_from if types else _NO_ARGUMENTS.unpack_from
     size = max(len(types), 1) * capi.VAL_RAW_BYTES
@@ -272,8 +272,8 @@ def _bind(
         arguments = unpack(view)
         if writes:
             descriptor = guest.process.fds.look(arguments[0])
-            if descriptor is None or descriptor.flags & (c.FDFLAGS_SYNC | c.FDFLAG_APPEND):
-                return errno  # some of it may have been done
+            if descriptor is None or descriptor.flags & c.FDFLAGS_SYNC:
+                return errno  # it may have been the sync that failed, after the write
         if guest.fast is None or not guest.fast.release_space():
             return errno
         try:
