@@ -31,6 +31,8 @@ class Limits:
       a larger minimum is an InvalidModuleError].
     - memories, tables: how many [InvalidModuleError]. WASI uses one memory.
     - table_elements: entries of each table [`table.grow` gives -1; a larger minimum is an InvalidModuleError].
+    - stack_bytes: for calls within each other, rounded up to a power of two from 64 KiB on [a trap, with
+      `Result.limit == "stack"`]. The thread of a run has 8 MiB more, for the host's functions that the guest calls.
 
     Files. What a run adds, less what it removes again, counts; a hard link, a rename, or to remove a file that is still
     open, frees nothing, nor does it free bytes to remove what was there before:
@@ -70,6 +72,7 @@ class Limits:
     memories: int = 1
     tables: int = 4
     table_elements: int = 1_000_000
+    stack_bytes: int = 8 * _MIB
     descriptors: int = 1024
     inodes: int = 65_536
     mount_bytes: int = 16 * _GIB
@@ -117,6 +120,7 @@ _MOST: Final = {
     "tables": 10_000,
     "table_elements": COUNT_MAX,
     "memory_bytes": 1 << 62,
+    "stack_bytes": 1 * _GIB,
 }
 # Those that are counts of something, not of bytes or seconds.
 COUNTS: Final = frozenset(

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .engine import workers
+from .engine import stacks, workers
 from .engine.runner import end_what_is_over
 from .errors import FsError, GuestTimeoutError, HostCallError, MountError
 from .fs_backends.base import Backend
@@ -28,15 +28,17 @@ from .sources import Source
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What one piece of work for a caller must keep to: its time, and what it may ask of stores."""
+    """What one piece of work for a caller must keep to: its time, and what it may ask of stores. stack_bytes: of the
+    thread that does it, as `stacks.rounded` gives it."""
 
     deadline: Deadline
     allowance: Allowance
+    stack_bytes: int
 
     @classmethod
     def of(cls, limits: Limits, timeout_s: float | None) -> Bounds:
         """The bounds of something that begins now. timeout_s: seconds, None: for ever."""
-        return cls(Deadline(timeout_s), allowance_of(limits))
+        return cls(Deadline(timeout_s), allowance_of(limits), stacks.rounded(limits.stack_bytes))
 
 
 def open_mounts(
@@ -64,7 +66,7 @@ def open_mounts(
         if here or _is_instant(preopens):
             work()
         else:
-            workers.call(work, deadline, end_what_is_over, close)
+            workers.call(work, deadline, end_what_is_over, close, bounds.stack_bytes)
         return opened.pop()
     except workers.LeftBehindError as left:
         end = left.end

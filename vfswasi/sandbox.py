@@ -14,7 +14,7 @@ from typing import Any
 
 from .arguments import Module, check_args_bytes, encode_argv, encode_environ, read_module
 from .closing import finish, traffic_since, uncommitted
-from .engine import fastpath, modules, workers
+from .engine import fastpath, modules, stacks, workers
 from .engine.runner import Ending, Meter, Program, UserImports, end_what_is_over, left_behind
 from .errors import Uncommitted
 from .fs_backends.base import Traffic
@@ -127,12 +127,12 @@ class Sandbox:
         self._fast = fastpath.wanted(vdso)
         self._environ = encode_environ(env)
         encode_argv([self._argv0])
-        self._program = Program(modules.load(wasm, name, self._limits.fuel is not None), name, imports)
+        stack_bytes = stacks.rounded(self._limits.stack_bytes)
+        compiled = modules.load(wasm, name, self._limits.fuel is not None, stack_bytes)
+        self._program = Program(compiled, name, imports)
         self._program.check_command()
         self._program.check_counts(self._limits)
-        self._opening = Bounds.of(
-            self._limits, _checked_timeout(self._limits.wall_seconds if timeout is None else timeout)
-        )
+        self._opening = self._bounds(timeout)
         self._mounts = open_mounts(preopens, modules.trusted_directory(), self._opening)
         weakref.finalize(self, self._mounts.close)
         self._running: set[Deadline] = set()
@@ -254,10 +254,7 @@ class Sandbox:
                     finish(process, preopens, False, False)
 
         try:
-            if deadline.at_ns is None and threading.current_thread() is not threading.main_thread():
-                ending, lost = whole()
-            else:
-                ending, lost = workers.call(whole, deadline, end_what_is_over, self._came_back)
+            ending, lost = workers.call(whole, deadline, end_what_is_over, self._came_back, bounds.stack_bytes)
         except workers.LeftBehindError as left:
             with self._lock:
                 self._left_behind += 1

@@ -87,6 +87,18 @@ def test_a_call_that_had_an_effect_is_not_made_again(vdso: bool) -> None:
     assert len(store.export()["log"]) == 6
 
 
+@pytest.mark.parametrize("fdflags", [0, c.FDFLAG_APPEND])
+def test_space_that_is_only_reserved_is_there_for_every_write(fdflags: int) -> None:
+    """Also for a descriptor that is not published, and at the end of the file."""
+    with RawGuest({"/d": vfswasi.Mount(MemoryBackend({}, max_bytes=40_000), rw=True)}) as guest:
+        reserving = guest.create("reserving")
+        for _ in range(20):
+            guest.write(reserving, b"kept")
+        fd = guest.create("large", fdflags=fdflags)
+        assert guest.write(fd, b"x" * 35_000) == 35_000
+        assert guest.call("fd_write", fd, *guest.iovs((0x8000, 10_000)), 0) is Errno.NOSPC
+
+
 @pytest.mark.parametrize("vdso", [True, False])
 def test_the_error_of_a_close_is_the_closes_own(vdso: bool) -> None:
     faulty = Faulty(MemoryBackend({}), {("handle.close", 1): Errno.NOSPC})

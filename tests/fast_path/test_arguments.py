@@ -7,6 +7,7 @@ import itertools
 import random
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -34,11 +35,11 @@ DATA = bytes(range(250)) * 20
 class Pair:
     """Two guests that differ in the fast path alone, with "f" open three times: all rights, reading, nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
         self.guests = []
         for vdso in (True, False):
             mount = vfswasi.Mount(MemoryBackend({"f": DATA}), rw=True)
-            guest = RawGuest({"/d": mount}, vdso=vdso)
+            guest = RawGuest({"/d": mount}, vdso=vdso, **options)
             self.guests.append(guest)
             self.fds = (
                 guest.open("f", base=ALL_FILE_RIGHTS),
@@ -180,6 +181,65 @@ def test_many_iovecs_that_overlap_everything(pair: Pair) -> None:
         pair.same(name, pair.fds[0], array, count, *offset, RESULT)
     calls = pair.guests[0].wasi._embedding.guest.fast.counters()  # type: ignore[union-attr]
     assert min(calls[name] for name in ("fd_read", "fd_write", "fd_pread")) > 100
+
+
+STRINGS = ("args_get", "args_sizes_get", "environ_get", "environ_sizes_get")
+LISTS: dict[str, dict[str, Any]] = {
+    "some": {"args": ["program", "", "a" * 300, "\u00e9"], "env": {"A": "1", "EMPTY": "", "B": "x" * 1000}},
+    "none": {"args": [], "env": {}},
+    "one that is empty": {"args": [""], "env": {"A": ""}},
+    "many": {"args": ["x"] * 900, "env": {f"V{number}": str(number) for number in range(500)}},
+}
+
+
+@pytest.mark.parametrize("version", ["preview1", "unstable"])
+@pytest.mark.parametrize("which", LISTS)
+def test_arguments_and_environment_anywhere(which: str, version: str) -> None:
+    """The addresses and the strings over each other, and at every edge of the memory."""
+    pair = Pair(version=version, **LISTS[which])
+    fast, slow = pair.guests
+    sizes = {}
+    for name in ("args", "environ"):
+        pair.same(f"{name}_sizes_get", RESULT, RESULT + 4)
+        sizes[name] = slow.u32(RESULT), slow.u32(RESULT + 4)
+    for name, _ in itertools.product(STRINGS, range(20)):
+        pair.same(name, BUFFER, BUFFER + 0x10000)
+    for name in STRINGS:
+        count, size = (4, 4) if "sizes" in name else (4 * sizes[name[:-4]][0], sizes[name[:-4]][1])
+        ends = {SIZE - count + by for by in (-1, 0, 1)} | {SIZE - size + by for by in (-1, 0, 1)}
+        pointers = sorted({*POINTERS, *(end for end in ends if end >= 0), BUFFER + count - 4, BUFFER + 2})
+        seen = set()
+        for first, second in itertools.product(pointers, pointers):
+            pair.fill()
+            seen.add(pair.same(name, first, second))
+        assert seen <= {Errno.SUCCESS, Errno.FAULT}
+        assert Errno.SUCCESS in seen
+    calls = fast.wasi._embedding.guest.fast.counters()  # type: ignore[union-attr]
+    assert all(calls[name] > 20 for name in STRINGS), calls
+    for guest in pair.guests:
+        guest.close()
+
+
+@pytest.mark.parametrize("which", ["args", "env"])
+def test_a_list_that_takes_too_much_of_the_memory_stays_with_python(which: str) -> None:
+    limits = vfswasi.Limits(window_bytes=256 << 10)
+    strings: dict[str, Any] = {"args": ["x" * 150_000]} if which == "args" else {"env": {"A": "x" * 150_000}}
+    with RawGuest({"/d": {}}, limits=limits, **strings) as guest:
+        for name, _ in itertools.product(STRINGS, range(60)):
+            guest.must(name, 0, 0x8000)
+        calls = guest.wasi._embedding.guest.fast.counters()  # type: ignore[union-attr]
+        assert {name for name in STRINGS if calls[name]} == {name for name in STRINGS if which not in name}
+
+
+def test_after_an_interruption_strings_are_asked_of_python() -> None:
+    """Which ends the guest."""
+    for name in STRINGS:
+        with RawGuest({"/d": {}}, args=["a"], env={"A": "b"}) as guest:
+            for _ in range(60):
+                guest.must(name, 0, 0x8000)
+            guest.wasi.interrupt()
+            with pytest.raises(vfswasi.HostCallError, match="interrupted"):
+                guest.must(name, 0, 0x8000)
 
 
 def test_memory_that_grows(pair: Pair) -> None:

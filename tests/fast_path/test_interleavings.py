@@ -41,7 +41,7 @@ WEIGHTS = {
     "read": 14, "write": 14, "pread": 8, "pwrite": 8, "seek": 10, "tell": 3, "fdstat": 2, "fstat": 4, "open": 8,
     "close": 3, "stat": 3, "set_size": 2, "allocate": 1, "set_times": 1, "path_times": 1, "set_flags": 1,
     "set_rights": 1, "renumber": 1, "sync": 1, "unlink": 1, "rename": 2, "link": 1, "readdir": 1, "random": 2,
-    "poll": 1, "yield": 1, "advise": 1,
+    "poll": 1, "yield": 1, "advise": 1, "strings": 4,
 }  # fmt: skip
 
 Call = tuple[str, tuple[int, ...], dict[int, bytes]]  # function, arguments, what is put into memory before
@@ -147,6 +147,11 @@ class Planner:
         fdflags = pick.choice((0, 0, 0, 0, c.FDFLAG_APPEND, c.FDFLAG_APPEND, c.FDFLAG_SYNC, c.FDFLAG_DSYNC))
         return "path_open", (3, 1, pointer, length, oflags, base, 0, fdflags, RESULT), memory
 
+    def _strings(self) -> Call:
+        name = self.random.choice(("args_get", "args_sizes_get", "environ_get", "environ_sizes_get"))
+        pointers = [self._result() if self.random.random() < 0.5 else BUFFERS + self.random.randrange(64) for _ in "12"]
+        return name, tuple(pointers), {}
+
     def _close(self) -> Call:
         return "fd_close", (self._fd(),), {}
 
@@ -214,7 +219,8 @@ class Side:
     def __init__(self, mount: vfswasi.Mount, vdso: bool, version: str, window_bytes: int, serials: bool) -> None:
         """`serials`: inode numbers are comparable; those of a disk are used again, by its own rules."""
         limits = vfswasi.Limits(window_bytes=window_bytes, output_bytes=20_000)
-        self.guest = RawGuest({"/d": mount}, version=version, vdso=vdso, limits=limits)
+        strings: dict[str, Any] = {"args": ["program", "", "an argument"], "env": {"HOME": "/", "LANG": "C"}}
+        self.guest = RawGuest({"/d": mount}, version=version, vdso=vdso, limits=limits, **strings)
         # A run would be given a seed; a WASI object draws from the system.
         self.guest.wasi._process.entropy = SeededEntropy(1)
         self._serials = serials
@@ -321,5 +327,6 @@ def test_the_plans_reach_everything() -> None:
     assert {name for name, count in seen.items() if count} >= {
         "fd_read", "fd_write", "fd_pread", "fd_pwrite", "fd_seek", "fd_tell", "fd_fdstat_get", "fd_filestat_get",
         "random_get", "path_open", "path_filestat_get", "fd_close", "fd_readdir", "fd_renumber", "path_rename",
-        "path_unlink_file", "fd_filestat_set_size", "fd_allocate", "poll_oneoff",
+        "path_unlink_file", "fd_filestat_set_size", "fd_allocate", "poll_oneoff", "args_get", "args_sizes_get",
+        "environ_get", "environ_sizes_get",
     }  # fmt: skip

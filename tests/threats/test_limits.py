@@ -13,6 +13,7 @@ import pytest
 import vfswasi
 from vfswasi.abi import constants as c
 from vfswasi.cli import main
+from vfswasi.engine import modules
 from vfswasi.errors import Errno
 from vfswasi.fs_backends.memory import MemoryBackend
 from vfswasi.limits import LIMIT_NAMES, Limits
@@ -368,6 +369,41 @@ def test_window_bytes_zero_is_no_fast_path() -> None:
     result = vfswasi.run(program("(call $say (i32.const 1))" * 20), stdout=vfswasi.PIPE, limits=Limits(window_bytes=0))
     assert result.stdout == b"so fa" * 20
     assert not any(result.fast_calls.values())
+
+
+@of("stack_bytes")
+def test_stack_bytes() -> None:
+    """A program of 30,000 frames runs; half the stack holds half as many; it is a trap where there is no more."""
+    functions = """(func $f (param i32)
+      (if (local.get 0) (then (call $f (i32.sub (local.get 0) (i32.const 1)))))
+      (i32.store (i32.const 0) (i32.const 1)))"""
+
+    def depth(count: int, **limits: int) -> str | None:
+        return run(f"(call $f (i32.const {count}))", functions=functions, **limits).limit
+
+    assert depth(30_000) is None
+    assert depth(200_000) is None
+    assert depth(1_000_000) == "stack"
+    assert depth(1_000_000, stack_bytes=64 << 20) is None
+    assert depth(10_000, stack_bytes=1 << 20) is None
+    assert depth(10_000, stack_bytes=128 << 10) == "stack"
+    assert depth(1_000, stack_bytes=0) is None, "64 KiB are the least"
+    assert depth(10_000, stack_bytes=0) == "stack"
+    assert depth(30_000, fuel=10_000_000) is None
+    with pytest.raises(ValueError, match=r"stack_bytes must be at most"):
+        Limits(stack_bytes=(1 << 30) + 1)
+
+
+def test_the_size_of_the_stack_compiles_nothing_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VFSWASI_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(modules, "_CACHE_WORTH_S", 0)
+    compiled: list[str] = []
+    original = modules._compile
+    monkeypatch.setattr(modules, "_compile", lambda *args, **options: compiled.append(args[2]) or original(*args, 0))
+    wasm = program("(drop (i32.const 987)) (call $say (i32.const 1))")
+    for size in (1 << 20, 1 << 24, 1 << 20):
+        assert vfswasi.run(wasm, stdout=vfswasi.PIPE, argv0="p", limits=Limits(stack_bytes=size)).stdout == b"so fa"
+    assert len([name for name in compiled if not name.endswith(".wat")]) == 1
 
 
 def test_a_stack_that_is_too_deep_is_named() -> None:

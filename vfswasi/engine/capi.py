@@ -11,6 +11,7 @@ import ctypes
 from ctypes import c_bool, c_char_p, c_size_t, c_uint8, c_uint64, c_void_p
 from typing import Any
 
+import wasmtime
 from wasmtime import _ffi as ffi
 
 # (env, caller, args_and_results, count) -> trap or 0
@@ -51,11 +52,14 @@ store_epoch_deadline_callback = _declare(
 )
 context_set_epoch_deadline = _declare("wasmtime_context_set_epoch_deadline", None, c_void_p, c_uint64)
 
+_config_async_stack = _declare("wasmtime_config_async_stack_size_set", None, c_void_p, c_size_t)
+
 _memory_view = ctypes.pythonapi.PyMemoryView_FromMemory
 _memory_view.restype = ctypes.py_object
 _memory_view.argtypes = (c_void_p, ctypes.c_ssize_t, ctypes.c_int)
 _PYBUF_WRITE = 0x200
 
+_ASYNC_STACK_BYTES = 2 << 20  # wasmtime's own choice
 EXTERN_FUNC: int = ffi.WASMTIME_EXTERN_FUNC.value
 EXTERN_MEMORY: int = ffi.WASMTIME_EXTERN_MEMORY.value
 EXTERN_TABLE: int = ffi.WASMTIME_EXTERN_TABLE.value
@@ -89,6 +93,13 @@ def take_error_message(error: int) -> str:
     finally:
         ffi.wasm_byte_vec_delete(ctypes.byref(vec))
         error_delete(error)
+
+
+def set_stack_bytes(config: wasmtime.Config, size: int) -> None:
+    """How much stack guests may use. An engine refuses a size above that of the stacks for asynchronous calls, of which
+    we make none."""
+    config.max_wasm_stack = size
+    _config_async_stack(address_of(config.ptr()), max(size, _ASYNC_STACK_BYTES))
 
 
 def set_continue(delta_address: int, kind_address: int) -> None:

@@ -12,20 +12,22 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import wasmtime
 from wasmtime import _ffi as ffi
 from wasmtime import _func as wasmtime_func
 
-from ..errors import HostCallError, MissingExportError
+from ..errors import HostCallError, MissingExportError, WasiStateError
 from ..kernel.clocks import Interrupted, ProcessExit, ProcessSignal
 from ..kernel.process import Process
-from . import capi, host, vdso
+from . import capi, host, stacks, vdso
 from .fastpath import FastPath
-from .memory import WasmMemory
+from .memory import MovingMemory
 
 _log = logging.getLogger("vfswasi.vdso")
+
+_ROOM_BYTES: Final = stacks.WASMTIME_BYTES + stacks.CALL_BYTES
 
 _finalizers: dict[int, Callable[[], object]] = {}
 
@@ -98,7 +100,7 @@ class Embedding:
             raise MissingExportError("the instance exports several memories; WASI uses exactly one, named memory")
         if memories and isinstance(memories[0], wasmtime.Memory) and memories[0].type(self.store).is_64:
             raise MissingExportError("the instance's memory is 64-bit; WASI preview1 has 32-bit pointers")
-        memory = self.guest.moving_memory = WasmMemory.of_instance(
+        memory = self.guest.turn.memory = MovingMemory.of_instance(
             self._context, ctypes.addressof(raw), self.guest.process.limits
         )
         if self._shim is not None:
@@ -120,8 +122,15 @@ class Embedding:
     def call(self, instance: wasmtime.Instance, name: str) -> int:
         """Call an export without parameters; the exit status (0 if it returned).
 
-        Raises wasmtime.Trap and WasmtimeError as wasmtime would, and unchanged what a host function raised.
+        Raises wasmtime.Trap and WasmtimeError as wasmtime would, unchanged what a host function raised, and
+        WasiStateError where the thread's stack is too small.
         """
+        left = stacks.room()
+        if left is not None and left < _ROOM_BYTES:
+            raise WasiStateError(
+                f"this thread has {left >> 10} KiB of stack left, and a guest needs {_ROOM_BYTES >> 10}: use a thread "
+                "with a larger stack (threading.stack_size, ulimit -s)"
+            )
         extern = ffi.wasmtime_extern_t()
         raw = name.encode()
         address = ctypes.addressof(instance._instance)
@@ -169,10 +178,14 @@ class Embedding:
     def settle(self) -> None:
         """The stores get what the guest wrote, and what it read is looked at again: between its calls anybody may look
         at the files, or change them."""
-        windows = self.guest.process.windows
-        if windows is not None:
-            windows.settle()
-            windows.refresh(everything=True)
+        windows, fast = self.guest.process.windows, self.guest.fast
+        if windows is not None and fast is not None:
+            fast.begin()
+            try:
+                windows.settle()
+                windows.refresh(everything=True)
+            finally:
+                fast.end()
 
     def close(self) -> None:
         """The guest is over: its files are closed, and its functions trap from now on. The mounts stay open."""

@@ -23,9 +23,11 @@ from ..fs_backends.base import Caps
 from ..kernel.descriptor import Descriptor, OpenDirectory, OpenFile
 from ..kernel.inode import FileInode
 from ..kernel.process import Process
-from ..kernel.streams import CaptureSink, Sink, Stream
+from ..kernel.streams import CaptureSink, Stream
 from ..syscalls.fd_state import pack_filestat
-from . import vdso
+from . import strings, vdso
+from .output_buffers import OutputBuffers
+from .published_file import PublishedFile
 from .random_pool import RandomPool
 from .windows import FileWindow
 
@@ -40,31 +42,11 @@ WARMTH: int = 48
 HEAT: int = 4
 # And as many more before one that could not be published is tried again: another run may be over by then.
 RETRY_HEAT: Final = 64
-_OUTPUT_BYTES: Final = 64 << 10
 
 
 def wanted(choice: bool | None) -> bool:
     """Whether a run uses the fast path: as the caller says, else unless `VFSWASI_VDSO` is 0."""
     return os.environ.get("VFSWASI_VDSO", "1") != "0" if choice is None else choice
-
-
-class PublishedFile(OpenFile):
-    """An open file whose cursor lies in vdso memory."""
-
-    __slots__ = ("_index", "_longs")
-
-    def __init__(self, file: OpenFile, longs: memoryview, index: int) -> None:
-        self._longs = longs
-        self._index = index
-        super().__init__(file.mount, file.inode, file.rights, file.flags)
-
-    @property
-    def cursor(self) -> int:
-        return self._longs[self._index]
-
-    @cursor.setter
-    def cursor(self, value: int) -> None:
-        self._longs[self._index] = value
 
 
 class FastPath:
@@ -94,12 +76,14 @@ class FastPath:
         self._published = process.fds.published
         self._windows: dict[FileWindow, None] = {}  # the one that was moved longest ago first
         self._free_files = list(range(vdso.FILES_MAX - 1, -1, -1))
-        self._sinks: dict[CaptureSink, tuple[int, int]] = {}  # -> addresses of its stream and of its buffer
+        self._output: OutputBuffers | None = None
         self._calls = 0
-        self._random_calls = 0
+        self._random_calls = self._string_calls = 0
+        self._has_strings = False
         self._pool: RandomPool | None = None
         self.revoked = False  # another run uses one of the stores: to be given back before the next call
         self._stopped = False
+        self.busy = 0  # see `begin`
         # Whether vdso memory stays while other threads look: a store of the user's may go when we do not run its guest.
         self._held = held
         self._thread = threading.get_ident()
@@ -122,10 +106,14 @@ class FastPath:
         if not self._is_warm():
             return
         if fd in self._published:
-            if self._sinks and isinstance(descriptor, Stream):
-                self._open_buffer(descriptor.sink)
+            if self._output is not None and isinstance(descriptor, Stream):
+                self._output.open(descriptor.sink)
         elif descriptor.heat >= HEAT:
-            self._publish(fd, descriptor)
+            self.begin()
+            try:
+                self._publish(fd, descriptor)
+            finally:
+                self.end()
             if fd not in self._published:
                 descriptor.heat = HEAT - RETRY_HEAT
 
@@ -296,38 +284,25 @@ class FastPath:
                 pass  # it keeps what it has, and its own file will hear of it
         return released
 
-    # Captured output
+    # Captured output, arguments and environment
 
     def _publish_output(self, fd: int, stream: Stream, sink: CaptureSink) -> None:
         if not self._is_on():
             return
-        known = self._sinks.get(sink)
-        if known is None:
-            if len(self._sinks) == vdso.STREAMS_MAX:
-                return
-            found = self.vdso.regions.take(_OUTPUT_BYTES)
-            if found is None:
-                return
-            known = self._sinks[sink] = vdso.STREAMS_AT + len(self._sinks) * vdso.STREAM.size, found[0]
-            sink.upstream = lambda: self._drain(sink)
-        self._open_buffer(sink)
-        self._write_entry(fd, stream, 0, known[0], 0, vdso.WRITES_IN_PYTHON)
-        self._published.add(fd)
+        if self._output is None:
+            self._output = OutputBuffers(self.vdso)
+        address = self._output.stream_of(sink)
+        if address is not None:
+            self._write_entry(fd, stream, 0, address, 0, vdso.WRITES_IN_PYTHON)
+            self._published.add(fd)
 
-    def _open_buffer(self, sink: Sink | None) -> None:
-        """Let the guest write as much as the sink would take. Whatever reaches Python drains the buffer first."""
-        if isinstance(sink, CaptureSink) and sink in self._sinks:
-            self._drain(sink)
-            at, buffer = self._sinks[sink]
-            vdso.STREAM.pack_into(self.vdso.view, at, buffer, buffer + min(_OUTPUT_BYTES, max(0, sink.room())))
-
-    def _drain(self, sink: CaptureSink) -> None:
-        """Move what is in the buffer to the sink, and close the buffer: how much fits now is seen afterwards."""
-        at, buffer = self._sinks[sink]
-        end, _ = vdso.STREAM.unpack_from(self.vdso.view, at)
-        if end > buffer:
-            sink.take(self.vdso.view[buffer:end])
-        vdso.STREAM.pack_into(self.vdso.view, at, buffer, buffer)
+    def used_strings(self, _pointer: int) -> None:
+        """Arguments or environment were asked for. Raises nothing."""
+        self._string_calls += 1
+        if self._is_warm() and self._string_calls >= HEAT and not self._has_strings and self._is_on():
+            self._has_strings = True
+            strings.publish(self.vdso, vdso.ARGS_AT, self._process.argv)
+            strings.publish(self.vdso, vdso.ENVIRON_AT, self._process.environ)
 
     # Random bytes
 
@@ -377,12 +352,28 @@ class FastPath:
             if held:
                 self._switch()
 
+    def begin(self) -> None:
+        """A store may be asked something: no call is answered here until `end`. In wasmtime stores of the user's it may
+        call the guest, whose calls would meet windows that are half moved."""
+        self.busy += 1
+        if self.busy == 1:
+            with self._lock:
+                self._switch(own=True)
+
+    def end(self) -> None:
+        """What `begin` began is over."""
+        self.busy -= 1
+        if not self.busy:
+            with self._lock:
+                self._switch(own=True)
+
     def _switch(self, own: bool = False) -> None:
         if self._vdso is not None and (own or self._held or self._thread == threading.get_ident()):
-            self._vdso.switch(not self.revoked and not self._stopped)
+            self._vdso.switch(not self.revoked and not self._stopped and not self.busy)
 
     def take_back_all(self) -> None:
         """Give everything back. What a store does not take now, it is asked to take before each call."""
+        self.begin()
         with self._lock:
             self.revoked = False
         for window in list(self._windows):
@@ -392,7 +383,7 @@ class FastPath:
                 _log.debug("a file could not be written back: %s", error)
         with self._lock:
             self.revoked = self.revoked or bool(self._windows)
-            self._switch(own=True)
+        self.end()
 
     def counters(self) -> dict[str, int]:
         """Function -> calls answered without Python; "bytes_read" and "bytes_written" by them."""
@@ -406,9 +397,8 @@ class FastPath:
         self._usable = False
         if self._vdso is None:
             return
-        for sink in self._sinks:  # first, since a store may hang
-            sink.collect()
-            sink.upstream = None
+        if self._output is not None:  # first, since a store may hang
+            self._output.finish()
         for window in list(self._windows):
             self._process.at_the_end(window.dissolve)
             if window in self._windows:
@@ -429,14 +419,14 @@ class FastPath:
             if isinstance(descriptor, PublishedFile):
                 plain = OpenFile(descriptor.mount, descriptor.inode, descriptor.rights, descriptor.flags)
                 self._process.fds.replace(fd, plain)
-        for sink in self._sinks:
-            sink.upstream = None
+        if self._output is not None:
+            self._output.abandon()
         self._forget()
 
     def _forget(self) -> None:
         self._windows.clear()
         self._published.clear()
-        self._sinks.clear()
+        self._output = None
         if self._pool is not None:
             self._process.entropy = self._pool.source
         self._process.windows = None

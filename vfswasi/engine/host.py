@@ -38,6 +38,7 @@ from ..syscalls import table
 from . import capi
 from .fastpath import FastPath
 from .memory import HostMemory, WasmMemory, memory_size
+from .turn import Turn
 from .vdso import FUNCTIONS as FAST_FUNCTIONS
 from .windows import NO_SPACE
 
@@ -97,11 +98,11 @@ class Guest:
         "fast",
         "instance",
         "memory",
-        "moving_memory",
         "number",
         "outcome",
         "process",
         "ready",
+        "turn",
         "turn_ends",
         "user_memory_moves",
     )
@@ -110,7 +111,7 @@ class Guest:
         """`user_memory_moves`: the store is the user's, so its memory may move."""
         self.process = process
         self.memory: WasmMemory | None = None  # None: `_memory_of` must be asked at each call
-        self.moving_memory: WasmMemory | None = None
+        self.turn = Turn()
         self.instance: ffi.wasmtime_instance_t | None = None  # where the memory is, if nobody has asked for it yet
         self.outcome: BaseException | None = None
         self.fast: FastPath | None = None
@@ -147,7 +148,7 @@ class Guest:
             self.fast.finish()
             self.fast = None
         self.outcome = None  # its traceback refers to the frame of the host call, and that to this guest
-        for memory in (self.memory, self.moving_memory):
+        for memory in (self.memory, self.turn.memory):
             if memory is not None:
                 memory.drop()
 
@@ -175,30 +176,36 @@ class Guest:
 
 
 def _memory_of(guest: Guest, caller: int) -> WasmMemory:
-    """The caller's memory: looked up once in a store of ours, looked at again at each call in one of the user's."""
-    if not guest.user_memory_moves:
-        if guest.memory is None:
-            guest.memory = WasmMemory.of_caller(caller, guest.process.limits)
-        return guest.memory
-    if not guest.ready:
-        raise WasiStateError("a WASI function was called before start(), initialize() or finalize_bindings()")
-    guest.process.deadline.check()  # there is no epoch of ours in a store of the user's
-    memory = guest.moving_memory
-    if memory is None:
-        memory = guest.moving_memory = WasmMemory.of_caller(caller, guest.process.limits)
-    else:
-        memory.refresh()
-    return memory
+    """The caller's memory in a store of ours, looked up once."""
+    if guest.memory is None:
+        guest.memory = WasmMemory.of_caller(caller, guest.process.limits)
+    return guest.memory
 
 
 def _call_with_new_memory(guest: Guest, caller: int, function: Callable[..., None], arguments: tuple[int, ...]) -> None:
     """Make a system call of a guest whose memory has to be looked at first."""
-    memory = guest.memory or _memory_of(guest, caller)
-    if guest.calling:
-        function(guest.process, memory, *arguments)
-    else:  # nobody has said what bounds a call that the user made
-        with bounded_by(guest.process.deadline, guest.process.allowance):
+    if guest.user_memory_moves:
+        _call_in_users_store(guest, caller, function, arguments)
+    else:
+        function(guest.process, _memory_of(guest, caller), *arguments)
+
+
+def _call_in_users_store(guest: Guest, caller: int, function: Callable[..., None], arguments: tuple[int, ...]) -> None:
+    """Make a system call in a store of the user's, where host code that we call may call the guest."""
+    if not guest.ready:
+        raise WasiStateError("a WASI function was called before start(), initialize() or finalize_bindings()")
+    fast, turn = guest.fast, guest.turn
+    turn.begin(fast, caller)
+    try:
+        guest.process.deadline.check()  # there is no epoch of ours in a store of the user's
+        memory = turn.memory_of(caller, guest.process.limits)
+        if guest.calling:
             function(guest.process, memory, *arguments)
+        else:  # nobody has said what bounds a call that the user made
+            with bounded_by(guest.process.deadline, guest.process.allowance):
+                function(guest.process, memory, *arguments)
+    finally:
+        turn.end(fast)
 
 
 def _bind(
@@ -211,8 +218,8 @@ def _bind(
 ) -> Any:
     """A C function pointer that decodes the arguments, makes the call and stores the errno. `after` a call that
     succeeded, the guest's fast path is told the first argument. `repeats`: one that failed for lack of space has had no
-    effect, so that it can be made again. `writes`: but for one that writes to a file that syncs or appends. `brief`:
-    see `_BRIEF`."""
+    effect, so that it can be made again. `writes`: but for one that writes to a file that syncs. `brief`: see
+    `_BRIEF`."""
     layout = Struct("<" + "".join(_SLOT[letter] for letter in types))
     unpack = layout.unpack_from if types else _NO_ARGUMENTS.unpack_from
     size = max(len(types), 1) * capi.VAL_RAW_BYTES
@@ -270,8 +277,8 @@ def _bind(
         arguments = unpack(view)
         if writes:
             descriptor = guest.process.fds.look(arguments[0])
-            if descriptor is None or descriptor.flags & (c.FDFLAGS_SYNC | c.FDFLAG_APPEND):
-                return errno  # some of it may have been done
+            if descriptor is None or descriptor.flags & c.FDFLAGS_SYNC:
+                return errno  # it may have been the sync that failed, after the write
         if guest.fast is None or not guest.fast.release_space():
             return errno
         try:
@@ -307,7 +314,10 @@ _BRIEF: Final = frozenset(
     "clock_res_get clock_time_get fd_advise fd_fdstat_get fd_fdstat_set_rights fd_prestat_get fd_seek fd_tell "
     "args_sizes_get environ_sizes_get".split()
 )
-_AFTER: Final = dict.fromkeys(FAST_FUNCTIONS, FastPath.used) | {"random_get": FastPath.used_random}
+_AFTER: Final = dict.fromkeys(FAST_FUNCTIONS, FastPath.used) | {
+    "random_get": FastPath.used_random,
+    **dict.fromkeys(("args_get", "args_sizes_get", "environ_get", "environ_sizes_get"), FastPath.used_strings),
+}
 
 
 class Binding:
@@ -399,9 +409,11 @@ def bind_user_function(function: Callable[..., Any], type_: wasmtime.FuncType, n
                 _RAW_VALUE[kind].from_address(args + index * capi.VAL_RAW_BYTES).value
                 for index, kind in enumerate(params)
             ]
+            lent = HostMemory(memory)
             try:
-                returned = function(HostMemory(memory), *values)
+                returned = function(lent, *values)
             finally:
+                lent.close()
                 if windows is not None:
                     windows.refresh(everything=True)
             for index, value in enumerate(_as_sequence(returned, len(results), name)):

@@ -2,18 +2,20 @@
 
 In our own stores memory never moves (`memory_may_move = False`), so a view taken once only becomes too short
 when the guest grows, and is re-taken when an access falls outside it. In a store that the user made it may
-move: there each call compares address and size (`refresh`). A view must not outlive its store: `drop` it first.
+move whenever code of the host's runs, which may call the guest: `MovingMemory`. A view must not outlive its store:
+`drop` it first.
 """
 
 from __future__ import annotations
 
 import ctypes
+from typing import Self
 
 from wasmtime import _ffi as ffi
 
 from ..errors import MissingExportError
 from ..limits import Limits
-from ..syscalls.memory import GuestMemory
+from ..syscalls.memory import PIECE_BYTES, GuestMemory
 from . import capi
 
 
@@ -41,7 +43,7 @@ class WasmMemory(GuestMemory):
         self.refresh()
 
     @classmethod
-    def of_caller(cls, caller: int, limits: Limits) -> WasmMemory:
+    def of_caller(cls, caller: int, limits: Limits) -> Self:
         """The memory of the instance that makes a host call, also while its start section runs."""
         extern = ffi.wasmtime_extern_t()
         found = capi.caller_export_get(caller, b"memory", 6, ctypes.addressof(extern))
@@ -49,7 +51,7 @@ class WasmMemory(GuestMemory):
         return cls(capi.caller_context(caller), memory, limits)
 
     @classmethod
-    def of_instance(cls, context: int, instance_address: int, limits: Limits) -> WasmMemory:
+    def of_instance(cls, context: int, instance_address: int, limits: Limits) -> Self:
         """The memory that an instance exports. Raises MissingExportError."""
         extern = ffi.wasmtime_extern_t()
         found = capi.instance_export_get(context, instance_address, b"memory", 6, ctypes.addressof(extern))
@@ -81,25 +83,100 @@ class WasmMemory(GuestMemory):
         self.size = 0
 
 
+class MovingMemory(WasmMemory):
+    """The memory of a guest in a store of the user's, during one system call at a time.
+
+    A stream or a backend of the user's may call an export that lets the memory grow, and so move, in the middle of a
+    call. So what it is given to fill or to read is a copy, of 16 MiB at most in one call, and each access looks first
+    where the memory is.
+    """
+
+    __slots__ = ("_buffers", "_places", "_view")
+
+    def __init__(self, context: int, memory: ffi.wasmtime_memory_t | None, limits: Limits) -> None:
+        self._view = memoryview(b"")
+        self._memory = None
+        self.begin()
+        super().__init__(context, memory, limits)
+        self._call_bytes = min(self._call_bytes, PIECE_BYTES)
+
+    @property
+    def view(self) -> memoryview:
+        if self._memory is not None and self._address != capi.memory_data(
+            self._context, ctypes.addressof(self._memory)
+        ):
+            self.refresh()
+        return self._view
+
+    @view.setter
+    def view(self, view: memoryview) -> None:
+        self._view = view
+
+    def begin(self) -> None:
+        """Nothing of the last call is kept."""
+        self._places: list[tuple[int, int]] = []
+        self._buffers: list[memoryview] = []
+
+    def iovecs(self, ptr: int, count: int) -> list[memoryview]:
+        spans, total = self._spans(ptr, count)
+        left = min(total, self._call_bytes)
+        copy = memoryview(bytearray(left))
+        self.begin()
+        for start, length in spans:
+            length = min(length, left)
+            at = len(copy) - left
+            self._places.append((start, length))
+            self._buffers.append(copy[at : at + length])
+            left -= length
+        return self._buffers
+
+    def contents(self, ptr: int, count: int) -> list[memoryview]:
+        buffers = self.iovecs(ptr, count)
+        view = self.view
+        for buffer, (start, length) in zip(buffers, self._places, strict=True):
+            buffer[:] = view[start : start + length]
+        return buffers
+
+    def filled(self, ptr: int, value: int) -> None:
+        view = self.view
+        left = value
+        for buffer, (start, length) in zip(self._buffers, self._places, strict=True):
+            length = min(length, left)
+            view[start : start + length] = buffer[:length]
+            left -= length
+        self.write_u32(ptr, value)
+
+
 class HostMemory:
     """Guest memory as a host function of the user sees it. Pointers may be given signed, as wasmtime gives them.
 
-    An access outside the memory ends the guest as a trap would, since the pointer is the guest's.
+    An access outside the memory ends the guest as a trap would, since the pointer is the guest's. When the function
+    has returned, every access is a ValueError: the memory may be gone then.
     """
 
     __slots__ = ("_memory",)
 
     def __init__(self, memory: GuestMemory) -> None:
-        self._memory = memory
+        self._memory: GuestMemory | None = memory
+
+    def _open(self) -> GuestMemory:
+        if self._memory is None:
+            raise ValueError("the memory that a host function gets is its own until it returns, and not afterwards")
+        return self._memory
 
     def read(self, ptr: int, length: int) -> bytes:
         """A copy of `length` bytes at `ptr`."""
-        return self._memory.read(ptr & 0xFFFFFFFF, length & 0xFFFFFFFF)
+        return self._open().read(ptr & 0xFFFFFFFF, length & 0xFFFFFFFF)
 
     def write(self, ptr: int, data: bytes | bytearray | memoryview) -> None:
         """Write `data` at `ptr`."""
-        self._memory.write(ptr & 0xFFFFFFFF, bytes(data))
+        self._open().write(ptr & 0xFFFFFFFF, bytes(data))
 
     def __len__(self) -> int:
-        self._memory.refresh()
-        return self._memory.size
+        memory = self._open()
+        memory.refresh()
+        return memory.size
+
+    def close(self) -> None:
+        """The function has returned."""
+        self._memory = None

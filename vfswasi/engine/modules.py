@@ -24,32 +24,38 @@ from typing import Any, Final
 import wasmtime
 
 from ..errors import InvalidModuleError
+from ..limits import Limits
+from . import capi
+from .stacks import rounded
 
 _log = logging.getLogger("vfswasi.cache")
 
 _SETTINGS: Final = "epoch_interruption memory_may_move=0 fuel={} v1"
 _CACHE_MAX_BYTES: Final = 4 << 30
 _CACHE_WORTH_S: Final = 0.02  # what compiles faster than this is not written to disk
+STACK_BYTES: Final = rounded(Limits().stack_bytes)
 _REMEMBERED: Final = 16  # compiled modules kept in memory
 
 _WASM_MAGIC: Final = b"\0asm"
 _COMPONENT_VERSION: Final = b"\x0d\x00\x01\x00"
 
 _lock = threading.RLock()
-_engines: dict[bool, wasmtime.Engine] = {}
-_remembered: OrderedDict[str, CompiledModule] = OrderedDict()
+_engines: dict[tuple[bool, int], wasmtime.Engine] = {}
+_remembered: OrderedDict[tuple[str, int], CompiledModule] = OrderedDict()
 
 
-def engine(fuel: bool = False) -> wasmtime.Engine:
-    """The engine of all sandboxes of this process, or of those whose instructions are counted."""
+def engine(fuel: bool = False, stack_bytes: int = STACK_BYTES) -> wasmtime.Engine:
+    """The engine of all sandboxes of this process whose guests may use as much stack, as `stacks.rounded` gives it, and
+    whose instructions are counted or not. The code is the same whatever the stack."""
     with _lock:
-        found = _engines.get(fuel)
+        found = _engines.get((fuel, stack_bytes))
         if found is None:
             config = wasmtime.Config()
             config.epoch_interruption = True
             config.memory_may_move = False
             config.consume_fuel = fuel
-            found = _engines[fuel] = wasmtime.Engine(config)
+            capi.set_stack_bytes(config, stack_bytes)
+            found = _engines[fuel, stack_bytes] = wasmtime.Engine(config)
         return found
 
 
@@ -82,9 +88,9 @@ class CompiledModule:
     tables: int
 
 
-def load(wasm: bytes, name: str, fuel: bool = False) -> CompiledModule:
+def load(wasm: bytes, name: str, fuel: bool = False, stack_bytes: int = STACK_BYTES) -> CompiledModule:
     """Compile `wasm` (binary, or the text format), or take it from the cache. `name` is for messages. `fuel`: so that
-    its instructions are counted.
+    its instructions are counted. `stack_bytes`: see `engine`.
 
     Raises InvalidModuleError.
     """
@@ -93,16 +99,16 @@ def load(wasm: bytes, name: str, fuel: bool = False) -> CompiledModule:
     digest.update(_engine_identity(fuel))
     key = digest.hexdigest()
     with _lock:
-        known = _remembered.get(key)
+        known = _remembered.get((key, stack_bytes))
         if known is not None:
-            _remembered.move_to_end(key)
+            _remembered.move_to_end((key, stack_bytes))
             return known
-    into = engine(fuel)
+    into = engine(fuel, stack_bytes)
     module = _from_disk(into, key) or _compile(into, wasm, name, key)
     imports = tuple(Import(i.module, i.name or "", _kind(i.type), i.type) for i in module.imports)
     compiled = CompiledModule(module, into, imports, {e.name: e.type for e in module.exports}, *_sections(wasm))
     with _lock:
-        _remembered[key] = compiled
+        _remembered[key, stack_bytes] = compiled
         while len(_remembered) > _REMEMBERED:
             _remembered.popitem(last=False)
     return compiled
@@ -139,7 +145,7 @@ def _binary(wasm: bytes, name: str) -> bytes:
 def load_own(engine_: wasmtime.Engine, text: str, name: str) -> wasmtime.Module:
     """Compile a module of this package for an engine. For our own engines the result is kept on disk, small as it is,
     because nearly every process needs it."""
-    fuel = next((fuel for fuel, ours in _engines.items() if ours is engine_), None)
+    fuel = next((fuel for (fuel, _), ours in _engines.items() if ours is engine_), None)
     if fuel is None:
         return wasmtime.Module(engine_, bytes(wasmtime.wat2wasm(text)))
     digest = hashlib.sha256(text.encode())

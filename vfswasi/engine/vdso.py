@@ -32,15 +32,23 @@ FUNCTIONS: Final = (
     "fd_fdstat_get",
     "fd_filestat_get",
     "random_get",
+    "args_get",
+    "args_sizes_get",
+    "environ_get",
+    "environ_sizes_get",
 )
 
 HEADER: Final = Struct("<II3IIII")
 """descriptors, filestat size, whence set/cur/end, iovecs, random next, random end; at 0."""
 IOVECS_MAX: Final = 65536  # as many fit
 RANDOM_AT: Final = 24
-COUNTERS: Final = Struct("<11Q")
+COUNTERS: Final = Struct("<15Q")
 """One for each of FUNCTIONS, bytes read, bytes written; at COUNTERS_AT."""
 COUNTERS_AT: Final = 32
+ARGS_AT: Final = 160
+ENVIRON_AT: Final = 176
+STRINGS: Final = Struct("<III")
+"""address of their offsets and bytes, how many strings, how many bytes; at ARGS_AT and at ENVIRON_AT."""
 DESCRIPTORS_AT: Final = 0x1000
 DESCRIPTORS_MAX: Final = 1024
 DESCRIPTOR: Final = Struct("<IIQBxH4xQQII16x")
@@ -143,13 +151,13 @@ def room_for_windows(limits: Limits) -> int:
 class Vdso:
     """An instance of vdso.wat, and its memory as Python sees it.
 
-    `view`: the memory. `regions`: the part of it that windows and buffers are made of.
+    `view`: the memory. `size`: its bytes. `regions`: the part of it that windows and buffers are made of.
     """
 
     def __init__(self, context: int, shim: Shim, guest_memory: ffi.wasmtime_memory_t, window_bytes: int) -> None:
         """From here on the shim's functions lead to vdso.wat. Raises Unavailable, WasmtimeError."""
         pages = min(-(-(WINDOWS_AT + window_bytes) // _PAGE), _WASM_PAGES_MAX)
-        size = pages * _PAGE
+        self.size = size = pages * _PAGE
         type_ = wasmtime.MemoryType(wasmtime.Limits(pages, pages))
         memory = ffi.wasmtime_memory_t()
         error = capi.memory_new(context, capi.address_of(type_.ptr()), ctypes.addressof(memory))

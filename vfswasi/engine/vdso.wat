@@ -16,9 +16,13 @@
 ;;   20       u32   iovecs                      host          most of one call that is answered here, up to 65536
 ;;   24       u32   random next                 both          address of the next byte in the random pool
 ;;   28       u32   random end                  host          address behind its last byte
-;;   32       9 u64 calls answered here         here          in the order of the table
-;;   104      u64   bytes read                  here
-;;   112      u64   bytes written               here
+;;   32       13 u64 calls answered here        here          in the order of the table
+;;   136      u64   bytes read                  here
+;;   144      u64   bytes written               here
+;;   160      3 u32 arguments                   host          address, 0: not published; how many strings; how many bytes
+;;                                                            they have, each with its NUL. At the address one u32 for
+;;                                                            each string, its offset among the bytes, then the bytes
+;;   176      3 u32 environment                 host          the same
 ;;
 ;;   0x1000   1024 descriptors of 64 bytes
 ;;      +0    u32   file                        host          address of its file below, 0: not published as a file
@@ -61,13 +65,17 @@
   (import "python" "fd_fdstat_get" (func $python_fd_fdstat_get (param i32 i32) (result i32)))
   (import "python" "fd_filestat_get" (func $python_fd_filestat_get (param i32 i32) (result i32)))
   (import "python" "random_get" (func $python_random_get (param i32 i32) (result i32)))
+  (import "python" "args_get" (func $python_args_get (param i32 i32) (result i32)))
+  (import "python" "args_sizes_get" (func $python_args_sizes_get (param i32 i32) (result i32)))
+  (import "python" "environ_get" (func $python_environ_get (param i32 i32) (result i32)))
+  (import "python" "environ_sizes_get" (func $python_environ_sizes_get (param i32 i32) (result i32)))
   (import "vdso" "memory" (memory $own 11))
   (import "guest" "memory" (memory $guest 0))
-  (import "shim" "functions" (table 9 funcref))
+  (import "shim" "functions" (table 13 funcref))
 
   ;; From here on the guest's calls come here.
   (elem (i32.const 0) func $fd_read $fd_write $fd_pread $fd_pwrite $fd_seek $fd_tell $fd_fdstat_get $fd_filestat_get
-    $random_get)
+    $random_get $args_get $args_sizes_get $environ_get $environ_sizes_get)
 
   ;; What a call does with one iovec stands in `read` and `write` themselves: nearly every call has one, and a call
   ;; within this module costs as much as the work. Several go through `total`, `scatter` and `gather`.
@@ -177,7 +185,7 @@
             (memory.copy $guest $own (local.get $buffer) (local.get $from) (i32.wrap_i64 (local.get $wanted))))))
       (else (call $scatter (local.get $from) (i32.wrap_i64 (local.get $wanted)))))
     (i32.store $own offset=52 (local.get $file) (i32.sub (local.get $lease) (i32.const 1)))
-    (i64.store $own (i32.const 104) (i64.add (i64.load $own (i32.const 104)) (local.get $wanted)))
+    (i64.store $own (i32.const 136) (i64.add (i64.load $own (i32.const 136)) (local.get $wanted)))
     (local.get $wanted))
 
   ;; Bytes written to `file` at `offset` from the buffers, all of them; -1: miss.
@@ -236,7 +244,7 @@
       (then (i64.store $own (local.get $file) (local.get $end))))
     (i32.store $own offset=60 (local.get $file) (i32.const 0))
     (i32.store $own offset=52 (local.get $file) (i32.sub (local.get $lease) (i32.const 1)))
-    (i64.store $own (i32.const 112) (i64.add (i64.load $own (i32.const 112)) (local.get $bytes)))
+    (i64.store $own (i32.const 144) (i64.add (i64.load $own (i32.const 144)) (local.get $bytes)))
     (local.get $bytes))
 
   ;; Bytes added to a stream's buffer, all of them; -1: miss.
@@ -264,7 +272,7 @@
       (then (memory.copy $own $guest (local.get $next) (local.get $buffer) (i32.wrap_i64 (local.get $bytes))))
       (else (call $gather (local.get $next) (i32.wrap_i64 (local.get $bytes)))))
     (i32.store $own (local.get $stream) (i32.add (local.get $next) (i32.wrap_i64 (local.get $bytes))))
-    (i64.store $own (i32.const 112) (i64.add (i64.load $own (i32.const 112)) (local.get $bytes)))
+    (i64.store $own (i32.const 144) (i64.add (i64.load $own (i32.const 144)) (local.get $bytes)))
     (local.get $bytes))
 
   (func $fd_read (param $fd i32) (param $iovs i32) (param $count i32) (param $result i32) (result i32)
@@ -467,4 +475,75 @@
       (i32.store $own (i32.const 24) (i32.add (local.get $next) (local.get $length)))
       (i64.store $own (i32.const 96) (i64.add (i64.load $own (i32.const 96)) (i64.const 1)))
       (return (i32.const 0)))
-    (call $python_random_get (local.get $pointer) (local.get $length))))
+    (call $python_random_get (local.get $pointer) (local.get $length)))
+
+  ;; Arguments and environment. `words`: where their three words are. 1: done, 0: miss.
+
+  ;; The addresses of the strings to `table`, the strings to `buffer`, in this order, as Python does it: the two may
+  ;; overlap. offset + buffer cannot wrap, since the byte it leads to was compared with the size of the memory.
+  (func $strings (param $words i32) (param $table i32) (param $buffer i32) (result i32)
+    (local $from i32) (local $bytes i32) (local $count i32) (local $limit i64)
+    (if (i32.eqz (i32.load $own (i32.const 0))) (then (return (i32.const 0))))
+    (if (i32.eqz (local.tee $from (i32.load $own (local.get $words)))) (then (return (i32.const 0))))
+    (local.set $count (i32.load $own offset=4 (local.get $words)))
+    (local.set $bytes (i32.load $own offset=8 (local.get $words)))
+    (local.set $limit (i64.shl (i64.extend_i32_u (memory.size $guest)) (i64.const 16)))
+    (if (i64.gt_u
+          (i64.add (i64.extend_i32_u (local.get $table)) (i64.shl (i64.extend_i32_u (local.get $count)) (i64.const 2)))
+          (local.get $limit))
+      (then (return (i32.const 0))))
+    (if (i64.gt_u
+          (i64.add (i64.extend_i32_u (local.get $buffer)) (i64.extend_i32_u (local.get $bytes)))
+          (local.get $limit))
+      (then (return (i32.const 0))))
+    (block $done
+      (loop $next
+        (br_if $done (i32.eqz (local.get $count)))
+        (i32.store $guest (local.get $table) (i32.add (local.get $buffer) (i32.load $own (local.get $from))))
+        (local.set $table (i32.add (local.get $table) (i32.const 4)))
+        (local.set $from (i32.add (local.get $from) (i32.const 4)))
+        (local.set $count (i32.sub (local.get $count) (i32.const 1)))
+        (br $next)))
+    (memory.copy $guest $own (local.get $buffer) (local.get $from) (local.get $bytes))
+    (i32.const 1))
+
+  (func $strings_sizes (param $words i32) (param $count i32) (param $bytes i32) (result i32)
+    (local $limit i64)
+    (if (i32.eqz (i32.load $own (i32.const 0))) (then (return (i32.const 0))))
+    (if (i32.eqz (i32.load $own (local.get $words))) (then (return (i32.const 0))))
+    (local.set $limit (i64.shl (i64.extend_i32_u (memory.size $guest)) (i64.const 16)))
+    (if (i64.gt_u (i64.add (i64.extend_i32_u (local.get $count)) (i64.const 4)) (local.get $limit))
+      (then (return (i32.const 0))))
+    (if (i64.gt_u (i64.add (i64.extend_i32_u (local.get $bytes)) (i64.const 4)) (local.get $limit))
+      (then (return (i32.const 0))))
+    (i32.store $guest (local.get $count) (i32.load $own offset=4 (local.get $words)))
+    (i32.store $guest (local.get $bytes) (i32.load $own offset=8 (local.get $words)))
+    (i32.const 1))
+
+  (func $args_get (param $first i32) (param $second i32) (result i32)
+    (if (call $strings (i32.const 160) (local.get $first) (local.get $second))
+      (then
+        (i64.store $own (i32.const 104) (i64.add (i64.load $own (i32.const 104)) (i64.const 1)))
+        (return (i32.const 0))))
+    (call $python_args_get (local.get $first) (local.get $second)))
+
+  (func $args_sizes_get (param $first i32) (param $second i32) (result i32)
+    (if (call $strings_sizes (i32.const 160) (local.get $first) (local.get $second))
+      (then
+        (i64.store $own (i32.const 112) (i64.add (i64.load $own (i32.const 112)) (i64.const 1)))
+        (return (i32.const 0))))
+    (call $python_args_sizes_get (local.get $first) (local.get $second)))
+
+  (func $environ_get (param $first i32) (param $second i32) (result i32)
+    (if (call $strings (i32.const 176) (local.get $first) (local.get $second))
+      (then
+        (i64.store $own (i32.const 120) (i64.add (i64.load $own (i32.const 120)) (i64.const 1)))
+        (return (i32.const 0))))
+    (call $python_environ_get (local.get $first) (local.get $second)))
+
+  (func $environ_sizes_get (param $first i32) (param $second i32) (result i32)
+    (if (call $strings_sizes (i32.const 176) (local.get $first) (local.get $second))
+      (then
+        (i64.store $own (i32.const 128) (i64.add (i64.load $own (i32.const 128)) (i64.const 1)))
+        (return (i32.const 0))))
+    (call $python_environ_sizes_get (local.get $first) (local.get $second))))

@@ -2,8 +2,9 @@
 
 Python delivers signals to the main thread only between bytecodes: a guest that computed there would make Ctrl-C wait
 for it, and one that makes host calls could be interrupted inside a callback, where no exception may arise. So the main
-thread never runs a guest. Neither does any other thread that has a deadline: a guest may get stuck in code that knows
-nothing of deadlines, such as a store, a stream or a function of the user's, or a `memory.fill` of a gigabyte.
+thread never runs a guest. Neither does any other thread of the caller's: a guest may get stuck in code that knows
+nothing of deadlines, such as a store, a stream or a function of the user's, or a `memory.fill` of a gigabyte; and its
+stack may be too small for what the guest may use (see `stacks`).
 
 Nothing can end a thread that hangs in foreign code. It is left behind, as a daemon: the caller has its answer in time,
 and whatever the guest held is released when the thread comes back, which ends it.
@@ -20,6 +21,7 @@ from queue import SimpleQueue
 from typing import Any, Final, Generic, TypeVar
 
 from ..kernel.clocks import Deadline
+from . import stacks
 
 T = TypeVar("T")
 
@@ -86,14 +88,18 @@ class _Job(Generic[T]):
 class _Worker:
     """A thread that stays, because starting one costs more than a short run."""
 
-    def __init__(self) -> None:
+    def __init__(self, stack_bytes: int) -> None:
+        """`stack_bytes`: what its guests may use of its stack. Raises OSError."""
+        self.stack_bytes = stack_bytes
         self._jobs: SimpleQueue[_Job[Any] | None] = SimpleQueue()
-        threading.Thread(target=self._serve, name="vfswasi-guest", daemon=True).start()
+        stacks.start_thread(self._serve, "vfswasi-guest", stack_bytes)
 
     def _serve(self) -> None:
+        deep = stacks.Deep()
         while (job := self._jobs.get()) is not None:
             job.run()
             del job
+            deep.give_back()
 
     def submit(self, job: _Job[Any] | None) -> None:
         """Run it; None: the thread ends when it has nothing more to do."""
@@ -101,7 +107,7 @@ class _Worker:
 
 
 _IDLE_MAX: Final = 8
-_idle: list[_Worker] = []
+_idle: dict[int, list[_Worker]] = {}  # by the size of their stack
 
 
 def _forget() -> None:
@@ -111,20 +117,28 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
-def call(function: Callable[[], T], deadline: Deadline, tick: Callable[[], None], orphaned: Callable[[], None]) -> T:
+def call(
+    function: Callable[[], T],
+    deadline: Deadline,
+    tick: Callable[[], None],
+    orphaned: Callable[[], None],
+    stack_bytes: int,
+) -> T:
     """Call `function` on another thread, in a copy of the caller's context; signal handlers of the caller may raise.
 
     deadline: what the function keeps to as far as it can. tick: makes a guest that computes look at it. orphaned:
     called on the thread when a function that was left behind is over; what it returns or raises then is lost.
+    stack_bytes: what a guest may use of that thread's stack, as `stacks.rounded` gives it.
 
-    Raises LeftBehindError, and what `function` or a signal handler raises.
+    Raises LeftBehindError, OSError (no room for a thread), and what `function` or a signal handler raises.
     """
     job = _Job(function, orphaned)
     del function
+    idle = _idle.setdefault(stack_bytes, [])
     try:
-        worker = _idle.pop()
+        worker = idle.pop()
     except IndexError:
-        worker = _Worker()
+        worker = _Worker(stack_bytes)
     worker.submit(job)
     end: BaseException | None = None
     try:
@@ -142,8 +156,8 @@ def call(function: Callable[[], T], deadline: Deadline, tick: Callable[[], None]
     if end is not None:
         worker.submit(None)
         raise LeftBehindError(end)
-    if len(_idle) < _IDLE_MAX:
-        _idle.append(worker)
+    if len(idle) < _IDLE_MAX:
+        idle.append(worker)
     else:
         worker.submit(None)
     # Taken out and let go: the frames in the traceback of an exception lead back to this list and this frame.

@@ -31,7 +31,7 @@ def fd_read(process: Process, memory: GuestMemory, fd: int, iovs_ptr: int, iovs_
         count = _outside(process, descriptor, descriptor.read, buffers)
     else:
         count = descriptor.read(buffers, process.deadline)
-    memory.write_u32(nread_ptr, count)
+    memory.filled(nread_ptr, count)
 
 
 def fd_write(process: Process, memory: GuestMemory, fd: int, iovs_ptr: int, iovs_len: int, nwritten_ptr: int) -> None:
@@ -41,7 +41,7 @@ def fd_write(process: Process, memory: GuestMemory, fd: int, iovs_ptr: int, iovs
     Errors, in order: FAULT, INVAL (too many iovecs), BADF (a directory, standard input too), NOTCAPABLE (FD_WRITE),
     FBIG, NOSPC, PIPE, IO. Spec: preview1 fd_write.
     """
-    buffers = memory.iovecs(iovs_ptr, iovs_len)
+    buffers = memory.contents(iovs_ptr, iovs_len)
     memory.check(nwritten_ptr, 4)
     descriptor = process.fds.get(fd, c.RIGHT_FD_WRITE)
     if descriptor.outside and process.windows is not None:
@@ -77,7 +77,7 @@ def fd_pread(
     """
     buffers = memory.iovecs(iovs_ptr, iovs_len)
     memory.check(nread_ptr, 4)
-    memory.write_u32(nread_ptr, process.fds.positioned(fd, _PREAD).pread(buffers, offset))
+    memory.filled(nread_ptr, process.fds.positioned(fd, _PREAD).pread(buffers, offset))
 
 
 def fd_pwrite(
@@ -88,7 +88,7 @@ def fd_pwrite(
     Errors, in order: FAULT, INVAL (too many iovecs), BADF, SPIPE (a stream), NOTCAPABLE (FD_WRITE, FD_SEEK), INVAL
     (offset from 2**63), FBIG, NOSPC, IO. Spec: preview1 fd_pwrite.
     """
-    buffers = memory.iovecs(iovs_ptr, iovs_len)
+    buffers = memory.contents(iovs_ptr, iovs_len)
     memory.check(nwritten_ptr, 4)
     memory.write_u32(nwritten_ptr, process.fds.positioned(fd, _PWRITE).pwrite(buffers, offset))
 
@@ -131,8 +131,8 @@ def fd_readdir(
     the last one cut where the buffer ends. used_ptr: u32, bytes written.
     Errors, in order: FAULT, BADF, NOTDIR, NOTCAPABLE (FD_READDIR), ACCES, IO. Spec: preview1 fd_readdir.
     """
-    target = memory.slice(buf_ptr, buf_len)
+    memory.check(buf_ptr, buf_len)
     memory.check(used_ptr, 4)
     entries = process.fds.directory(fd, c.RIGHT_FD_READDIR).read_entries(cookie, buf_len)
-    copy(target, entries)
+    copy(memory.slice(buf_ptr, len(entries)), entries)
     memory.write_u32(used_ptr, len(entries))

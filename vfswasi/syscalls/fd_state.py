@@ -114,7 +114,8 @@ def fd_filestat_get(process: Process, memory: GuestMemory, fd: int, stat_ptr: in
     """
     if stat_ptr + abi.filestat.size > memory.size:
         memory.check(stat_ptr, abi.filestat.size)
-    pack_filestat(abi, memory.view, stat_ptr, *process.fds.get(fd, c.RIGHT_FD_FILESTAT_GET).stat())
+    found = process.fds.get(fd, c.RIGHT_FD_FILESTAT_GET).stat()
+    pack_filestat(abi, memory.view, stat_ptr, *found)
 
 
 def fd_filestat_set_size(process: Process, memory: GuestMemory, fd: int, size: int) -> None:

@@ -19,11 +19,15 @@ _U64 = Struct("<Q")
 _IOVEC = Struct("<II")
 
 # Larger buffers are taken in pieces, between which the deadline is looked at.
-_PIECE_BYTES: Final = 16 << 20
+PIECE_BYTES: Final = 16 << 20
 
 
 class GuestMemory:
-    """A bounds-checked view. Slices of it are used within one system call and never kept."""
+    """A bounds-checked view. Slices of it are used within one system call and never kept.
+
+    Where the memory may move, and code of the host's runs within a call, what `iovecs` and `contents` give are copies:
+    a call that fills buffers says so with `filled`. What `slice` and `view` give is used before any such code runs.
+    """
 
     __slots__ = ("_buffer_bytes", "_call_bytes", "_iovecs", "_path_bytes", "size", "view")
 
@@ -35,7 +39,7 @@ class GuestMemory:
         self._path_bytes = limits.path_bytes
         self._iovecs = limits.iovecs
         self._call_bytes = limits.call_bytes
-        self._buffer_bytes = min(limits.call_bytes, _PIECE_BYTES)
+        self._buffer_bytes = min(limits.call_bytes, PIECE_BYTES)
 
     def refresh(self) -> None:
         """Re-take the view if the memory has grown."""
@@ -81,8 +85,8 @@ class GuestMemory:
             _U64.pack_into(self.view, ptr, value)
 
     def iovecs(self, ptr: int, count: int) -> list[memoryview]:
-        """The buffers that `count` iovecs at `ptr` describe, read once; of more than `Limits.call_bytes` only the
-        first.
+        """The buffers to be filled that `count` iovecs at `ptr` describe, read once; of more than `Limits.call_bytes`
+        only the first.
 
         Raises FAULT, INVAL (too many iovecs, or more bytes than a count can tell).
         """
@@ -98,23 +102,41 @@ class GuestMemory:
             if length > self._buffer_bytes:
                 return self._pieces([self.view[start:end]])
             return [self.view[start:end]]
+        spans, total = self._spans(ptr, count)
+        view = self.view
+        buffers = [view[start : start + length] for start, length in spans]
+        return self._pieces(buffers) if total > self._buffer_bytes else buffers
+
+    contents = iovecs
+    """The same of buffers that are only read."""
+
+    filled = write_u32
+    """So many bytes of the buffers have been filled, in their order; the number goes to a pointer. Raises FAULT."""
+
+    def _spans(self, ptr: int, count: int) -> tuple[list[tuple[int, int]], int]:
+        """[(start, length)] of `count` iovecs at `ptr`, and the sum of the lengths. Raises FAULT, INVAL."""
         self.check(ptr, count * IOVEC_SIZE)
         if count > self._iovecs:
             raise FsError(Errno.INVAL, "Limits.iovecs")
         table = bytes(self.view[ptr : ptr + count * IOVEC_SIZE])
-        buffers = [self.slice(start, length) for start, length in _IOVEC.iter_unpack(table)]
-        total = sum(map(len, buffers))
+        spans: list[tuple[int, int]] = []
+        total = 0
+        for span in _IOVEC.iter_unpack(table):
+            if span[0] + span[1] > self.size:
+                self.check(*span)
+            spans.append(span)
+            total += span[1]
         if total > COUNT_MAX:
             raise FsError(Errno.INVAL, "iovecs of more bytes than a count can tell")
-        return self._pieces(buffers) if total > self._buffer_bytes else buffers
+        return spans, total
 
     def _pieces(self, buffers: list[memoryview]) -> list[memoryview]:
         """The first `Limits.call_bytes` of the buffers, in pieces that are soon done."""
         pieces: list[memoryview] = []
         left = self._call_bytes
         for buffer in buffers:
-            for start in range(0, min(len(buffer), left), _PIECE_BYTES):
-                piece = buffer[start : min(start + _PIECE_BYTES, left + start)]
+            for start in range(0, min(len(buffer), left), PIECE_BYTES):
+                piece = buffer[start : min(start + PIECE_BYTES, left + start)]
                 pieces.append(piece)
                 left -= len(piece)
         return pieces

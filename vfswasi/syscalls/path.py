@@ -67,7 +67,8 @@ def path_filestat_get(
     if stat_ptr + abi.filestat.size > memory.size:
         memory.check(stat_ptr, abi.filestat.size)
     follow = flags == 1 if flags < 2 else _follow(process, fd, flags)
-    pack_filestat(abi, memory.view, stat_ptr, *path_stat.stat_at(process, fd, follow, path))
+    found = path_stat.stat_at(process, fd, follow, path)
+    pack_filestat(abi, memory.view, stat_ptr, *found)
 
 
 def path_filestat_set_times(
@@ -175,8 +176,8 @@ def path_readlink(
     Errors: those of the path, then of `kernel.path_stat.readlink_at`. Spec: preview1 path_readlink.
     """
     path = memory.path(path_ptr, path_len)
-    target = memory.slice(buf_ptr, buf_len)
+    memory.check(buf_ptr, buf_len)
     memory.check(used_ptr, 4)
     link = path_stat.readlink_at(process, fd, path)[:buf_len]
-    target[: len(link)] = link
+    memory.write(buf_ptr, link)
     memory.write_u32(used_ptr, len(link))
