@@ -44,7 +44,7 @@ class Limits:
     - memory_files_bytes: files of a mount that is made for the run in memory (a dict, `mem:`), beside what it was
       given [NOSPC].
     - file_bytes: size of a file that is written to [FBIG].
-    - path_bytes: of a path, and of a link's target, in UTF-8 [NAMETOOLONG].
+    - path_bytes: of a path, and of a link's target, in UTF-8 [NAMETOOLONG]. The 4096 of Linux hold the NUL at the end.
     - name_bytes: of one name in UTF-8, at most 255 [NAMETOOLONG].
     - depth: names from the root of a mount to an object [NAMETOOLONG].
 
@@ -79,7 +79,7 @@ class Limits:
     stored_bytes: int = 16 * _GIB
     memory_files_bytes: int = 128 * _MIB
     file_bytes: int = 16 * _GIB
-    path_bytes: int = 4096
+    path_bytes: int = 4095
     name_bytes: int = NAME_MAX_BYTES
     depth: int = 256
     call_bytes: int = 256 * _MIB

@@ -26,7 +26,7 @@ from .limits import Limits
 from .mounting import Bounds, open_mounts
 from .result import Result, result_of, usage_of
 from .sources import Source
-from .stdio import PIPE, STDOUT, capture_of, input_stream, output_stream
+from .stdio import PIPE, capture_of, standard_streams
 
 
 def run(
@@ -217,11 +217,7 @@ class Sandbox:
         encoded = encode_argv(argv)
         check_args_bytes(encoded, self._environ, self._limits)
         deadline = bounds.deadline
-        out = output_stream(1, stdout, self._limits.output_bytes)
-        err = output_stream(2, None if stderr is STDOUT else stderr, self._limits.output_bytes)
-        if isinstance(stderr, int) and stderr == STDOUT:
-            err.sink, err.filetype = out.sink, out.filetype
-        source = input_stream(stdin)
+        source, out, err = standard_streams(stdin, stdout, stderr, self._limits.output_bytes)
         preopens = self._mounts.instantiate(self._limits)
         process = Process(
             argv=encoded,
@@ -258,6 +254,7 @@ class Sandbox:
         except workers.LeftBehindError as left:
             with self._lock:
                 self._left_behind += 1
+            process.let_go_of_streams()
             ending, lost = left_behind(process, left.end, self._argv0), []
         finally:
             with self._lock:

@@ -24,7 +24,7 @@ from .kernel.process import Process
 from .limits import Limits
 from .mounting import Bounds, open_mounts
 from .sources import Source
-from .stdio import input_stream, output_stream
+from .stdio import standard_streams
 
 if TYPE_CHECKING:
     import wasmtime
@@ -76,11 +76,7 @@ class WASI:
         self._window_bytes = max(0, room_for_windows(limits)) if vdso and fastpath.wanted(None) else 0
         argv, environ = encode_argv(args), encode_environ(env)
         check_args_bytes(argv, environ, limits)
-        streams = (
-            input_stream(stdin),
-            output_stream(1, stdout, limits.output_bytes),
-            output_stream(2, stderr, limits.output_bytes),
-        )
+        streams = standard_streams(stdin, stdout, stderr, limits.output_bytes)
         opening = Bounds.of(limits, limits.wall_seconds)
         self._mounts = open_mounts(preopens, modules.trusted_directory(), opening)
         self._preopens = self._mounts.instantiate(limits)

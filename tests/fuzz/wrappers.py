@@ -128,6 +128,9 @@ class Counted(Backend):
     def set_times(self, key: Key, atim_ns: int | None, mtim_ns: int | None) -> None:
         self.inner.set_times(_clean(key), atim_ns, mtim_ns)
 
+    def sync_directory(self, key: Key, data_only: bool) -> None:
+        self.inner.sync_directory(_clean(key), data_only)
+
     def close(self) -> None:
         self.inner.close()
 

@@ -121,8 +121,6 @@ ON_DIRECTORIES: dict[str, tuple[int, ...]] = {
     "fd_tell": (FREE,),
     "fd_allocate": (0, 1),
     "fd_advise": (0, 0, 0),
-    "fd_sync": (),
-    "fd_datasync": (),
     "fd_fdstat_set_flags": (0,),
     "fd_filestat_set_size": (0,),
 }

@@ -62,6 +62,7 @@ def test_r2_set_rights_only_shrinks_bit_by_bit(store: Store) -> None:
 def test_r2_renumber_moves_rights_and_lends_none(store: Store) -> None:
     with store.mounted(rw=True) as guest:
         weak = guest.open("f", base=c.RIGHT_FD_READ)
+        guest.must("fd_fdstat_set_rights", weak, c.RIGHT_FD_READ, 0)
         strong = guest.open("f", base=ALL_FILE_RIGHTS)
         assert guest.call("fd_renumber", weak, strong) is Errno.SUCCESS
         assert guest.fdstat(strong).base == c.RIGHT_FD_READ
@@ -84,7 +85,7 @@ def test_r2_an_append_only_grant_stays_one(store: Store, function: str) -> None:
             assert guest.call("fd_seek", file, 0, c.WHENCE_SET, FREE + 64) is Errno.SUCCESS
         assert guest.call(function, file, *guest.iovs((FREE, 3)), *offset, FREE + 64) is Errno.SUCCESS
         assert guest.contents("f") == b"contentxyz"
-        for name, args in {"fd_filestat_set_size": (0,), "fd_allocate": (0, 99), "fd_tell": (FREE,)}.items():
+        for name, args in {"fd_filestat_set_size": (0,), "fd_allocate": (0, 99), "fd_sync": ()}.items():
             assert guest.call(name, file, *args) is Errno.NOTCAPABLE
 
 
@@ -110,6 +111,37 @@ def test_r2_a_directory_opened_with_no_rights_gets_no_more_than_its_parent(store
             assert guest.try_open("g", fd=second, base=c.RIGHT_FD_WRITE)[0] is Errno.NOTCAPABLE
 
 
+def test_r2_a_file_opened_with_no_rights_gets_no_more_than_its_directory_passes_on(store: Store) -> None:
+    with store.mounted(rw=True) as guest:
+        for passed_on in (0, c.RIGHT_FD_SEEK, c.RIGHT_FD_READ, c.RIGHT_FD_WRITE, READ, ALL_FILE_RIGHTS):
+            directory = guest.open(".", base=c.RIGHT_PATH_OPEN, inheriting=passed_on)
+            file = guest.open("f", fd=directory, base=0)
+            assert guest.fdstat(file).base == READ & passed_on
+            for name in ("fd_write", "fd_pwrite"):
+                offset = (0,) if name == "fd_pwrite" else ()
+                assert guest.call(name, file, *guest.iovs((FREE, 1)), *offset, FREE + 64) is Errno.NOTCAPABLE
+            assert guest.call("fd_filestat_set_size", file, 0) is Errno.NOTCAPABLE
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("passed_on", range(8))
+def test_r2_truncating_on_opening_takes_the_right_or_those_to_do_it_afterwards(
+    store: Store, own: bool, passed_on: int
+) -> None:
+    bits = (c.RIGHT_FD_FILESTAT_SET_SIZE, c.RIGHT_FD_WRITE, c.RIGHT_FD_READ)
+    inheriting = sum(bit for index, bit in enumerate(bits) if passed_on >> index & 1)
+    with store.mounted(rw=True) as guest:
+        base = c.RIGHT_PATH_OPEN | (c.RIGHT_PATH_FILESTAT_SET_SIZE if own else 0)
+        directory = guest.open(".", base=base, inheriting=inheriting)
+        errno, file = guest.try_open("f", fd=directory, oflags=c.OFLAG_TRUNC, base=0)
+        allowed = own or (inheriting & bits[0] and inheriting & bits[1])
+        assert errno is (Errno.SUCCESS if allowed else Errno.NOTCAPABLE)
+        assert guest.contents("f") == (b"" if allowed else b"content")
+        if allowed:
+            assert guest.fdstat(file).base & ~inheriting == 0
+            assert not guest.fdstat(file).base & (c.RIGHT_FD_WRITE | c.RIGHT_FD_FILESTAT_SET_SIZE)
+
+
 _SUBSETS = st.integers(0, EVERYTHING).map(lambda bits: bits & EVERYTHING)
 _STEP = st.tuples(st.sampled_from(["open", "reopen", "shrink", "renumber", "file"]), _SUBSETS, _SUBSETS)
 
@@ -127,7 +159,9 @@ def test_r2_no_sequence_of_calls_makes_rights_grow(steps: list[tuple[str, int, i
             elif what == "file":
                 errno, file = guest.try_open("f", fd=current, base=base)
                 if errno is Errno.SUCCESS:
-                    assert guest.fdstat(file).base & ~(base & guest.fdstat(current).inheriting) == 0
+                    brought = rights.of_a_file(base, EVERYTHING)
+                    assert brought & ~base & ~READ == 0, "nothing that changes anything"
+                    assert guest.fdstat(file).base & ~(brought & guest.fdstat(current).inheriting) == 0
                     guest.close_fd(file)
             elif what == "renumber":
                 spare = guest.opendir(".")
@@ -188,7 +222,7 @@ def test_r3_wrong_mode_use_is_refused(
     with store.mounted(rw=True) as guest:
         before = store.look()
         if opened.startswith("for"):
-            base = {"reading": READ, "writing": READ & ~c.RIGHT_FD_READ | c.RIGHT_FD_WRITE, "nothing": 0}
+            base = {"reading": READ, "writing": c.RIGHT_FD_WRITE, "nothing": c.RIGHT_FD_ADVISE}
             fd = guest.open("f", base=base[opened.removeprefix("for ")])
         else:
             fd = {"stdin": 0, "stdout": 1, "stderr": 2, "directory": 3}[opened]

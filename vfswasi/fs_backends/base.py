@@ -14,6 +14,7 @@ leaves a backend: foreign ones are translated where they arise, with the cause c
 | `caps` `stat` `list` `open`    | `walk` (a loop over `stat`), `close` (nothing),     |
 |                                | `listing_version` and `place` (unknown),            |
 |                                | `device` (there are none),                          |
+|                                | `sync_directory` (nothing),                         |
 |                                | every mutator (raises ROFS, NOTSUP for links/times) |
 """
 
@@ -291,6 +292,11 @@ class Backend:
     def set_times(self, key: Key, atim_ns: int | None, mtim_ns: int | None) -> None:
         """Set the times that are not None, on the object itself. Raises NOENT, ROFS, NOTSUP."""
         raise FsError(Errno.NOTSUP if Caps.WRITE in self.caps else Errno.ROFS)
+
+    def sync_directory(self, key: Key, data_only: bool) -> None:
+        """Make the names in the directory `key` durable: those that were added, removed and renamed so far. A store
+        where nothing outlives the process, or where a name is durable once a call has returned, has nothing to do.
+        `data_only`: its attributes do not matter. Raises NOENT, NOTDIR, IO."""
 
     def finish(self, keep: bool) -> None:
         """A run with the store mounted `rw` is over, its handles are closed. A store that publishes all changes as a

@@ -25,7 +25,7 @@ from .base import Backend, Buffer, Device, DirEntry, Handle, Key, ReadableBuffer
 
 _BACKEND_CALLS = (
     "stat walk list listing_version device open create mkdir rmdir remove rename symlink readlink link set_times "
-    "finish close".split()
+    "sync_directory finish close".split()
 )
 _HANDLE_CALLS = (
     "read_into write_from append truncate size stat ident set_times allocate reserve advise sync close discard".split()
@@ -192,6 +192,10 @@ class Faulty(Backend):
     def set_times(self, key: Key, atim_ns: int | None, mtim_ns: int | None) -> None:
         self.before("set_times", key)
         self.inner.set_times(key, atim_ns, mtim_ns)
+
+    def sync_directory(self, key: Key, data_only: bool) -> None:
+        self.before("sync_directory", key)
+        self.inner.sync_directory(key, data_only)
 
     def finish(self, keep: bool) -> None:
         self.before("finish", ())

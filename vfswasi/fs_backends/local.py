@@ -24,7 +24,7 @@ from weakref import WeakValueDictionary
 
 from ..errors import Errno, FsError
 from .base import Backend, Caps, DirEntry, Key, Stat
-from .local_file import HOST_ERRORS, Idents, LocalHandle, kept_times, translate
+from .local_file import HOST_ERRORS, Idents, LocalHandle, kept_times, sync_descriptor, translate
 from .local_listing import Lister
 from .openat2 import open_how, openat2, openat2_works, try_openat2
 
@@ -332,6 +332,16 @@ class LocalBackend(Backend):
                 self._in_parent(key, touch)
             else:
                 touch(b".", self._root)
+        except HOST_ERRORS as error:
+            raise translate(error) from error
+
+    def sync_directory(self, key: Key, data_only: bool) -> None:
+        try:
+            fd = self._open(key, _LIST)
+            try:
+                sync_descriptor(fd, data_only)
+            finally:
+                os.close(fd)
         except HOST_ERRORS as error:
             raise translate(error) from error
 

@@ -258,10 +258,7 @@ class LocalHandle(Handle):
 
     def sync(self, data_only: bool) -> None:
         try:
-            if data_only and hasattr(os, "fdatasync"):
-                os.fdatasync(self._fd)
-            else:
-                os.fsync(self._fd)
+            sync_descriptor(self._fd, data_only)
         except OSError as error:
             raise translate(error) from error
 
@@ -272,6 +269,14 @@ class LocalHandle(Handle):
             os.close(fd)
         except OSError as error:
             raise translate(error) from error
+
+
+def sync_descriptor(fd: int, data_only: bool) -> None:
+    """Make a file's contents, or a directory's names, durable. Raises OSError."""
+    if data_only and hasattr(os, "fdatasync"):
+        os.fdatasync(fd)
+    else:
+        os.fsync(fd)
 
 
 def _progress(count: int) -> int:

@@ -106,6 +106,10 @@ class Descriptor:
         """(device, inode number, attributes)."""
         raise NotImplementedError
 
+    def sync(self, data_only: bool) -> None:
+        """Make what was changed through it durable. Raises IO, NOSPC."""
+        raise self.refuse(c.RIGHT_FD_SYNC)
+
     def set_flags(self, flags: int) -> None:
         """`fd_fdstat_set_flags`. Raises NOTSUP for what this descriptor cannot do."""
         if flags & c.FDFLAGS_SYNC & ~self.flags:
@@ -270,6 +274,9 @@ class OpenFile(Descriptor):
         inode = self.inode
         return inode.volume.dev, inode.serial, inode.stat()
 
+    def sync(self, data_only: bool) -> None:
+        self.inode.handle.sync(data_only)
+
     def set_flags(self, flags: int) -> None:
         if flags & c.FDFLAGS_SYNC & ~self.flags and Caps.DURABLE_WRITES not in self.mount.backend.caps:
             raise FsError(Errno.NOTSUP)
@@ -321,6 +328,11 @@ class OpenDirectory(Descriptor):
             ident = inode.last_stat.ident
             return inode.volume.dev, inode.volume.serial(inode.key, ident), inode.last_stat
         return inode.volume.dev, inode.last_stat.ident or 0, inode.last_stat._replace(nlink=0)
+
+    def sync(self, data_only: bool) -> None:
+        """Of a directory that was removed there is nothing to keep. Raises IO."""
+        if self.inode.key is not None:
+            self.mount.backend.sync_directory(self.inode.key, data_only)
 
     def read_entries(self, cookie: int, size: int) -> memoryview:
         """At most `size` bytes of packed entries behind `cookie`. Raises NOENT (removed), NOMEM, IO, ACCES."""

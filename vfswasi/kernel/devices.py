@@ -40,7 +40,7 @@ def open_device(
     STDIN, STDOUT and STDERR are what descriptors 0, 1 and 2 are now. A standard stream is shared, with its bounds; to
     close one descriptor of it leaves the others alone. A file that the guest put there is opened once more, from its
     start. Neither gets a right that the descriptor has lost. Raises NXIO if there is nothing or a directory, and for
-    a file NOTCAPABLE or ROFS (`truncate`), NOTSUP (SYNC flags).
+    a file NOTCAPABLE or ROFS (`truncate`), NOTSUP (SYNC flags; NONBLOCK on a stream that cannot keep it).
     """
     number = _STREAMS.get(device)
     if number is None:
@@ -49,7 +49,7 @@ def open_device(
     if isinstance(there, Stream):
         stream = Stream(there.serial, there.source, there.sink)
         stream.rights &= base & there.rights
-        stream.flags = flags & ~c.FDFLAGS_SYNC
+        stream.set_flags(flags & ~c.FDFLAGS_SYNC)
         return stream
     if isinstance(there, OpenDevice):
         return OpenDevice(process, there.device, there.stat(), base & there.rights, flags)

@@ -39,6 +39,7 @@ def open_at(
     mount = directory.mount
     if oflags & c.OFLAG_CREAT and oflags & c.OFLAG_DIRECTORY:
         raise FsError(Errno.INVAL)
+    asked = base
     if mount.readonly:
         if ((base & c.RIGHT_FD_WRITE) or oflags & c.OFLAG_TRUNC) and not mount.devices:
             raise FsError(Errno.ROFS)
@@ -50,11 +51,12 @@ def open_at(
     if (oflags or fdflags) and not mount.readonly:
         if oflags & c.OFLAG_CREAT and not directory.rights & c.RIGHT_PATH_CREATE_FILE:
             raise FsError(Errno.NOTCAPABLE)
-        if oflags & c.OFLAG_TRUNC and not directory.rights & c.RIGHT_PATH_FILESTAT_SET_SIZE:
+        if oflags & c.OFLAG_TRUNC and not rights.may_truncate(directory.rights, directory.inheriting):
             raise FsError(Errno.NOTCAPABLE)
         if fdflags & c.FDFLAGS_SYNC and Caps.DURABLE_WRITES not in mount.backend.caps:
             raise FsError(Errno.NOTSUP)
     process.fds.check_room()
+    of_file = rights.of_a_file(asked, directory.inheriting)
     exclusive = oflags & c.OFLAG_EXCL
     if exclusive and oflags & c.OFLAG_CREAT and not mount.readonly:
         # The usual outcome first: a new file, in one call.
@@ -66,14 +68,14 @@ def open_at(
                 if error.errno not in NOT_STRAIGHT:
                     raise
             else:
-                return process.fds.add(OpenFile(mount, inode, base & rights.FILE, fdflags))
+                return process.fds.add(OpenFile(mount, inode, of_file, fdflags))
     mode = FOLLOW if follow and not exclusive else NOFOLLOW
     for _ in range(_RACES_MAX):
         found = lookup(directory, path, mode)
         if found.stat is not None:
             if exclusive:
                 raise FsError(Errno.EXIST)
-            return _open_existing(process, directory, found, found.stat, oflags, base, inheriting, fdflags)
+            return _open_existing(process, directory, found, found.stat, oflags, base, inheriting, of_file, fdflags)
         if not oflags & c.OFLAG_CREAT:
             raise FsError(Errno.NOENT)
         if found.slash:
@@ -86,7 +88,7 @@ def open_at(
             if error.errno is Errno.EXIST and not exclusive:
                 continue
             raise
-        return process.fds.add(OpenFile(mount, inode, base & rights.FILE, fdflags))
+        return process.fds.add(OpenFile(mount, inode, of_file, fdflags))
     raise FsError(Errno.IO, "the file keeps appearing and disappearing")
 
 
@@ -98,8 +100,10 @@ def _open_existing(
     oflags: int,
     base: int,
     inheriting: int,
+    of_file: int,
     fdflags: int,
 ) -> int:
+    """`of_file`: its rights if it is no directory."""
     mount = directory.mount
     filetype = stat.filetype
     if filetype is FileType.SYMBOLIC_LINK:
@@ -121,10 +125,10 @@ def _open_existing(
         if device is None:
             raise FsError(Errno.ACCES, "neither a file nor a directory")
         attributes = mount.volume.dev, mount.volume.serial(found.key, stat.ident), stat
-        return process.fds.add(open_device(process, device, attributes, base, bool(truncate), fdflags))
+        return process.fds.add(open_device(process, device, attributes, of_file, bool(truncate), fdflags))
     if mount.readonly and (base & c.RIGHT_FD_WRITE or truncate):
         raise FsError(Errno.ROFS)
-    write = bool(truncate or base & rights.NEED_WRITABLE_HANDLE)
+    write = bool(truncate or of_file & rights.NEED_WRITABLE_HANDLE)
     inode = FileInode.open(mount.volume, mount.backend, found.key, stat, write, mount.shared)
     if truncate:
         try:
@@ -132,4 +136,4 @@ def _open_existing(
         except BaseException:
             inode.release()
             raise
-    return process.fds.add(OpenFile(mount, inode, base & rights.FILE, fdflags))
+    return process.fds.add(OpenFile(mount, inode, of_file, fdflags))

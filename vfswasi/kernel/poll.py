@@ -6,6 +6,7 @@ files and directories are always ready, as in poll(2). A wait never outlives the
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import select
 import termios
@@ -16,6 +17,7 @@ from typing import NamedTuple
 from ..abi import constants as c
 from ..errors import Errno, FsError
 from .descriptor import OpenFile
+from .host_descriptor import HostDescriptor
 from .process import Process
 from .streams import Stream
 
@@ -52,7 +54,7 @@ def poll(process: Process, subscriptions: Sequence[Subscription]) -> list[Event]
     if process.windows is not None:
         process.windows.settle()
     wakes: dict[int, int] = {}  # subscription -> monotonic time
-    waits: dict[int, tuple[int, int]] = {}  # subscription -> host descriptor, poll(2) mask
+    waits: dict[int, tuple[HostDescriptor, int]] = {}  # subscription -> host descriptor, poll(2) mask
     events: dict[int, Event] = {}
     for index, sub in enumerate(subscriptions):
         if sub.eventtype == c.EVENTTYPE_CLOCK:
@@ -93,7 +95,7 @@ def _look_at_descriptor(
     index: int,
     sub: Subscription,
     events: dict[int, Event],
-    waits: dict[int, tuple[int, int]],
+    waits: dict[int, tuple[HostDescriptor, int]],
 ) -> None:
     """Either an event at once, or a host descriptor to wait for."""
     descriptor = process.fds.get(sub.fd, 0)
@@ -107,9 +109,9 @@ def _look_at_descriptor(
     if isinstance(descriptor, Stream):
         end = descriptor.source if reads else descriptor.sink
         assert end is not None
-        fileno = end.fileno()
-        if fileno is not None:
-            waits[index] = (fileno, select.POLLIN if reads else select.POLLOUT)
+        host = end.waited_for()
+        if host is not None:
+            waits[index] = (host, select.POLLIN if reads else select.POLLOUT)
             return
         nbytes = descriptor.source.available() if reads and descriptor.source is not None else 0
     elif reads and isinstance(descriptor, OpenFile):
@@ -121,23 +123,26 @@ def _wait_for_descriptors(
     process: Process,
     subscriptions: Sequence[Subscription],
     events: dict[int, Event],
-    waits: dict[int, tuple[int, int]],
+    waits: dict[int, tuple[HostDescriptor, int]],
     wakes: dict[int, int],
 ) -> None:
     interest: dict[int, int] = {}
-    for fileno, mask in waits.values():
-        interest[fileno] = interest.get(fileno, 0) | mask
-    # With an event at hand this is a glance, not a wait.
-    limit = 0 if events else min(wakes.values(), default=None)
-    ready = process.deadline.wait_ready(interest, limit)
-    for index, (fileno, mask) in waits.items():
-        happened = ready.get(fileno, 0)
-        over = happened & (select.POLLHUP | select.POLLERR | select.POLLNVAL)
-        if happened & mask or over:
-            sub = subscriptions[index]
-            nbytes = _readable_bytes(fileno) if mask == select.POLLIN else 0
-            flags = c.EVENTRWFLAG_HANGUP if over else 0
-            events[index] = Event(sub.userdata, Errno.SUCCESS, sub.eventtype, nbytes, flags)
+    with contextlib.ExitStack() as held:
+        numbers = {host: held.enter_context(host) for host, _ in waits.values()}
+        for host, mask in waits.values():
+            interest[numbers[host]] = interest.get(numbers[host], 0) | mask
+        # With an event at hand this is a glance, not a wait.
+        limit = 0 if events else min(wakes.values(), default=None)
+        ready = process.deadline.wait_ready(interest, limit)
+        for index, (host, mask) in waits.items():
+            number = numbers[host]
+            happened = ready.get(number, 0)
+            over = happened & (select.POLLHUP | select.POLLERR | select.POLLNVAL)
+            if happened & mask or over:
+                sub = subscriptions[index]
+                nbytes = _readable_bytes(number) if mask == select.POLLIN else 0
+                flags = c.EVENTRWFLAG_HANGUP if over else 0
+                events[index] = Event(sub.userdata, Errno.SUCCESS, sub.eventtype, nbytes, flags)
 
 
 def _readable_bytes(fileno: int) -> int:

@@ -84,6 +84,9 @@ class Process:
         self.late_errors: list[BaseException] = []
         self._volumes: dict[object, Volume] = {}
         self._snapshots = Snapshots()
+        # What the standard streams are connected to is released at the end, whatever the guest closes: several
+        # descriptors may share one.
+        self._ends = {end for stream in streams for end in stream.ends() if end is not None}
         for fd, stream in enumerate(streams):
             self.fds.set_standard(fd, stream)
         for preopen in preopens:
@@ -136,6 +139,12 @@ class Process:
             if isinstance(stream, Stream) and isinstance(stream.sink, CaptureSink):
                 stream.sink.collect()
 
+    def let_go_of_streams(self) -> None:
+        """Give the descriptors behind the standard streams back, though the guest may still be in some call: whoever
+        reads the other end of a pipe must not wait for it. Any thread may call this."""
+        for end in self._ends:
+            end.close()
+
     def random(self, view: memoryview) -> None:
         """Fill `view` with bytes from the run's source of entropy, within the deadline."""
         for start in range(0, len(view), _RANDOM_CHUNK):
@@ -165,6 +174,11 @@ class Process:
         """
         errors = self.late_errors + self.fds.close_all(keep)
         self.late_errors = []
+        for end in self._ends:
+            try:
+                end.close()
+            except BaseException as error:
+                errors.append(error.with_traceback(None))
         for share in self._shares():
             sharing.leave(share)
         self.quota.close()

@@ -191,7 +191,8 @@ class _Walk:
             raise FsError(Errno.NOENT, "empty link target")
         if "\0" in target:
             raise FsError(Errno.INVAL, "NUL in a link target")
-        if len(target) > self.mount.path_bytes:
+        limit = self.mount.path_bytes
+        if len(target) > limit or (len(target) > limit // 4 and len(target.encode("utf-8", "surrogatepass")) > limit):
             raise FsError(Errno.NAMETOOLONG)
         self.done.pop()
         self._push(target)

@@ -1,15 +1,19 @@
 """Standard input, output and error, and what they are connected to.
 
 A `Stream` is the descriptor; behind it is a `Source` or a `Sink`. What is connected to a host descriptor is
-waited for within the run's deadline; Python objects and callables are called directly.
+waited for within the run's deadline, or with NONBLOCK not at all; Python objects and callables are called directly,
+so whether they wait is theirs to say, and NONBLOCK cannot be set for them.
 """
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import io
 import os
 import select
 import stat as stat_module
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -20,6 +24,7 @@ from ..fs_backends.turns import STEP_BYTES, give_way
 from . import rights
 from .clocks import Deadline
 from .descriptor import Descriptor
+from .host_descriptor import HostDescriptor
 
 # What a pipe or terminal that poll(2) calls writable takes without blocking (POSIX PIPE_BUF).
 _PIPE_CHUNK: Final = 4096
@@ -27,18 +32,29 @@ _READ_CHUNK: Final = 1 << 20
 _STREAM_STAT: Final = Stat(FileType.UNKNOWN, 0, 0, 0, 0)
 
 
-class Source:
-    """Where standard input comes from."""
+class _End:
+    """What sources and sinks have in common.
+
+    `tty`: a terminal. `may_wait`: nobody can say whether it waits for somebody, so NONBLOCK cannot be kept.
+    """
 
     tty = False
+    may_wait = False
 
-    def read(self, size: int, deadline: Deadline) -> bytes:
-        """Up to `size` bytes; b"" at the end."""
-        return b""
-
-    def fileno(self) -> int | None:
-        """A host descriptor to wait for, or None if a read never waits."""
+    def waited_for(self) -> HostDescriptor | None:
+        """The host descriptor to wait for, or None if there is nothing that poll(2) could wait for."""
         return None
+
+    def close(self) -> None:
+        """The run is over: release what belongs to the stream alone. May be called more than once."""
+
+
+class Source(_End):
+    """Where standard input comes from."""
+
+    def read(self, size: int, deadline: Deadline, wait: bool = True) -> bytes:
+        """Up to `size` bytes; b"" at the end. Raises AGAIN without `wait`, if there is nothing yet."""
+        return b""
 
     def available(self) -> int:
         """Bytes that the next read surely gives."""
@@ -51,7 +67,7 @@ class BytesSource(Source):
     def __init__(self, data: bytes) -> None:
         self._data = memoryview(data)
 
-    def read(self, size: int, deadline: Deadline) -> bytes:
+    def read(self, size: int, deadline: Deadline, wait: bool = True) -> bytes:
         piece = bytes(self._data[:size])
         self._data = self._data[len(piece) :]
         return piece
@@ -61,46 +77,57 @@ class BytesSource(Source):
 
 
 class DescriptorSource(Source):
-    """A host file descriptor; the caller owns it."""
+    """A duplicate of a host file descriptor (see `HostDescriptor`)."""
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self.tty = os.isatty(fd)
-        self._waits = not stat_module.S_ISREG(os.fstat(fd).st_mode)
+        """Raises OSError."""
+        self._descriptor = HostDescriptor(fd)
+        self.tty, self._waits = _kind(self._descriptor)
 
-    def read(self, size: int, deadline: Deadline) -> bytes:
-        try:
-            while True:
-                if self._waits:
-                    deadline.wait_ready({self._fd: select.POLLIN}, None)
-                try:
-                    return os.read(self._fd, min(size, _READ_CHUNK))
-                except BlockingIOError:
-                    continue
-        except OSError as error:
-            raise FsError(Errno.IO, "standard input") from error
+    def read(self, size: int, deadline: Deadline, wait: bool = True) -> bytes:
+        with self._descriptor as fd:
+            try:
+                while True:
+                    if self._waits:
+                        _wait(fd, select.POLLIN, deadline, wait)
+                    try:
+                        return os.read(fd, min(size, _READ_CHUNK))
+                    except BlockingIOError as error:
+                        if not wait:
+                            raise FsError(Errno.AGAIN, "standard input") from error
+            except OSError as error:
+                raise FsError(Errno.IO, "standard input") from error
 
-    def fileno(self) -> int | None:
-        return self._fd if self._waits else None
+    def waited_for(self) -> HostDescriptor | None:
+        return self._descriptor if self._waits else None
 
     def available(self) -> int:
         if self._waits:
             return 0
         try:
-            return max(0, os.fstat(self._fd).st_size - os.lseek(self._fd, 0, os.SEEK_CUR))
-        except OSError:
+            with self._descriptor as fd:
+                return max(0, os.fstat(fd).st_size - os.lseek(fd, 0, os.SEEK_CUR))
+        except (OSError, FsError):
             return 0
+
+    def close(self) -> None:
+        self._descriptor.close()
 
 
 class FileSource(Source):
     """A Python object with `read(size)` that gives bytes or str (encoded as UTF-8)."""
 
-    def __init__(self, file: Any) -> None:
-        self._read = getattr(file, "read1", None) or file.read
-        self._rest = b""
+    may_wait = True
 
-    def read(self, size: int, deadline: Deadline) -> bytes:
+    def __init__(self, file: Any) -> None:
+        self._read = _reader(file)
+        self._rest = b""
+        self._none_is_not_the_end = isinstance(file, io.IOBase)
+
+    def read(self, size: int, deadline: Deadline, wait: bool = True) -> bytes:
         data = self._rest or self._read(size)
+        if data is None and self._none_is_not_the_end:
+            raise FsError(Errno.AGAIN, "standard input")
         if isinstance(data, str):
             data = data.encode()
         data = bytes(data or b"")
@@ -111,18 +138,25 @@ class FileSource(Source):
         return len(self._rest)
 
 
-class Sink:
+def _reader(file: Any) -> Callable[[int], Any]:
+    """`read1` if it is there, since that does not wait for more than there is; but not if it is inherited and `read` is
+    not, or handed through to a file below: then only `read` knows what the object makes of it."""
+    if "read" not in getattr(file, "__dict__", ()):
+        for kind in type(file).__mro__:
+            if "read1" in vars(kind):
+                return file.read1  # type: ignore[no-any-return]
+            if "read" in vars(kind):
+                break
+    return file.read  # type: ignore[no-any-return]
+
+
+class Sink(_End):
     """Where output goes."""
 
-    tty = False
-
-    def write(self, data: memoryview, deadline: Deadline) -> int:
-        """Take all of `data`, or as much as fits before an error; bytes taken (at least one)."""
+    def write(self, data: memoryview, deadline: Deadline, wait: bool = True) -> int:
+        """Take all of `data`, or as much as fits before an error; bytes taken (at least one). Raises AGAIN without
+        `wait`, if nothing can be taken yet."""
         return len(data)
-
-    def fileno(self) -> int | None:
-        """A host descriptor to wait for, or None if a write never waits."""
-        return None
 
 
 class CaptureSink(Sink):
@@ -146,7 +180,7 @@ class CaptureSink(Sink):
     def take(self, data: memoryview) -> None:
         self._data.write(data)
 
-    def write(self, data: memoryview, deadline: Deadline) -> int:
+    def write(self, data: memoryview, deadline: Deadline, wait: bool = True) -> int:
         self.collect()
         room = self.room()
         if room <= 0 and len(data):
@@ -163,48 +197,103 @@ class CaptureSink(Sink):
 
 
 class DescriptorSink(Sink):
-    """A host file descriptor; the caller owns it."""
+    """A duplicate of a host file descriptor (see `HostDescriptor`)."""
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self.tty = os.isatty(fd)
-        self._waits = not stat_module.S_ISREG(os.fstat(fd).st_mode)
+        """Raises OSError."""
+        self._descriptor = HostDescriptor(fd)
+        self.tty, self._waits = _kind(self._descriptor)
 
-    def write(self, data: memoryview, deadline: Deadline) -> int:
+    def write(self, data: memoryview, deadline: Deadline, wait: bool = True) -> int:
         done = 0
-        try:
-            while done < len(data):
-                try:
-                    if self._waits:
-                        deadline.wait_ready({self._fd: select.POLLOUT}, None)
-                        done += os.write(self._fd, data[done : done + _PIPE_CHUNK])
-                    else:
-                        done += os.write(self._fd, data[done:])
-                except BlockingIOError:
-                    continue
-        except BrokenPipeError as error:
-            if not done:
-                raise FsError(Errno.PIPE) from error
-        except OSError as error:
-            if not done:
-                raise FsError(Errno.IO, "standard output") from error
+        with self._descriptor as fd:
+            try:
+                while done < len(data):
+                    try:
+                        if self._waits:
+                            _wait(fd, select.POLLOUT, deadline, wait)
+                            done += os.write(fd, data[done : done + _PIPE_CHUNK])
+                        else:
+                            done += os.write(fd, data[done:])
+                    except BlockingIOError as error:
+                        if not wait:
+                            raise FsError(Errno.AGAIN, "standard output") from error
+            except BrokenPipeError as error:
+                if not done:
+                    raise FsError(Errno.PIPE) from error
+            except OSError as error:
+                if not done:
+                    raise FsError(Errno.IO, "standard output") from error
+            except FsError:
+                if not done:
+                    raise
         return done
 
-    def fileno(self) -> int | None:
-        return self._fd if self._waits else None
+    def waited_for(self) -> HostDescriptor | None:
+        return self._descriptor if self._waits else None
+
+    def close(self) -> None:
+        self._descriptor.close()
+
+
+def _kind(descriptor: HostDescriptor) -> tuple[bool, bool]:
+    """Whether it is a terminal, and whether to use it may have to wait for somebody."""
+    with descriptor as fd:
+        return os.isatty(fd), not stat_module.S_ISREG(os.fstat(fd).st_mode)
+
+
+def _wait(fd: int, mask: int, deadline: Deadline, wait: bool) -> None:
+    """Until poll(2) says that one of `mask` is possible, or the end of the run. Without `wait`: AGAIN if it is not."""
+    if not deadline.wait_ready({fd: mask}, None if wait else time.monotonic_ns()):
+        raise FsError(Errno.AGAIN)
 
 
 class CallableSink(Sink):
-    """A callable that takes bytes, such as `file.write`, or str (decoded with replacement)."""
+    """A callable that takes bytes."""
 
-    def __init__(self, function: Callable[[Any], object], text: bool = False) -> None:
+    may_wait = True
+
+    def __init__(self, function: Callable[[Any], object]) -> None:
         self._function = function
-        self._text = text
 
-    def write(self, data: memoryview, deadline: Deadline) -> int:
+    def write(self, data: memoryview, deadline: Deadline, wait: bool = True) -> int:
+        self._function(bytes(data))
+        return len(data)
+
+
+class FileSink(Sink):
+    """A Python object with `write(data)` that takes bytes, or with `text` str (decoded with replacement)."""
+
+    may_wait = True
+
+    def __init__(self, file: Any, text: bool, partial: bool) -> None:
+        """`partial`: it may take less than it is given, and says how much (as `io.RawIOBase.write` does)."""
+        self._write = file.write
+        self._partial = partial
+        # A character may come in two writes.
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace") if text else None
+
+    def write(self, data: memoryview, deadline: Deadline, wait: bool = True) -> int:
+        if self._decoder is not None:
+            text = self._decoder.decode(data)
+            if text:
+                self._write(text)
+            return len(data)
         piece = bytes(data)
-        self._function(piece.decode("utf-8", "replace") if self._text else piece)
-        return len(piece)
+        taken = self._write(piece)
+        if not self._partial or not piece:
+            return len(piece)
+        if not isinstance(taken, int) or not 0 < taken <= len(piece):
+            raise FsError(Errno.IO, f"standard output: write() returned {taken!r} for {len(piece)} bytes")
+        return taken
+
+    def close(self) -> None:
+        if self._decoder is None:
+            return
+        text = self._decoder.decode(b"", final=True)  # half a character
+        if text:
+            with contextlib.suppress(Exception):  # nobody is left to be told
+                self._write(text)
 
 
 class Stream(Descriptor):
@@ -231,9 +320,22 @@ class Stream(Descriptor):
     @property
     def outside(self) -> int:  # type: ignore[override]
         kind = type(self.source if self.sink is None else self.sink)
-        if kind in (FileSource, CallableSink):
+        if kind in (FileSource, CallableSink, FileSink):
             return 2
         return 1 if kind in (DescriptorSource, DescriptorSink) else 0
+
+    def check_flags(self, flags: int) -> None:
+        """Raises NOTSUP for NONBLOCK on what may wait without anybody knowing."""
+        if flags & c.FDFLAG_NONBLOCK & ~self.flags and any(end is not None and end.may_wait for end in self.ends()):
+            raise FsError(Errno.NOTSUP, "NONBLOCK on a stream that is a Python object")
+
+    def set_flags(self, flags: int) -> None:
+        self.check_flags(flags)
+        super().set_flags(flags)
+
+    def ends(self) -> tuple[Source | None, Sink | None]:
+        """What it is connected to. Several streams may share one, so closing a stream closes none."""
+        return self.source, self.sink
 
     def refuse(self, missing: int) -> FsError:
         if missing & rights.POSITIONED:
@@ -250,6 +352,7 @@ class Stream(Descriptor):
 
     def read(self, buffers: Sequence[memoryview], deadline: Deadline) -> int:
         assert self.source is not None
+        wait = not self.flags & c.FDFLAG_NONBLOCK
         total = 0
         for buffer in buffers:
             if not len(buffer):
@@ -259,7 +362,7 @@ class Stream(Descriptor):
             if len(buffer) > _READ_CHUNK:
                 deadline.check()
                 give_way()
-            data = self.source.read(len(buffer), deadline)
+            data = self.source.read(len(buffer), deadline, wait)
             buffer[: len(data)] = data
             total += len(data)
             if len(data) < len(buffer):
@@ -268,6 +371,7 @@ class Stream(Descriptor):
 
     def write(self, buffers: Sequence[memoryview], deadline: Deadline) -> int:
         assert self.sink is not None
+        wait = not self.flags & c.FDFLAG_NONBLOCK
         total = 0
         for buffer in buffers:
             if not len(buffer):
@@ -276,7 +380,7 @@ class Stream(Descriptor):
                 deadline.check()
                 give_way()
             try:
-                count = self.sink.write(buffer, deadline)
+                count = self.sink.write(buffer, deadline, wait)
             except FsError:
                 if total:
                     break

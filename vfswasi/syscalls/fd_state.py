@@ -49,13 +49,22 @@ def fd_close(process: Process, memory: GuestMemory, fd: int) -> None:
 
 
 def fd_datasync(process: Process, memory: GuestMemory, fd: int) -> None:
-    """Errors, in order: BADF (directory), INVAL (stream), NOTCAPABLE (FD_DATASYNC), IO. Spec: preview1 fd_datasync."""
-    process.fds.file(fd, c.RIGHT_FD_DATASYNC).inode.handle.sync(True)
+    """What was written, or the names in a directory, are on disk. FD_SYNC, which is to do more, is enough.
+
+    Errors, in order: BADF, INVAL (stream), NOTCAPABLE (FD_DATASYNC), IO. Spec: preview1 fd_datasync.
+    """
+    descriptor = process.fds.get(fd, 0)
+    if not descriptor.rights & c.RIGHT_FD_SYNC:
+        process.fds.get(fd, c.RIGHT_FD_DATASYNC)
+    descriptor.sync(True)
 
 
 def fd_sync(process: Process, memory: GuestMemory, fd: int) -> None:
-    """Errors, in order: BADF (directory), INVAL (stream), NOTCAPABLE (FD_SYNC), IO. Spec: preview1 fd_sync."""
-    process.fds.file(fd, c.RIGHT_FD_SYNC).inode.handle.sync(False)
+    """What was written, or the names in a directory, are on disk, and the attributes of the object too.
+
+    Errors, in order: BADF, INVAL (stream), NOTCAPABLE (FD_SYNC), IO. Spec: preview1 fd_sync.
+    """
+    process.fds.get(fd, c.RIGHT_FD_SYNC).sync(False)
 
 
 def fd_fdstat_get(process: Process, memory: GuestMemory, fd: int, stat_ptr: int) -> None:
