@@ -15,7 +15,9 @@ from typing import Any
 from .arguments import Module, check_args_bytes, encode_argv, encode_environ, read_module
 from .closing import finish, traffic_of, traffic_since, uncommitted
 from .engine import fastpath, modules, workers
-from .engine.runner import Ending, Meter, Program, UserImports, end_what_is_over, left_behind
+from .engine.features import checked as checked_features
+from .engine.runner import Ending, Meter, Program, end_what_is_over, left_behind
+from .engine.user_functions import UserImports
 from .errors import Uncommitted
 from .fs_backends.base import Traffic
 from .fs_backends.waiting import bounded_by
@@ -49,6 +51,7 @@ def run(
     imports: UserImports | None = None,
     limits: Limits | None = None,
     vdso: bool | None = None,
+    features: Iterable[str] = (),
 ) -> Result:
     """Run a WASI command once.
 
@@ -66,12 +69,23 @@ def run(
     imports: module -> name -> callable(memory, *numbers) for what the guest imports beside WASI.
     limits: what the guest may use up.
     vdso: whether calls on open files may be answered inside wasm; by default unless VFSWASI_VDSO=0 is set.
+    features: features of WebAssembly that are off unless asked for ("gc", "relaxed-simd", "tail-call"), or that are to
+        be off ("no-exceptions").
 
     Raises ModuleError, MountError, GuestLimitError, GuestError, UncommittedError (the guest ended, and files of it
     could not be stored), FileNotFoundError (the module), ValueError and TypeError, and unchanged whatever a callable
     of the caller raised.
     """
-    with Sandbox(module, preopens=preopens, env=env, argv0=argv0, imports=imports, limits=limits, vdso=vdso) as sandbox:
+    with Sandbox(
+        module,
+        preopens=preopens,
+        env=env,
+        argv0=argv0,
+        imports=imports,
+        limits=limits,
+        vdso=vdso,
+        features=features,
+    ) as sandbox:
         return sandbox.run(
             args,
             stdin=stdin,
@@ -104,6 +118,7 @@ class Sandbox:
         imports: UserImports | None = None,
         limits: Limits | None = None,
         vdso: bool | None = None,
+        features: Iterable[str] = (),
     ) -> None:
         """Compiles the module (or takes it from the cache) and opens the preopens; see `run` for the arguments."""
         wasm, name = read_module(module)
@@ -114,7 +129,8 @@ class Sandbox:
         self._fast = fastpath.wanted(vdso)
         self._environ = encode_environ(env)
         encode_argv([self._argv0])
-        self._program = Program(modules.load(wasm, name, self._limits.fuel is not None), name, imports)
+        on = checked_features(features)
+        self._program = Program(modules.load(wasm, name, self._limits.fuel is not None, on), name, imports)
         self._program.check_command()
         self._program.check_counts(self._limits)
         self._mounts = MountTable(preopens, modules.trusted_directory())
