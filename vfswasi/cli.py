@@ -167,7 +167,7 @@ def _main(argv: Sequence[str] | None) -> int:
     except (SandboxError, ValueError) as error:
         return _fail(str(error), EXIT_OURS)
     except OSError as error:
-        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
         return _fail(what, EXIT_OURS)
     except KeyboardInterrupt:
         return 130

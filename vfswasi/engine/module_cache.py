@@ -96,8 +96,8 @@ def load(engine: wasmtime.Engine, name: str) -> wasmtime.Module | None:
     return module
 
 
-def store(name: str, module: wasmtime.Module, seconds: float) -> None:
-    """Keep a module. `seconds`: what compiling it has taken."""
+def store(name: str, module: wasmtime.Module, seconds: float, tell: bool = True) -> None:
+    """Keep a module. `seconds`: what compiling it has taken. `tell`: if it cannot be kept, that is worth a word."""
     if not _WORKS:
         return
     try:
@@ -109,11 +109,12 @@ def store(name: str, module: wasmtime.Module, seconds: float) -> None:
         _prune(place)
     except (OSError, RuntimeError, wasmtime.WasmtimeError, _Unusable) as error:
         reason = _reason(error)
-        _tell(
-            reason,
-            f"compiled modules are not kept ({reason}), and this one took {seconds:.1f} s: set VFSWASI_CACHE_DIR and "
-            "VFSWASI_KEY_DIR to directories of yours",
-        )
+        if tell:
+            _tell(
+                reason,
+                f"compiled modules are not kept ({reason}), and this one took {seconds:.1f} s: set VFSWASI_CACHE_DIR "
+                "and VFSWASI_KEY_DIR to directories of yours",
+            )
 
 
 def _tell(about: str, message: str) -> None:
@@ -135,7 +136,7 @@ def _reason(error: Exception) -> str:
 def _open(place: Callable[[], Path], make: bool) -> Path:
     """The directory if it is there, or can be made, and is ours alone. Raises OSError, RuntimeError, _Unusable."""
     path = place()
-    if make:
+    if make and not os.path.lexists(path):
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode):

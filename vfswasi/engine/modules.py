@@ -139,11 +139,11 @@ def load_own(engine_: wasmtime.Engine, text: str, name: str) -> wasmtime.Module:
     digest.update(_engine_identity(*settings))
     key = digest.hexdigest()
     kept = module_cache.load(engine_, key)
-    return kept or _compile(engine_, bytes(wasmtime.wat2wasm(text)), name, key, settings[1], worth_s=0)
+    return kept or _compile(engine_, bytes(wasmtime.wat2wasm(text)), name, key, settings[1], ours=True)
 
 
 def _compile(
-    into: wasmtime.Engine, wasm: bytes, name: str, key: str, on: Features, worth_s: float | None = None
+    into: wasmtime.Engine, wasm: bytes, name: str, key: str, on: Features, ours: bool = False
 ) -> wasmtime.Module:
     started = time.monotonic()
     try:
@@ -151,8 +151,8 @@ def _compile(
     except wasmtime.WasmtimeError as error:
         raise InvalidModuleError(f"{name}: {refusals.why(wasm, error, on)}") from error
     seconds = time.monotonic() - started
-    if seconds > (_CACHE_WORTH_S if worth_s is None else worth_s):
-        module_cache.store(key, module, seconds)
+    if ours or seconds > _CACHE_WORTH_S:
+        module_cache.store(key, module, seconds, tell=not ours)
     return module
 
 

@@ -129,6 +129,8 @@ def uses(wasm: bytes) -> list[str]:
     if error is not None:
         return ["legacy-exceptions"] if "legacy_exceptions" in str(error) else []
     used = [name for name, needing in _TOLD.items() if _error_with(wasm, everything - needing - {name}) is not None]
+    if "gc" in used:  # which is built upon it
+        used.remove("function_references")
     return [name.replace("_", "-") for name in used]
 
 
