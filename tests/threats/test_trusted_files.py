@@ -38,6 +38,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("VFSWASI_CACHE_DIR", str(directory))
     monkeypatch.setenv("VFSWASI_KEY_DIR", str(tmp_path / "key"))
     monkeypatch.setattr(modules, "_CACHE_WORTH_S", -1.0)
+    monkeypatch.setattr(modules, "_CACHE_WORTH_BYTES", 0)
     monkeypatch.setattr(modules, "_remembered", type(modules._remembered)())
     monkeypatch.setattr(module_cache, "_told", set())
     return directory

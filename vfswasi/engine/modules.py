@@ -20,7 +20,9 @@ from . import module_cache, outline, refusals
 from .features import NONE, Features
 
 _SETTINGS: Final = "epoch_interruption memory_may_move=0 fuel={} v2"
-_CACHE_WORTH_S: Final = 0.02  # what compiles faster than this is not written to disk
+# What compiles faster than this is not written to disk, nor what is so small that it was only the machine that was slow.
+_CACHE_WORTH_S: Final = 0.02
+_CACHE_WORTH_BYTES: Final = 4096
 _REMEMBERED: Final = 16  # compiled modules kept in memory
 
 _WASM_MAGIC: Final = b"\0asm"
@@ -151,7 +153,7 @@ def _compile(
     except wasmtime.WasmtimeError as error:
         raise InvalidModuleError(f"{name}: {refusals.why(wasm, error, on)}") from error
     seconds = time.monotonic() - started
-    if ours or seconds > _CACHE_WORTH_S:
+    if ours or (seconds > _CACHE_WORTH_S and len(wasm) > _CACHE_WORTH_BYTES):
         module_cache.store(key, module, seconds, tell=not ours)
     return module
 
