@@ -243,9 +243,12 @@ def _hashes(data: memoryview, fill: Callable[[memoryview, int], None] = lambda p
         except BaseException as error:
             errors.append(error)
 
-    helpers = [threading.Thread(target=work) for _ in range(min(_THREADS_MAX, os.cpu_count() or 1, len(starts)) - 1)]
-    for helper in helpers:
-        helper.start()
+    helpers: list[threading.Thread] = []
+    with contextlib.suppress(RuntimeError):  # there can be no more threads; one can do it
+        for _ in range(min(_THREADS_MAX, os.cpu_count() or 1, len(starts)) - 1):
+            helper = threading.Thread(target=work)
+            helper.start()
+            helpers.append(helper)
     work()
     for helper in helpers:
         helper.join()

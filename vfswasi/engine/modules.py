@@ -20,7 +20,7 @@ from . import module_cache, outline, refusals
 from .features import NONE, Features
 
 _SETTINGS: Final = "epoch_interruption memory_may_move=0 fuel={} v2"
-# What compiles faster than this is not written to disk, nor what is so small that it was only the machine that was slow.
+# What compiles faster than this is not written to disk, nor what is so small that only the machine was slow.
 _CACHE_WORTH_S: Final = 0.02
 _CACHE_WORTH_BYTES: Final = 4096
 _REMEMBERED: Final = 16  # compiled modules kept in memory
