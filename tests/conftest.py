@@ -18,11 +18,12 @@ from .rawguest import RawGuest
 @pytest.fixture(autouse=True, scope="session")
 def _own_module_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Compiled modules are cached below the project, so that the second run of the tests is quick."""
-    cache = Path(__file__).parents[1] / ".cache" / "modules"
-    cache.mkdir(parents=True, exist_ok=True)
-    cache.chmod(0o700)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VFSWASI_CACHE_DIR", str(cache))
+        for variable, name in (("VFSWASI_CACHE_DIR", "modules"), ("VFSWASI_KEY_DIR", "key")):
+            directory = Path(__file__).parents[1] / ".cache" / name
+            directory.mkdir(parents=True, exist_ok=True)
+            directory.chmod(0o700)
+            patch.setenv(variable, str(directory))
         yield
 
 

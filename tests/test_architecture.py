@@ -68,8 +68,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "wasi": {"arguments", "engine", "mounting", "sources", "stdio", "closing", *BELOW_ENGINE, *BACKENDS},
     "progress": {"fs_backends.base"},
+    "inspection": {"engine", *BELOW_ENGINE},
     "cli": {
         "",
+        "inspection",
         "progress",
         "arguments",
         "sandbox",

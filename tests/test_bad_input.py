@@ -116,7 +116,7 @@ def vfswasi_command(
     """`python -m vfswasi ...` and `cli.main([...])` in `place`, which is the home directory too: neither may
     create anything there, not even a cache."""
     monkeypatch.setenv("HOME", str(place))
-    for name in ("VFSWASI_CACHE_DIR", "XDG_CACHE_HOME"):
+    for name in ("VFSWASI_CACHE_DIR", "XDG_CACHE_HOME", "VFSWASI_KEY_DIR", "XDG_STATE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(place)
 

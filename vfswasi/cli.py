@@ -7,7 +7,9 @@ a trap; 124 if `--timeout` ended it; 125 if vfswasi itself failed, with one line
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -16,9 +18,10 @@ from typing import Any, NoReturn
 
 import vfswasi
 
-from . import progress
+from . import inspection, progress
 from .arguments import read_module
-from .engine import modules
+from .engine.features import NAMES as FEATURES
+from .engine.features import checked as checked_features
 from .errors import GuestLimitError, GuestTrapError, SandboxError, UncommittedError
 from .fs_backends.base import Backend, FileType, Key
 from .mount_options import parse_limits, parse_mount, parse_source
@@ -28,6 +31,7 @@ from .sources import open_source
 
 EXIT_OURS = 125
 EXIT_TIMEOUT = 124
+EXIT_PIPE = 128 + 13  # as if SIGPIPE had ended us
 
 
 class _Parser(argparse.ArgumentParser):
@@ -71,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--stdin", metavar="FILE", help="read standard input from FILE (default: inherited)")
     run.add_argument("--argv0", metavar="NAME", help="the program's own name, as it sees it (default: the file's)")
     run.add_argument("--seed", type=int, metavar="N", help="give the program the same random bytes in every run")
+    _add_feature(run)
     run.add_argument("--no-vdso", action="store_true", help="answer every system call in Python (also: VFSWASI_VDSO=0)")
     run.add_argument("module", metavar="MODULE", help="a .wasm file (or .wat)")
     run.add_argument("args", nargs=argparse.REMAINDER, metavar="ARGS", help="arguments of the program")
@@ -80,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         "inspect", help="show what a module imports and needs", description="Show what a module imports and needs."
     )
     inspect.add_argument("--json", action="store_true", help="print JSON")
+    _add_feature(inspect)
     inspect.add_argument("module", metavar="MODULE")
     inspect.set_defaults(function=_inspect)
 
@@ -94,8 +100,60 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_feature(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--feature",
+        action="append",
+        default=[],
+        choices=FEATURES,
+        metavar="NAME",
+        help=f"switch a feature of WebAssembly on or off: {', '.join(FEATURES)}",
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status. A usage error raises SystemExit(125)."""
+    warnings = logging.StreamHandler()
+    warnings.setLevel(logging.WARNING)
+    warnings.setFormatter(_Warning())
+    log = logging.getLogger("vfswasi")
+    log.addHandler(warnings)
+    try:
+        try:
+            return _main(argv)
+        finally:
+            log.removeHandler(warnings)
+            _flush()
+    except BrokenPipeError:  # whoever reads has what they wanted, as with `| head`
+        return EXIT_PIPE
+    except OSError as error:  # our own output could not be written
+        return _fail(f"standard output: {error.strerror}", EXIT_OURS)
+
+
+class _Warning(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return "vfswasi: warning: " + printable(" ".join(record.getMessage().split("\n")))
+
+
+def _flush() -> None:
+    """Write out what was printed. Raises OSError; then what is left is forgotten, or Python would complain of it at
+    its end."""
+    failed: OSError | None = None
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError as error:
+            failed = failed or error
+            with contextlib.suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
+    if failed is not None:
+        raise failed
+
+
+def _main(argv: Sequence[str] | None) -> int:
     options = _parser().parse_args(argv)
     try:
         status: int = options.function(options)
@@ -109,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SandboxError, ValueError) as error:
         return _fail(str(error), EXIT_OURS)
     except OSError as error:
-        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
         return _fail(what, EXIT_OURS)
     except KeyboardInterrupt:
         return 130
@@ -174,6 +232,7 @@ def _run(options: argparse.Namespace) -> int:
             limits=limits,
             vdso=vdso,
             timeout=options.timeout,
+            features=options.feature,
         ) as sandbox:
             source = stdin if stdin is not None else _inherited_stdin()
             with progress.shown(sandbox.traffic):
@@ -194,49 +253,12 @@ def _inherited_stdin() -> Any:
 
 def _inspect(options: argparse.Namespace) -> int:
     wasm, name = read_module(options.module)
-    compiled = modules.load(wasm, name)
-    description = _describe(compiled)
+    description = inspection.describe(wasm, name, checked_features(options.feature))
     if options.json:
         print(json.dumps(description, indent=2))
-        return 0
-    print(f"{printable(name)}: {description['kind']}, {len(wasm):,} bytes")
-    for title, key in (("WASI", "wasi"), ("memory", "memory"), ("needs host functions", "host_functions")):
-        value = description[key]
-        if value:
-            print(f"  {title}: {', '.join(map(printable, value)) if isinstance(value, list) else value}")
-    for module, functions in description["imports"].items():
-        print(f"  imports from {printable(module)}:")
-        for function in functions:
-            print(f"    {printable(function)}")
-    print(f"  exports: {', '.join(map(printable, description['exports'])) or 'nothing'}")
+    else:
+        print("\n".join(inspection.shown(description, name)))
     return 0
-
-
-def _describe(compiled: modules.CompiledModule) -> dict[str, Any]:
-    imports: dict[str, list[str]] = {}
-    for wanted in compiled.imports:
-        imports.setdefault(wanted.module, []).append(
-            wanted.name if wanted.kind == "func" else f"{wanted.name} ({wanted.kind})"
-        )
-    versions = {"wasi_snapshot_preview1": "preview1", "wasi_unstable": "unstable"}
-    kind = "command" if "_start" in compiled.exports else "reactor" if "_initialize" in compiled.exports else "library"
-    memory = compiled.exports.get("memory")
-    limits = getattr(memory, "limits", None)
-    pages = None
-    if limits is not None:
-        pages = f"{limits.min * 64:,} KiB at start, " + (
-            "no maximum" if limits.max is None else f"{limits.max * 64:,} KiB at most"
-        )
-    return {
-        "kind": kind,
-        "wasi": [versions[module] for module in imports if module in versions],
-        "memory": pages,
-        "host_functions": [
-            f"{module}.{name}" for module, names in imports.items() if module not in versions for name in names
-        ],
-        "imports": imports,
-        "exports": sorted(compiled.exports),
-    }
 
 
 def _mounts(options: argparse.Namespace) -> int:

@@ -15,7 +15,9 @@ from typing import Any
 from .arguments import Module, check_args_bytes, encode_argv, encode_environ, read_module
 from .closing import finish, traffic_since, uncommitted
 from .engine import fastpath, modules, stacks, workers
-from .engine.runner import Ending, Meter, Program, UserImports, end_what_is_over, left_behind
+from .engine.features import checked as checked_features
+from .engine.runner import Ending, Meter, Program, end_what_is_over, left_behind
+from .engine.user_functions import UserImports
 from .errors import Uncommitted
 from .fs_backends.base import Traffic
 from .fs_backends.waiting import bounded_by
@@ -49,6 +51,7 @@ def run(
     imports: UserImports | None = None,
     limits: Limits | None = None,
     vdso: bool | None = None,
+    features: Iterable[str] = (),
 ) -> Result:
     """Run a WASI command once.
 
@@ -66,6 +69,8 @@ def run(
     imports: module -> name -> callable(memory, *numbers) for what the guest imports beside WASI.
     limits: what the guest may use up.
     vdso: whether calls on open files may be answered inside wasm; by default unless VFSWASI_VDSO=0 is set.
+    features: features of WebAssembly that are off unless asked for ("gc", "relaxed-simd", "tail-call"), or that are to
+        be off ("no-exceptions").
 
     Raises ModuleError, MountError, GuestLimitError, GuestError, UncommittedError (the guest ended, and files of it
     could not be stored), FileNotFoundError (the module), ValueError and TypeError, and unchanged whatever a callable
@@ -79,6 +84,7 @@ def run(
         imports=imports,
         limits=limits,
         vdso=vdso,
+        features=features,
         timeout=timeout,
     ) as sandbox:
         return sandbox._run_once(
@@ -112,6 +118,7 @@ class Sandbox:
         imports: UserImports | None = None,
         limits: Limits | None = None,
         vdso: bool | None = None,
+        features: Iterable[str] = (),
         timeout: float | None = None,
     ) -> None:
         """Compiles the module (or takes it from the cache) and opens the preopens; see `run` for the arguments.
@@ -127,8 +134,9 @@ class Sandbox:
         self._fast = fastpath.wanted(vdso)
         self._environ = encode_environ(env)
         encode_argv([self._argv0])
+        on = checked_features(features)
         stack_bytes = stacks.rounded(self._limits.stack_bytes)
-        compiled = modules.load(wasm, name, self._limits.fuel is not None, stack_bytes)
+        compiled = modules.load(wasm, name, self._limits.fuel is not None, on, stack_bytes)
         self._program = Program(compiled, name, imports)
         self._program.check_command()
         self._program.check_counts(self._limits)

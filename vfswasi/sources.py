@@ -197,6 +197,8 @@ def _remote(url: str, mount: Mount) -> RemoteBackend:
     except ImportError as error:
         extra = next((name for name in schemes if name in ("s3", "http", "https")), None)
         hint = f'pip install "vfswasi[{extra}]"' if extra else f"{error}"
+        if extra == "s3":
+            hint += " (and boto3 in the same command, where that is used too: they must agree on one botocore)"
         raise MountError(f"{shown}: a package is missing: {hint}") from error
     except Exception as error:
         if isinstance(error, ValueError) and "rotocol" in str(error):

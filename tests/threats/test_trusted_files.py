@@ -1,9 +1,14 @@
-"""W5: compiled code is trusted, so where it lies matters; nothing else that is loaded can be more than data."""
+"""W5: compiled code is run as it is, so it must lie where it is ours alone, and be signed; nothing else that is loaded
+can be more than data."""
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +16,7 @@ import pytest
 import wasmtime
 
 import vfswasi
-from vfswasi.engine import modules
+from vfswasi.engine import module_cache, modules
 from vfswasi.limits import Limits
 
 from ..rawguest import RawGuest
@@ -26,14 +31,16 @@ def _exiting(code: int) -> bytes:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, to which everything is written, and no module remembered in memory."""
+    """An empty cache, to which everything is written, its key elsewhere, and no module remembered in memory."""
     directory = tmp_path / "home" / ".cache"
-    directory.mkdir(parents=True, mode=0o700)
-    directory.chmod(0o700)
+    for path in (directory, tmp_path / "key"):
+        path.mkdir(parents=True, mode=0o700)
     monkeypatch.setenv("VFSWASI_CACHE_DIR", str(directory))
-    compile_ = modules._compile
-    monkeypatch.setattr(modules, "_compile", lambda into, wasm, name, key: compile_(into, wasm, name, key, -1.0))
+    monkeypatch.setenv("VFSWASI_KEY_DIR", str(tmp_path / "key"))
+    monkeypatch.setattr(modules, "_CACHE_WORTH_S", -1.0)
+    monkeypatch.setattr(modules, "_CACHE_WORTH_BYTES", 0)
     monkeypatch.setattr(modules, "_remembered", type(modules._remembered)())
+    monkeypatch.setattr(module_cache, "_told", set())
     return directory
 
 
@@ -44,20 +51,180 @@ def _fresh(code: int, **options: Any) -> int:
     return result.returncode
 
 
+def _only(cache: Path) -> Path:
+    (file,) = cache.glob("*.cwasm")
+    return file
+
+
+def _code(status: int) -> bytes:
+    return bytes(wasmtime.Module(modules.engine(), wasmtime.wat2wasm(_exiting(status).decode())).serialize())
+
+
 def _forged(cache: Path) -> None:
-    """Put the code of another module under the name of that which exits with 1."""
+    """Put the code of another module under the name of that which exits with 1, signed as whoever has the key would."""
     assert _fresh(1) == 1
-    (victim,) = cache.glob("*.cwasm")
-    other = modules.engine()
-    victim.write_bytes(wasmtime.Module(other, wasmtime.wat2wasm(_exiting(66).decode())).serialize())
+    file = _only(cache)
+    code = _code(66)
+    key = (cache.parents[1] / "key" / "cache-key").read_bytes()
+    file.write_bytes(code + module_cache._signature(key, file.stem, len(code), module_cache._hashes(memoryview(code))))
 
 
-def test_w5_the_cache_is_used_and_what_lies_there_is_believed(cache: Path) -> None:
-    """The ground of what follows: who can write there decides what runs."""
+def test_w5_the_cache_is_used_and_what_is_signed_is_believed(cache: Path) -> None:
+    """The ground of what follows: without this the tests below would show nothing."""
     _forged(cache)
     assert _fresh(1) == 66
-    (file,) = cache.glob("*.cwasm")
-    assert file.stat().st_mode & 0o077 == 0
+    assert _only(cache).stat().st_mode & 0o077 == 0
+    assert (cache.parents[1] / "key" / "cache-key").stat().st_mode & 0o077 == 0
+
+
+@contextlib.contextmanager
+def _nothing_compiled() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(modules, "_compile")
+        yield
+
+
+FORGERIES = {
+    "not signed": lambda code, own, other: code,
+    "signed with nothing": lambda code, own, other: code + bytes(32),
+    "with the signature that was there": lambda code, own, other: code + own[-32:],
+    "a module of ours under another's name": lambda code, own, other: other,
+    "with a byte changed": lambda code, own, other: own[:5000] + bytes([own[5000] ^ 1]) + own[5001:],
+    "with a byte of its signature changed": lambda code, own, other: own[:-1] + bytes([own[-1] ^ 1]),
+    "something behind it": lambda code, own, other: own + b"\0",
+    "something in front of it": lambda code, own, other: b"\0" + own,
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_w5_what_is_not_signed_is_not_run(cache: Path, forgery: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever can write to the cache, but not read the key."""
+    assert _fresh(66) == 66
+    other = _only(cache).read_bytes()
+    _only(cache).unlink()
+    assert _fresh(1) == 1
+    file = _only(cache)
+    file.write_bytes(FORGERIES[forgery](_code(66), file.read_bytes(), other))
+    assert _fresh(1) == 1
+    assert _fresh(1) == 1
+    assert [record.getMessage() for record in caplog.records if file.name in record.getMessage()] == [
+        f"{file} is not used, the module is compiled again: its signature is wrong"
+    ], "said once"
+    with _nothing_compiled():
+        assert _fresh(1) == 1, "and a good one lies there again"
+
+
+def test_w5_a_module_of_many_pieces_is_checked_in_all_of_them(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module_cache, "_PIECE_BYTES", 1000)
+    assert _fresh(1) == 1
+    file = _only(cache)
+    good = file.read_bytes()
+    assert len(good) > 10_000
+    with _nothing_compiled():
+        assert _fresh(1) == 1
+    key = module_cache._key(make=False)
+    for at in range(0, len(good), 997):
+        bad = good[:at] + bytes([good[at] ^ 0x80]) + good[at + 1 :]
+        file.write_bytes(bad)
+        number = os.open(file, os.O_RDONLY)
+        with pytest.raises(module_cache._Unusable):
+            module_cache._checked(modules.engine(), number, file.stem, key)
+        os.close(number)
+
+
+def test_w5_a_file_that_changes_after_the_check_changes_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _fresh(1) == 1
+    file = _only(cache)
+    load = wasmtime.Module.deserialize_file
+
+    def late(engine: wasmtime.Engine, path: str) -> wasmtime.Module:
+        file.write_bytes(bytes(file.stat().st_size))
+        return load(engine, path)
+
+    monkeypatch.setattr(wasmtime.Module, "deserialize_file", late)
+    with _nothing_compiled():
+        assert _fresh(1) == 1
+
+
+@pytest.mark.parametrize("lacking", ["memfd_create", "/proc"])
+def test_w5_without_what_linux_has_it_is_checked_all_the_same(
+    cache: Path, lacking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _fresh(1) == 1
+    if lacking == "/proc":
+        exists = os.path.exists
+        monkeypatch.setattr(os.path, "exists", lambda path: not str(path).startswith("/proc") and exists(path))
+    else:
+        monkeypatch.delattr(os, lacking)
+    with _nothing_compiled():
+        assert _fresh(1) == 1
+    file = _only(cache)
+    file.write_bytes(_code(66) + bytes(32))
+    assert _fresh(1) == 1
+
+
+KEYS = {
+    "open to others": lambda key: key.chmod(0o644),
+    "cut": lambda key: key.write_bytes(key.read_bytes()[:16]),
+    "empty": lambda key: key.write_bytes(b""),
+    "a link": lambda key: (key.rename(key.with_name("elsewhere")), key.symlink_to("elsewhere")),
+    "in an open directory": lambda key: key.parent.chmod(0o755),
+    "gone": lambda key: key.unlink(),
+}
+
+
+@pytest.mark.parametrize("trouble", KEYS)
+def test_w5_a_key_that_others_may_know_signs_nothing(cache: Path, trouble: str) -> None:
+    _forged(cache)
+    KEYS[trouble](cache.parents[1] / "key" / "cache-key")
+    assert _fresh(1) == 1
+    assert _fresh(2) == 2
+
+
+@pytest.mark.parametrize("where", ["the same", "below"])
+def test_w5_the_key_never_lies_with_what_it_signs(
+    cache: Path, where: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("VFSWASI_KEY_DIR", str(cache if where == "the same" else cache / "key"))
+    assert _fresh(1) == 1
+    assert [path.name for path in cache.rglob("*")] == []
+    assert "the key must not lie with what it signs" in caplog.text
+
+
+def test_w5_processes_that_begin_at_once_agree_on_a_key(cache: Path) -> None:
+    code = "import sys; from vfswasi.engine import module_cache; sys.stdout.write(module_cache._key(make=True).hex())"
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
+        for _ in range(4)
+    ]
+    keys = {process.communicate(timeout=60)[0] for process in started}
+    assert len(keys) == 1
+    assert [path.name for path in (cache.parents[1] / "key").iterdir()] == ["cache-key"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "used"), [(0o777, False), (0o757, False), (0o775, False), (0o1777, True), (0o755, True)]
+)
+def test_w5_a_cache_below_a_directory_that_others_may_change_is_not_used(
+    cache: Path, mode: int, used: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _forged(cache)
+    monkeypatch.setattr(os, "getgid", lambda: 4711)  # no group of the user's own
+    cache.parent.chmod(mode)
+    assert _fresh(1) == (66 if used else 1)
+
+
+def test_w5_a_group_of_the_users_own_is_the_user(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on systems that give one to each, and where new directories are open to it."""
+    _forged(cache)
+    cache.parent.chmod(0o775)
+    os.chown(cache.parent, -1, os.getgid())
+    if os.getgid() == os.getuid():
+        assert _fresh(1) == 66
+    monkeypatch.setattr(os, "getgid", lambda: os.getuid() + 1)
+    assert _fresh(1) == 1
 
 
 @pytest.mark.parametrize("mode", [0o701, 0o704, 0o710, 0o740, 0o755, 0o770, 0o777, 0o1777])
@@ -93,7 +260,7 @@ def test_w5_a_link_is_no_cache_and_no_module(cache: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "flipped head", "a directory", "a FIFO"])
 def test_w5_a_damaged_file_is_compiled_again(cache: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     assert _fresh(1) == 1
-    (file,) = cache.glob("*.cwasm")
+    file = _only(cache)
     data = file.read_bytes()
     file.unlink()
     match damage:
@@ -115,9 +282,10 @@ def test_w5_the_name_depends_on_module_version_and_settings(cache: Path, monkeyp
     first = names()
     assert _fresh(2) == 2
     assert _fresh(1, limits=Limits(fuel=10**9)) == 1
-    monkeypatch.setattr(modules, "_engine_identity", lambda fuel: b"another version of wasmtime")
+    assert _fresh(1, features=["gc"]) == 1
+    monkeypatch.setattr(modules, "_engine_identity", lambda fuel, features: b"another version of wasmtime")
     assert _fresh(1) == 1
-    assert len(names()) == 4
+    assert len(names()) == 5
     assert first < names()
 
 
@@ -125,7 +293,7 @@ def test_w5_the_name_depends_on_module_version_and_settings(cache: Path, monkeyp
 def test_w5_no_guest_can_write_to_the_cache(cache: Path, where: str, tmp_path: Path) -> None:
     """It is refused to mount it writable, or it is not used; else a guest's file is run as machine code next time."""
     _forged(cache)
-    (file,) = cache.glob("*.cwasm")
+    file = _only(cache)
     code = file.read_bytes()
     file.unlink()
     (tmp_path / "link").symlink_to("home")
@@ -158,4 +326,4 @@ def test_w5_nothing_of_the_package_can_load_objects() -> None:
                 continue
             assert not names & forbidden, (path, node.lineno)
     loading = [path for path in (ROOT / "vfswasi").rglob("*.py") if "deserialize" in path.read_text()]
-    assert [path.name for path in loading] == ["modules.py"]
+    assert [path.name for path in loading] == ["module_cache.py"]

@@ -43,8 +43,8 @@ def test_w5_no_guest_can_put_another_directory_in_the_place_of_the_cache(
     else:
         (home / ".cache" / "vfswasi").mkdir(parents=True, mode=0o700)
     monkeypatch.setenv("VFSWASI_CACHE_DIR", str(home / ".cache" / "vfswasi"))
-    compile_ = modules._compile
-    monkeypatch.setattr(modules, "_compile", lambda into, wasm, name, key: compile_(into, wasm, name, key, -1.0))
+    monkeypatch.setattr(modules, "_CACHE_WORTH_S", -1.0)
+    monkeypatch.setattr(modules, "_CACHE_WORTH_BYTES", 0)
     monkeypatch.setattr(modules, "_remembered", type(modules._remembered)())
     assert _status() == 1
     (file,) = (home / ".cache" / "vfswasi").glob("*.cwasm")

@@ -17,7 +17,7 @@ import itertools
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from struct import Struct
 from time import monotonic
 from typing import Any, Final
@@ -35,7 +35,7 @@ from ..fs_backends.waiting import bounded_by
 from ..kernel.clocks import GuestEnd, ProcessExit, ProcessSignal
 from ..kernel.process import Process
 from ..syscalls import table
-from . import capi
+from . import capi, user_functions
 from .fastpath import FastPath
 from .memory import HostMemory, WasmMemory, memory_size
 from .turn import Turn
@@ -389,12 +389,13 @@ def bind_user_function(function: Callable[..., Any], type_: wasmtime.FuncType, n
 
     Arguments and results are numbers, integers signed. The caller keeps the pointer alive. What the callable
     raises ends the guest and reaches the caller of `run` unchanged. Raises MissingExportError for a type with
-    references.
+    references, TypeError for a callable that takes another number of arguments.
     """
     params, results = [str(param) for param in type_.params], [str(result) for result in type_.results]
     for kind in (*params, *results):
         if kind not in _RAW_VALUE:
             raise MissingExportError(f"host function {name}: values of type {kind} cannot be passed to Python")
+    told = user_functions.check(function, params, results, name)
 
     def call(env: int, caller: int, args: int, _count: int) -> int:
         try:
@@ -412,11 +413,15 @@ def bind_user_function(function: Callable[..., Any], type_: wasmtime.FuncType, n
             lent = HostMemory(memory)
             try:
                 returned = function(lent, *values)
+            except TypeError as error:
+                if error.__traceback__ is not None and error.__traceback__.tb_next is None:  # raised by the call itself
+                    raise TypeError(f"host function {name}, called as {told}: {error}") from error
+                raise
             finally:
                 lent.close()
                 if windows is not None:
                     windows.refresh(everything=True)
-            for index, value in enumerate(_as_sequence(returned, len(results), name)):
+            for index, value in enumerate(user_functions.fitting(returned, results, name)):
                 kind = results[index]
                 _RAW_VALUE[kind].from_address(args + index * capi.VAL_RAW_BYTES).value = value
             return 0
@@ -426,17 +431,3 @@ def bind_user_function(function: Callable[..., Any], type_: wasmtime.FuncType, n
             return _latch(env, end)
 
     return capi.RawCallback(call)
-
-
-def _as_sequence(returned: Any, count: int, name: str) -> Sequence[Any]:
-    if count == 0:
-        if returned is not None:
-            raise TypeError(f"host function {name} returned {returned!r}, but its type has no result")
-        return ()
-    values = (returned,) if count == 1 else tuple(returned)
-    if len(values) != count:
-        raise TypeError(f"host function {name} returned {len(values)} values, its type has {count}")
-    for value in values:
-        if not isinstance(value, int | float):
-            raise TypeError(f"host function {name} returned {value!r} instead of a number")
-    return values

@@ -6,7 +6,7 @@ import ctypes
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import wasmtime
 from wasmtime import _ffi as ffi
@@ -18,24 +18,16 @@ from ..kernel.clocks import DeadlinePassed, GuestEnd, Interrupted, ProcessExit, 
 from ..kernel.process import Process
 from ..limits import Limits
 from ..printing import printable
-from . import capi, host, traps, vdso
+from . import capi, host, refusals, traps, vdso
 from .deadlines import Watchdog
 from .fastpath import FastPath
 from .memory import WasmMemory
 from .modules import CompiledModule, Import, tick
+from .user_functions import UserImports, checked_imports
 
 _log = logging.getLogger("vfswasi.vdso")
 
 SIGABRT: Final = 6  # what a trap counts as in an exit status, as in wasmtime's command line
-
-# Calls that work without a memory: they take no pointers.
-_WITHOUT_POINTERS: Final = frozenset(
-    "proc_exit proc_raise sched_yield fd_close fd_sync fd_datasync fd_renumber fd_advise fd_allocate "
-    "fd_fdstat_set_flags fd_fdstat_set_rights fd_filestat_set_size fd_filestat_set_times sock_shutdown".split()
-)
-
-# module -> name -> callable(memory, *numbers)
-UserImports = Mapping[str, Mapping[str, Callable[..., Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,27 +99,25 @@ class Program:
     """A compiled module with the host functions of the user, checked once and run many times."""
 
     def __init__(self, compiled: CompiledModule, name: str, imports: UserImports | None = None) -> None:
-        """Raises MissingImportError, MissingExportError, InvalidModuleError. `name` is for messages."""
+        """Raises MissingImportError, MissingExportError, InvalidModuleError, and TypeError for host functions that are
+        none, or cannot take what the module gives them. `name` is for messages."""
         self.compiled = compiled
         self.name = name
-        _check_memory(compiled, name)
         # Per import: a function that makes it in a store.
         self._makers: list[Callable[[int, host.Guest], ffi.wasmtime_func_t]] = []
-        missing: list[str] = []
-        user = imports or {}
+        missing: list[tuple[str, str, str]] = []
+        user = checked_imports(imports)
         for wanted in compiled.imports:
             maker = self._maker(wanted, user)
             if maker is None:
-                missing.append(f"{wanted.module}.{wanted.name} ({wanted.kind})")
+                missing.append((wanted.module, wanted.name, wanted.kind))
             else:
                 self._makers.append(maker)
+        if refusals.foreign([(module, import_) for module, import_, _ in missing]) is None:
+            _check_memory(compiled, name)
         self._fast = self._fast_imports(user)
         if missing:
-            names = repr(", ".join(missing))[1:-1]
-            raise MissingImportError(
-                f"{name}: imports that nobody provides: {names}; pass host functions with "
-                'imports={"module": {"name": function}}'
-            )
+            raise MissingImportError(f"{name}: {refusals.missing_imports(missing)}")
 
     def _maker(self, wanted: Import, user: UserImports) -> Callable[[int, host.Guest], ffi.wasmtime_func_t] | None:
         if wanted.kind != "func":
@@ -165,14 +155,10 @@ class Program:
     def check_command(self) -> None:
         """Raises MissingExportError unless the module is a command, with an entry point that can be run."""
         exports = self.compiled.exports
-        start = exports.get("_start")
-        if start is None:
-            if "_initialize" in exports:
-                raise MissingExportError(
-                    f"{self.name}: this is a reactor (it exports _initialize, not _start); call its functions "
-                    "through vfswasi.WASI and wasmtime.Instance"
-                )
-            raise MissingExportError(f"{self.name}: no entry point: the module does not export _start")
+        wrong = refusals.entry(exports)
+        if wrong is not None:
+            raise MissingExportError(f"{self.name}: {wrong}")
+        start = exports["_start"]
         if not isinstance(start, wasmtime.FuncType) or start.params or start.results:
             raise MissingExportError(f"{self.name}: its export _start is not a function without parameters and results")
 
@@ -336,25 +322,16 @@ def left_behind(process: Process, end: BaseException, name: str) -> Ending:
 
 
 def _check_memory(compiled: CompiledModule, name: str) -> None:
-    memories = {export: type_ for export, type_ in compiled.exports.items() if isinstance(type_, wasmtime.MemoryType)}
-    memory = compiled.exports.get("memory")
-    if len(memories) > 1:
-        raise MissingExportError(f"{name}: exports several memories; WASI uses exactly one, named memory")
-    if isinstance(memory, wasmtime.MemoryType):
-        if memory.is_64:
-            raise MissingExportError(f"{name}: its memory is 64-bit; WASI preview1 has 32-bit pointers")
-        if memory.is_shared:
-            raise MissingExportError(f"{name}: its memory is shared between threads, which is not supported")
-        return
-    needing = [
-        wanted.name
-        for wanted in compiled.imports
-        if wanted.module in ABI_BY_MODULE and wanted.name not in _WITHOUT_POINTERS
-    ]
-    if needing:
-        raise MissingExportError(
-            f'{name}: it imports {needing[0]} but exports no memory; link it so that its memory is exported as "memory"'
-        )
+    wrong = refusals.memory(
+        {
+            export: (type_.is_64, type_.is_shared)
+            for export, type_ in compiled.exports.items()
+            if isinstance(type_, wasmtime.MemoryType)
+        },
+        [(wanted.module, wanted.name) for wanted in compiled.imports],
+    )
+    if wrong is not None:
+        raise MissingExportError(f"{name}: {wrong}")
 
 
 def _same_type(ours: wasmtime.FuncType, theirs: wasmtime.FuncType) -> bool:

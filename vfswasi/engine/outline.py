@@ -1,0 +1,255 @@
+"""What a WebAssembly file says of itself at its top level, read without compiling it: imports, exports, memories.
+
+Nothing is believed: every number is checked against the bytes that are there, lists are cut off, and what cannot be
+read ends the reading; whether the module is valid is wasmtime's to say. Sources: WebAssembly core specification 5.5,
+and Binary.md of the component model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+_NAMES_MAX: Final = 10_000  # imports or exports that are looked at
+_NAME_MAX_BYTES: Final = 1000
+
+_COMPONENT: Final = b"\x0d\x00\x01\x00"
+
+# Sections of a core module.
+_IMPORTS: Final = 2
+_TABLES: Final = 4
+_MEMORIES: Final = 5
+_EXPORTS: Final = 7
+_START: Final = 8
+# Sections of a component.
+_COMPONENT_IMPORTS: Final = 10
+_COMPONENT_EXPORTS: Final = 11
+
+_KINDS: Final = ("func", "table", "memory", "global", "tag")
+_COMPONENT_KINDS: Final = ("module", "func", "value", "type", "component", "instance")
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """A memory's type. `minimum`, `maximum`: pages; no maximum is None."""
+
+    minimum: int
+    maximum: int | None
+    shared: bool
+    is_64: bool
+
+
+@dataclass(slots=True)
+class Outline:
+    """`imports`: (module, name, kind), or (name, "", kind) in a component. `exports`: (name, kind, index).
+    `memories`: the imported ones first, as they are counted. `whole`: nothing was cut off or could not be read."""
+
+    is_component: bool = False
+    imports: list[tuple[str, str, str]] = field(default_factory=list)
+    exports: list[tuple[str, str, int]] = field(default_factory=list)
+    memories: list[Memory] = field(default_factory=list)
+    tables: int = 0
+    has_start: bool = False
+    whole: bool = True
+
+    def exported(self, kind: str) -> dict[str, int]:
+        """The exports of a kind: name -> index."""
+        return {name: index for name, of_kind, index in self.exports if of_kind == kind}
+
+
+def counts(wasm: bytes) -> tuple[bool, int, int]:
+    """(whether there is a start section, memories, tables of its own) of a valid core module."""
+    found = {_TABLES: 0, _MEMORIES: 0, _START: 0}
+    reader = _Reader(wasm, 8, len(wasm))
+    while reader.at < reader.end:
+        section = reader.byte()
+        content = reader.part(reader.number())
+        if section in found:
+            found[section] = 1 if section == _START else content.number()
+    return bool(found[_START]), found[_MEMORIES], found[_TABLES]
+
+
+class _Unreadable(Exception):
+    """The bytes are not what they should be."""
+
+
+class _Reader:
+    """A place in some bytes, up to an end."""
+
+    def __init__(self, data: bytes, at: int, end: int) -> None:
+        self.data = data
+        self.at = at
+        self.end = end
+
+    def byte(self) -> int:
+        if self.at >= self.end:
+            raise _Unreadable
+        self.at += 1
+        return self.data[self.at - 1]
+
+    def number(self) -> int:
+        """LEB128, at most 64 bits."""
+        value = 0
+        for shift in range(0, 70, 7):
+            byte = self.byte()
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value
+        raise _Unreadable
+
+    def name(self) -> str:
+        size = self.number()
+        if size > self.end - self.at:
+            raise _Unreadable
+        raw = self.data[self.at : self.at + min(size, _NAME_MAX_BYTES)]
+        self.at += size
+        return raw.decode("utf-8", "replace") + ("..." if size > _NAME_MAX_BYTES else "")
+
+    def part(self, size: int) -> _Reader:
+        """A reader of the next bytes, which are passed over here."""
+        if size > self.end - self.at:
+            raise _Unreadable
+        self.at += size
+        return _Reader(self.data, self.at - size, self.at)
+
+
+def is_component(wasm: bytes) -> bool:
+    """Whether it is a component, and no core module."""
+    return wasm[4:8] == _COMPONENT
+
+
+def read(wasm: bytes) -> Outline:
+    """The outline of a file that begins as WebAssembly does."""
+    outline = Outline(is_component(wasm))
+    sections = _COMPONENT_SECTIONS if outline.is_component else _SECTIONS
+    reader = _Reader(wasm, 8, len(wasm))
+    try:
+        while reader.at < reader.end:
+            section = reader.byte()
+            content = reader.part(reader.number())
+            if section in sections:
+                sections[section](content, outline)
+    except _Unreadable:
+        outline.whole = False
+    return outline
+
+
+def _repeat(reader: _Reader, outline: Outline, one: Callable[[_Reader, Outline], None]) -> None:
+    """A vector; what is behind the first so many elements is left out."""
+    for index in range(reader.number()):
+        if index >= _NAMES_MAX:
+            outline.whole = False
+            return
+        one(reader, outline)
+
+
+def _limits(reader: _Reader) -> Memory:
+    flags = reader.byte()
+    minimum = reader.number()
+    maximum = reader.number() if flags & 1 else None
+    if flags & 8:  # a page size of its own
+        reader.number()
+    return Memory(minimum, maximum, bool(flags & 2), bool(flags & 4))
+
+
+def _value_type(reader: _Reader) -> None:
+    if reader.byte() in (0x63, 0x64):  # a reference with its own heap type, a signed number of up to 33 bits
+        reader.number()
+
+
+def _import(reader: _Reader, outline: Outline) -> None:
+    module, name = reader.name(), reader.name()
+    kind = reader.byte()
+    if kind >= len(_KINDS):
+        raise _Unreadable
+    outline.imports.append((module, name, _KINDS[kind]))
+    match _KINDS[kind]:
+        case "func":
+            reader.number()
+        case "table":
+            _value_type(reader)
+            _limits(reader)
+        case "memory":
+            outline.memories.append(_limits(reader))
+        case "global":
+            _value_type(reader)
+            reader.byte()
+        case "tag":
+            reader.byte()
+            reader.number()
+
+
+def _memory(reader: _Reader, outline: Outline) -> None:
+    outline.memories.append(_limits(reader))
+
+
+def _export(reader: _Reader, outline: Outline) -> None:
+    name = reader.name()
+    kind = reader.byte()
+    if kind >= len(_KINDS):
+        raise _Unreadable
+    outline.exports.append((name, _KINDS[kind], reader.number()))
+
+
+def _tables(reader: _Reader, outline: Outline) -> None:
+    outline.tables += reader.number()
+
+
+def _start(_reader: _Reader, outline: Outline) -> None:
+    outline.has_start = True
+
+
+_SECTIONS: Final[dict[int, Callable[[_Reader, Outline], None]]] = {
+    _IMPORTS: lambda reader, outline: _repeat(reader, outline, _import),
+    _TABLES: _tables,
+    _MEMORIES: lambda reader, outline: _repeat(reader, outline, _memory),
+    _EXPORTS: lambda reader, outline: _repeat(reader, outline, _export),
+    _START: _start,
+}
+
+
+def _component_name(reader: _Reader) -> str:
+    form = reader.byte()
+    if form > 1:  # with attributes that came later than this
+        raise _Unreadable
+    return reader.name()
+
+
+def _component_type(reader: _Reader) -> str:
+    """The kind of what an import or an export is declared to be."""
+    kind = reader.byte()
+    if kind >= len(_COMPONENT_KINDS):
+        raise _Unreadable
+    if kind == 0 and reader.byte() != 0x11:
+        raise _Unreadable
+    if _COMPONENT_KINDS[kind] in ("value", "type"):
+        if reader.byte() == 0 or _COMPONENT_KINDS[kind] == "value":  # equal to a type; otherwise a resource
+            reader.number()
+    else:
+        reader.number()
+    return _COMPONENT_KINDS[kind]
+
+
+def _component_import(reader: _Reader, outline: Outline) -> None:
+    name = _component_name(reader)
+    outline.imports.append((name, "", _component_type(reader)))
+
+
+def _component_export(reader: _Reader, outline: Outline) -> None:
+    name = _component_name(reader)
+    sort = reader.byte()
+    if sort >= len(_COMPONENT_KINDS):
+        raise _Unreadable
+    if sort == 0:
+        reader.byte()
+    index = reader.number()
+    if reader.byte():
+        _component_type(reader)
+    outline.exports.append((name, _COMPONENT_KINDS[sort], index))
+
+
+_COMPONENT_SECTIONS: Final[dict[int, Callable[[_Reader, Outline], None]]] = {
+    _COMPONENT_IMPORTS: lambda reader, outline: _repeat(reader, outline, _component_import),
+    _COMPONENT_EXPORTS: lambda reader, outline: _repeat(reader, outline, _component_export),
+}
