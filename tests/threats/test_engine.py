@@ -246,3 +246,47 @@ def test_w3_closing_inside_a_call_is_no_crash(what: str) -> None:
     # Either the guest went on, or the host was told that it may not do this now.
     assert out == "b'so fa'" or "Error" in after, done.stdout
     assert after.startswith("7 ")
+
+
+# wasmtime's package ends the process when it is asked for the name of one of these types.
+EXOTIC = ("v128", "exnref", "(ref null extern)", "(ref func)", "(ref null $t)", "funcref", "externref")
+
+
+@pytest.mark.parametrize("type_", EXOTIC)
+@pytest.mark.parametrize("place", ["param", "result"])
+def test_w11_an_import_of_a_type_that_python_cannot_be_given_is_refused(type_: str, place: str) -> None:
+    given = f"(param {type_}) (result i32)" if place == "param" else f"(param i32) (result {type_})"
+    wasi = f"""(module (type $t (func)) (import "wasi_snapshot_preview1" "fd_close" (func {given}))
+        (memory (export "memory") 1) (func (export "_start")))"""
+    with pytest.raises(vfswasi.InvalidModuleError, match="with a type that WASI does not give it"):
+        vfswasi.run(wasi.encode(), features=["gc"])
+    users = wasi.replace("wasi_snapshot_preview1", "env")
+    with pytest.raises(vfswasi.MissingExportError, match=r"host function env\.fd_close: other values than numbers"):
+        vfswasi.run(users.encode(), imports={"env": {"fd_close": lambda memory, x: 0}}, features=["gc"])
+
+
+@pytest.mark.parametrize("type_", EXOTIC)
+def test_w11_exports_of_such_types_do_no_harm(type_: str) -> None:
+    module = f"""(module (type $t (func)) (memory (export "memory") 1) (func $f) (elem declare func $f)
+        (func (export "exotic") (param {type_}) (result {type_}) (local.get 0))
+        (func (export "_start")))"""
+    assert vfswasi.run(module.encode(), features=["gc"]).returncode == 0
+
+
+def test_w11_a_signature_is_read_behind_types_of_every_kind() -> None:
+    """What cannot be read is refused; what can be read before it works."""
+    module = """(module (type $plain (func (param i32 i64 f32 f64) (result i64)))
+        (rec (type $struct (struct (field v128))) (type $array (array i8)))
+        (import "env" "f" (func $f (type $plain)))
+        (memory (export "memory") 1)
+        (func (export "_start")
+            (call $f (i32.const -1) (i64.const 2) (f32.const 0.5) (f64.const 4))
+            (if (i64.ne (i64.const 7)) (then unreachable))))"""
+    seen: list[tuple[object, ...]] = []
+
+    def function(memory: object, *values: float) -> int:
+        seen.append(values)
+        return 7
+
+    result = vfswasi.run(module.encode(), imports={"env": {"f": function}}, features=["gc"])
+    assert (result.returncode, seen) == (0, [(-1, 2, 0.5, 4.0)])

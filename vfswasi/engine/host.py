@@ -29,7 +29,7 @@ from wasmtime import _func as wasmtime_func
 
 from ..abi import constants as c
 from ..abi.layouts import ABIS, Abi
-from ..errors import Errno, FsError, GuestExitError, GuestTrapError, HostCallError, MissingExportError, WasiStateError
+from ..errors import Errno, FsError, GuestExitError, GuestTrapError, HostCallError, WasiStateError
 from ..fs_backends.turns import TURN_S, hand_on
 from ..fs_backends.waiting import bounded_by
 from ..kernel.clocks import GuestEnd, ProcessExit, ProcessSignal
@@ -38,6 +38,7 @@ from ..syscalls import table
 from . import capi, user_functions
 from .fastpath import FastPath
 from .memory import HostMemory, WasmMemory, memory_size
+from .outline import Signature
 from .turn import Turn
 from .vdso import FUNCTIONS as FAST_FUNCTIONS
 from .windows import NO_SPACE
@@ -336,6 +337,7 @@ class Binding:
             )
             for name, function in table(abi).items()
         }
+        self.signatures = {name: _signature(name, letters) for name, letters in abi.functions.items()}
         # A function type belongs to the first engine it is used with; another engine aborts the process.
         self._types: WeakKeyDictionary[wasmtime.Engine, dict[str, wasmtime.FuncType]] = WeakKeyDictionary()
 
@@ -346,6 +348,11 @@ class Binding:
             types = {name: _function_type(name, letters) for name, letters in self.abi.functions.items()}
             self._types[engine] = types
         return types
+
+
+def _signature(name: str, letters: str) -> Signature:
+    results = () if name == "proc_exit" else ("i32",)
+    return Signature(tuple({"i": "i32", "I": "i64"}[letter] for letter in letters), results)
 
 
 def _function_type(name: str, letters: str) -> wasmtime.FuncType:
@@ -384,17 +391,14 @@ _RAW_VALUE: dict[str, Any] = {
 }
 
 
-def bind_user_function(function: Callable[..., Any], type_: wasmtime.FuncType, name: str) -> Any:
+def bind_user_function(function: Callable[..., Any], signature: Signature, name: str) -> Any:
     """A C function pointer around a Python callable `function(memory, *args)` of the user.
 
     Arguments and results are numbers, integers signed. The caller keeps the pointer alive. What the callable
-    raises ends the guest and reaches the caller of `run` unchanged. Raises MissingExportError for a type with
-    references, TypeError for a callable that takes another number of arguments.
+    raises ends the guest and reaches the caller of `run` unchanged. Raises TypeError for a callable that takes
+    another number of arguments.
     """
-    params, results = [str(param) for param in type_.params], [str(result) for result in type_.results]
-    for kind in (*params, *results):
-        if kind not in _RAW_VALUE:
-            raise MissingExportError(f"host function {name}: values of type {kind} cannot be passed to Python")
+    params, results = signature.params, signature.results
     told = user_functions.check(function, params, results, name)
 
     def call(env: int, caller: int, args: int, _count: int) -> int:

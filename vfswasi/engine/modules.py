@@ -59,12 +59,14 @@ def tick() -> None:
 
 @dataclass(frozen=True, eq=False)
 class Import:
-    """One import: `kind` is "func", "memory", "table", "global" or "tag"; `type` is wasmtime's type object."""
+    """One import: `kind` is "func", "memory", "table", "global" or "tag"; `type` is wasmtime's type object; `signature`
+    that of a function of numbers."""
 
     module: str
     name: str
     kind: str
     type: Any
+    signature: outline.Signature | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,9 +101,14 @@ def load(
             return known
     into = engine(fuel, features, stack_bytes)
     module = module_cache.load(into, key) or _compile(into, wasm, name, key, features)
-    imports = tuple(Import(i.module, i.name or "", _kind(i.type), i.type) for i in module.imports)
+    signatures = iter(outline.imported_functions(wasm))
+    imports = []
+    for each in module.imports:
+        kind = _kind(each.type)
+        signature = next(signatures) if kind == "func" else None
+        imports.append(Import(each.module, each.name or "", kind, each.type, signature))
     exports = {each.name: each.type for each in module.exports}
-    compiled = CompiledModule(module, into, imports, exports, *outline.counts(wasm))
+    compiled = CompiledModule(module, into, tuple(imports), exports, *outline.counts(wasm))
     with _lock:
         _remembered[key, stack_bytes] = compiled
         while len(_remembered) > _REMEMBERED:

@@ -17,6 +17,7 @@ _NAME_MAX_BYTES: Final = 1000
 _COMPONENT: Final = b"\x0d\x00\x01\x00"
 
 # Sections of a core module.
+_TYPES: Final = 1
 _IMPORTS: Final = 2
 _TABLES: Final = 4
 _MEMORIES: Final = 5
@@ -68,6 +69,67 @@ def counts(wasm: bytes) -> tuple[bool, int, int]:
         if section in found:
             found[section] = 1 if section == _START else content.number()
     return bool(found[_START]), found[_MEMORIES], found[_TABLES]
+
+
+# What a value's type is in the binary format -> its name: numbers, which Python can be given.
+_NUMBERS: Final = {0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64"}
+_FUNCTION_TYPE: Final = 0x60
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The type of a function that takes and gives numbers alone: their types' names."""
+
+    params: tuple[str, ...]
+    results: tuple[str, ...]
+
+
+def imported_functions(wasm: bytes) -> list[Signature | None]:
+    """Of a valid core module, the type of each function that it imports, in their order; None: it has other values than
+    numbers. wasmtime's package ends the process when it is asked for the name of a type that it does not know."""
+    types: list[Signature | None] = []
+    functions: list[Signature | None] = []
+    reader = _Reader(wasm, 8, len(wasm))
+    while reader.at < reader.end:
+        section = reader.byte()
+        content = reader.part(reader.number())
+        if section == _TYPES:
+            types = _signatures(content)
+        elif section == _IMPORTS:
+            for _ in range(content.number()):
+                content.name(), content.name()
+                kind = content.byte()
+                if _KINDS[kind] == "func":
+                    index = content.number()
+                    functions.append(types[index] if index < len(types) else None)
+                else:
+                    _type_of[_KINDS[kind]](content)
+            break
+    return functions
+
+
+def _signatures(content: _Reader) -> list[Signature | None]:
+    """The types up to the first that is no function of plain values; those behind it are not known then."""
+    signatures: list[Signature | None] = []
+    for _ in range(content.number()):
+        if content.byte() != _FUNCTION_TYPE:
+            break
+        params, results = _numbers(content), _numbers(content)
+        signatures.append(None if params is None or results is None else Signature(params, results))
+    return signatures
+
+
+def _numbers(content: _Reader) -> tuple[str, ...] | None:
+    """A vector of types of values, if all of them are numbers."""
+    names: list[str] | None = []
+    for _ in range(content.number()):
+        kind = content.data[content.at]
+        _value_type(content)
+        if kind not in _NUMBERS:
+            names = None
+        elif names is not None:
+            names.append(_NUMBERS[kind])
+    return None if names is None else tuple(names)
 
 
 class _Unreadable(Exception):
@@ -164,20 +226,35 @@ def _import(reader: _Reader, outline: Outline) -> None:
     if kind >= len(_KINDS):
         raise _Unreadable
     outline.imports.append((module, name, _KINDS[kind]))
-    match _KINDS[kind]:
-        case "func":
-            reader.number()
-        case "table":
-            _value_type(reader)
-            _limits(reader)
-        case "memory":
-            outline.memories.append(_limits(reader))
-        case "global":
-            _value_type(reader)
-            reader.byte()
-        case "tag":
-            reader.byte()
-            reader.number()
+    if _KINDS[kind] == "memory":
+        outline.memories.append(_limits(reader))
+    else:
+        _type_of[_KINDS[kind]](reader)
+
+
+def _table_type(reader: _Reader) -> None:
+    _value_type(reader)
+    _limits(reader)
+
+
+def _global_type(reader: _Reader) -> None:
+    _value_type(reader)
+    reader.byte()
+
+
+def _tag_type(reader: _Reader) -> None:
+    reader.byte()
+    reader.number()
+
+
+# Kind of an import -> what passes over its type.
+_type_of: Final[dict[str, Callable[[_Reader], object]]] = {
+    "func": _Reader.number,
+    "table": _table_type,
+    "memory": _limits,
+    "global": _global_type,
+    "tag": _tag_type,
+}
 
 
 def _memory(reader: _Reader, outline: Outline) -> None:

@@ -125,14 +125,16 @@ class Program:
         function = user.get(wanted.module, {}).get(wanted.name)
         if function is not None:
             label = f"{wanted.module}.{wanted.name}"
-            callback = host.bind_user_function(function, wanted.type, label)
+            if wanted.signature is None:
+                raise MissingExportError(f"host function {label}: other values than numbers cannot be passed to Python")
+            callback = host.bind_user_function(function, wanted.signature, label)
             return lambda context, guest: host.new_function(context, guest, wanted.type, callback)
         abi = ABI_BY_MODULE.get(wanted.module)
         if abi is None or wanted.name not in abi.functions:
             return None
         bound = host.binding(abi.version)
         type_ = bound.types(self.compiled.engine)[wanted.name]
-        if not _same_type(type_, wanted.type):
+        if wanted.signature != bound.signatures[wanted.name]:
             raise InvalidModuleError(
                 f"{self.name}: imports {wanted.module}.{wanted.name} with a type that WASI does not give it"
             )
@@ -332,9 +334,3 @@ def _check_memory(compiled: CompiledModule, name: str) -> None:
     )
     if wrong is not None:
         raise MissingExportError(f"{name}: {wrong}")
-
-
-def _same_type(ours: wasmtime.FuncType, theirs: wasmtime.FuncType) -> bool:
-    return list(map(str, ours.params)) == list(map(str, theirs.params)) and list(map(str, ours.results)) == list(
-        map(str, theirs.results)
-    )
