@@ -1,10 +1,10 @@
 """What the text of a source means: a path of this machine, or a URL.
 
-| text                           | means                                                                                |
-|--------------------------------|--------------------------------------------------------------------------------------|
-| `NAME://...`, `NAME::...`      | a URL, whatever files there are |
-| `file://PATH`, `local://PATH`  | a path, all of it: `::` in it is part of a name, `%XX` is a byte                      |
-| anything else                  | a path, `./a::b` and `/a://b` too                                                    |
+| text                          | means                                                            |
+|-------------------------------|------------------------------------------------------------------|
+| `NAME://...`, `NAME::...`     | a URL, whatever files there are                                  |
+| `file://PATH`, `local://PATH` | a path, all of it: `::` in it is part of a name, `%XX` is a byte |
+| anything else                 | a path, `./a::b` and `/a://b` too                                |
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def open_mount(mount: Mount) -> Backend:
         return _open_path(os.fsdecode(os.fspath(source)), mount)  # whatever it looks like
     if isinstance(source, str):
         return _open_text(source, mount)
-    if hasattr(source, "cat_file") and hasattr(source, "protocol"):
+    if _is_fsspec(source):
         return _open_fsspec(source, without_dots(mount.root), (), mount)
     from .fs_backends.pyfilesystem import is_pyfilesystem
 
@@ -94,10 +94,14 @@ def open_mount(mount: Mount) -> Backend:
     )
 
 
+def _is_fsspec(source: Any) -> bool:
+    return not isinstance(source, type) and hasattr(source, "cat_file") and hasattr(source, "protocol")
+
+
 def _is_upath(source: Any) -> bool:
     """Whether it is a path in a file system of fsspec, and not one of this machine's."""
     fs = getattr(source, "fs", None)
-    if not (hasattr(fs, "cat_file") and hasattr(source, "path") and hasattr(source, "protocol")):
+    if _is_fsspec(source) or not (_is_fsspec(fs) and hasattr(source, "path") and hasattr(source, "protocol")):
         return False
     return not (isinstance(source, os.PathLike) and exact(fs, trust_fsspec.LOCAL))
 
@@ -227,7 +231,7 @@ def _archive_source(url: str, mount: Mount) -> ArchiveSource:
         return open_url(url, _storage_options(url, mount))
     store, close_fs = _opened(parent + url[len(last) :], mount, one_file=True)
     if isinstance(store, trust_fsspec.Directory):
-        return PathSource(os.path.join(store.path, name))
+        return PathSource(os.path.join(store.path, *store.below, name))
     if store.nature.walked:  # it may be a link, which whoever mounts it may follow
         return open_url(url, _storage_options(url, mount))
     return RemoteSource(_backend(store, mount, close_fs), name)
@@ -257,6 +261,7 @@ def _opened(
         )
     options = _storage_options(url, mount)
     try:
+        fsspec.get_filesystem_class(schemes[0])
         fs, path = fsspec.core.url_to_fs(url, **options)
     except ImportError as error:
         extra = next((name for name in schemes if name in ("s3", "http", "https")), None)
@@ -288,7 +293,7 @@ def _mounted(
     close_fs: Callable[[], None] | None = None,
 ) -> Backend:
     if isinstance(store, trust_fsspec.Directory):
-        return _open_path(store.path, replace(mount, root="/".join(below)))
+        return _open_path(store.path, replace(mount, root="/".join((*store.below, *below))))
     from .fs_backends.fsspec import check_root
 
     backend = _backend(trust_fsspec.narrowed(store, below), mount, close_fs)

@@ -51,8 +51,8 @@ class PyFilesystemBackend(Backend):
         """fs_or_url: an object, or an opener URL such as `mem://`, `osfs:///dir`, `zip://file.zip`, `temp://`.
 
         root: a directory in it. close: whether closing the backend closes the file system; by default if it was opened
-        here. trust: it is not recognised, or the server follows links, and yet no link in it leads out of `root`, and it
-        is no directory of this machine (see docs/trust.md).
+        here. trust: it is not recognised, or the server follows links, and yet no link in it leads out of `root`, and
+        it is no directory of this machine (see docs/trust.md).
         Raises MountError (cannot be opened, may not be mounted, a package is missing, no such directory), TypeError.
         """
         opened = isinstance(fs_or_url, str)

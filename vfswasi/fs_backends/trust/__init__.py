@@ -1,11 +1,11 @@
 """What a store of another library may be trusted with. One rule:
 
-**A store that is not recognised by its very class follows links by itself, lies about names and sizes, and stands over a
-directory of this machine.** So it is not mounted, unless whoever mounts it says that it does neither (`trust`).
+**A store that is not recognised by its very class follows links by itself, lies about names and sizes, and stands over
+a directory of this machine.** So it is not mounted, unless whoever mounts it says that it does neither (`trust`).
 
 Recognised is a class that its package shows under the name in our tables (`fsspec.py`, `pyfilesystem.py`); a subclass
-is another class, and what an object says of itself (`protocol`) is not asked. Each has a `Nature`. What only forwards to
-another store is not mounted at all: what it forwards to is, under the same rule.
+is another class, and what an object says of itself (`protocol`) is not asked. Each has a `Nature`. What only forwards
+to another store is not mounted at all: what it forwards to is, under the same rule.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 A directory is the same as another if device and inode are. It lies in another if that is one of its holders, on the way
 to the root. A bind mount shows a directory in a second place, with other holders: what it really is, the mount table of
-Linux tells (`/proc/self/mountinfo`, proc_pid_mountinfo(5)), as a path within its file system. A directory also shows what is
-mounted below it.
+Linux tells (`/proc/self/mountinfo`), as a path within its file system. A directory also shows what is mounted below it.
 
 Source: proc_pid_mountinfo(5), statx(2).
 """
@@ -25,8 +24,8 @@ _Region = tuple[str, tuple[str, ...]]
 class Seen:
     """What somebody sees who is given a directory.
 
-    itself, holders: (device, inode) of it and of each directory that it lies in. regions: of the file systems in it, its own
-    first; empty where there is no mount table.
+    itself, holders: (device, inode) of it and of each directory that it lies in. regions: of the file systems in it,
+    its own first; empty where there is no mount table.
     """
 
     itself: tuple[int, int]

@@ -22,9 +22,9 @@ from . import (
     described,
     exact,
     leads_to_this_machine,
+    names_below,
     refuse_unknown,
     shown_as,
-    without_dots,
 )
 
 _HERE = "fsspec.implementations."
@@ -82,9 +82,10 @@ _FORWARDS_MAX: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """A directory of this machine."""
+    """The directory `below` the one at `path` of this machine; no link leads to it."""
 
     path: str
+    below: Key = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,7 @@ def resolved(
 
     Raises MountError: what stands there may not be mounted.
     """
+    below: Key = ()  # what was added to directories that the objects themselves name
     for _ in range(_FORWARDS_MAX):
         if getattr(fs, "asynchronous", False) and not exact(fs, ASYNC):
             raise MountError(
@@ -138,24 +140,37 @@ def resolved(
         if exact(fs, LOCAL):
             if not path:
                 raise MountError("a local file system object needs Mount(fs, root=DIRECTORY)")
-            return Directory(os.path.abspath(str(fs._strip_protocol(path))))
+            return Directory(os.path.abspath(str(fs._strip_protocol(path))), below)
         if any(exact(fs, name) for name in CACHES):
             if getattr(fs, "compression", None) is not None:
                 raise MountError(f"{described(fs)} with compression cannot be mounted; mount the store behind it")
             fs, path = fs.fs, _bare(type(fs), path)
         elif exact(fs, DIRECTORY):
-            path = _joined(str(fs.path or ""), without_dots(_bare(type(fs), path)))
-            fs = fs.fs
+            below = (*_below(fs, path), *below)
+            fs, path = fs.fs, str(fs.path or "")
         elif exact(fs, ASYNC):
             fs, path = fs.sync_fs, _bare(type(fs), path)
         elif exact(fs, ARROW):
-            found = _of_arrow(fs, path, trust)
-            if isinstance(found, Directory | Store):
-                return found
-            fs, path = found
+            inner, path = fs.fs, _bare(type(fs), path)
+            while exact(inner, "pyarrow.fs.SubTreeFileSystem"):
+                below = (*names_below(path.strip("/")), *below)
+                inner, path = inner.base_fs, str(inner.base_path)
+            if exact(inner, "pyarrow.fs.PyFileSystem") and exact(inner.handler, "pyarrow.fs.FSSpecHandler"):
+                fs = inner.handler.fs
+            elif exact(inner, "pyarrow.fs.LocalFileSystem"):
+                if not path:
+                    raise MountError("a local file system object needs Mount(fs, root=DIRECTORY)")
+                return Directory(os.path.abspath(path), below)
+            else:
+                return narrowed(_of_arrow(type(fs)(inner), path, trust), below)
         else:
-            return _store(fs, path, reference, trust, one_file)
+            return _store(fs, _joined(path, "/".join(below)), reference, trust, one_file)
     raise MountError(f"{described(fs)}: more than {_FORWARDS_MAX} file systems stand one above the other")
+
+
+def _below(fs: Any, path: str) -> Key:
+    """The names of a path in a DirFileSystem, which takes no part of it for a protocol or for the root."""
+    return names_below(_bare(type(fs), path).strip("/"))
 
 
 def _store(fs: Any, path: str, reference: bool, trust: bool, one_file: bool) -> Store:
@@ -182,24 +197,12 @@ def _store(fs: Any, path: str, reference: bool, trust: bool, one_file: bool) -> 
     return Store(fs, path, nature)
 
 
-def _of_arrow(fs: Any, path: str, trust: bool) -> Directory | Store | tuple[Any, str]:
-    inner, path = fs.fs, _bare(type(fs), path)
-    for _ in range(_FORWARDS_MAX):
-        if exact(inner, "pyarrow.fs.SubTreeFileSystem"):
-            inner, path = inner.base_fs, _joined(str(inner.base_path), without_dots(path))
-        elif exact(inner, "pyarrow.fs.LocalFileSystem"):
-            if not path:
-                raise MountError("a local file system object needs Mount(fs, root=DIRECTORY)")
-            return Directory(os.path.abspath(path))
-        elif any(exact(inner, name) for name in _ARROW_OBJECTS):
-            return Store(type(fs)(inner), path, OBJECTS)
-        elif exact(inner, "pyarrow.fs.PyFileSystem") and exact(inner.handler, "pyarrow.fs.FSSpecHandler"):
-            return inner.handler.fs, path
-        else:
-            break
+def _of_arrow(fs: Any, path: str, trust: bool) -> Store:
+    if any(exact(fs.fs, name) for name in _ARROW_OBJECTS):
+        return Store(fs, path, OBJECTS)
     if not trust:
-        raise refuse_unknown(inner)
-    return Store(type(fs)(inner), path, UNKNOWN, leads_to_this_machine(inner))
+        raise refuse_unknown(fs.fs)
+    return Store(fs, path, UNKNOWN, leads_to_this_machine(fs.fs))
 
 
 def _bare(cls: Any, path: str) -> str:

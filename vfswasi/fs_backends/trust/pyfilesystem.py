@@ -71,8 +71,8 @@ def local_directory(fs: Any) -> tuple[str, bool] | None:
 
 
 def check(fs: Any, root: str, trust: bool) -> bool:
-    """Whether it stands over some directory of this machine, nobody knows which. Raises MountError: what is at `root` of
-    it may not be mounted."""
+    """Whether it stands over some directory of this machine, nobody knows which. Raises MountError: what is at `root`
+    of it may not be mounted."""
     inner, path = _unwrapped(fs, root)
     if any(exact(inner, name) for name in (*LOCAL, *PACKED)):
         return False
