@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fsspec
@@ -343,7 +344,8 @@ def test_x1_a_store_that_is_reached_in_two_ways_is_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("root", ["/dir", "/dir/sub", "dir"])
 def test_x1_a_part_of_a_server_that_follows_links_needs_trust(root: str) -> None:
-    server = FTPFileSystem.__new__(FTPFileSystem)
+    server: Any = FTPFileSystem.__new__(FTPFileSystem)
+    server.ftp = SimpleNamespace(close=lambda: None)
     with pytest.raises(MountError, match="the server follows links"):
         trusted_fsspec.resolved(server, root)
     with pytest.raises(MountError, match="the server follows links"):

@@ -7,9 +7,9 @@ staged by us and handed over as a whole, since fsspec's own write handles upload
 Asynchronous file systems run on fsspec's own loop, those that block on threads of ours, and those that are in this
 process (memory, local) on the thread that runs the guest. Requests end with the run's deadline or their own timeout.
 
-Which file systems may be mounted is said in `trust/fsspec.py`. Where links may be, each name is looked up in the listing
-of its directory, which shows a link as one, before anything below it is asked for. Between that look and the use of a
-path somebody else may put a link there, and the server would follow it: such a store is mounted as a whole or on trust.
+Which file systems may be mounted: see `trust/fsspec.py`. Where links may be, each name is looked up in the listing
+of its directory, which shows a link as one, before anything below is asked for. Between that look and the use of a path
+somebody else may put a link there, and the server would follow it: such a store is mounted as a whole or on trust.
 """
 
 from __future__ import annotations

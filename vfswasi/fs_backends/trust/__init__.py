@@ -96,7 +96,11 @@ def leads_to_this_machine(fs: object, depth: int = 6) -> bool:
                 return True
             if getattr(each, "target_protocol", None) in ("file", "local"):
                 return True
-            for value in list(vars(each).values()) if hasattr(each, "__dict__") else ():
+            try:  # caches of fsspec show the attributes of what they forward to as their own
+                attributes = object.__getattribute__(each, "__dict__")
+            except AttributeError:
+                attributes = {}
+            for value in list(attributes.values()):
                 found += _stores_in(value)
             found += _stores_in([getattr(each, "base_fs", None)])
         todo = found
