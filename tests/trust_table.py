@@ -47,9 +47,7 @@ def of_fsspec(name: str) -> str:
     if name in (for_fsspec.DIRECTORY, for_fsspec.ASYNC):
         return FORWARDS
     if name == for_fsspec.ARROW:
-        return (
-            "by what stands in it: a local directory, a bucket, what pyarrow forwards to; else refused, unless trusted"
-        )
+        return "by what is in it: a local directory, a bucket, what pyarrow forwards to; else refused, unless trusted"
     if name == for_fsspec.GENERIC:
         return "refused: mount the URL"
     if name == for_fsspec.REFERENCE:

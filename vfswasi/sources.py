@@ -232,8 +232,6 @@ def _archive_source(url: str, mount: Mount) -> ArchiveSource:
     store, close_fs = _opened(parent + url[len(last) :], mount, one_file=True)
     if isinstance(store, trust_fsspec.Directory):
         return PathSource(os.path.join(store.path, *store.below, name))
-    if store.nature.walked:  # it may be a link, which whoever mounts it may follow
-        return open_url(url, _storage_options(url, mount))
     return RemoteSource(_backend(store, mount, close_fs), name)
 
 
@@ -242,12 +240,12 @@ def _archive_source(url: str, mount: Mount) -> ArchiveSource:
 
 def _remote(url: str, below: Key, mount: Mount) -> Backend:
     """The backend for a URL of fsspec. Raises MountError, without the URL's secrets."""
-    store, close_fs = _opened(url, mount)
-    return _mounted(store, below, mount, close_fs)
+    store, close_fs = _opened(url, mount, below)
+    return _mounted(store, mount, close_fs)
 
 
 def _opened(
-    url: str, mount: Mount, one_file: bool = False
+    url: str, mount: Mount, below: Key = (), one_file: bool = False
 ) -> tuple[trust_fsspec.Directory | trust_fsspec.Store, Callable[[], None] | None]:
     """What a URL of fsspec stands for, and what closes it. Raises MountError, without the URL's secrets."""
     import fsspec.core
@@ -276,7 +274,9 @@ def _opened(
         # The text of the error may hold the URL with its secrets: only its kind is shown.
         raise MountError(f"{name} cannot be opened: {type(error).__name__}") from error
     try:
-        store = trust_fsspec.resolved(fs, str(path), reference=mount.reference, trust=mount.trust, one_file=one_file)
+        store = trust_fsspec.resolved(
+            fs, str(path), below, reference=mount.reference, trust=mount.trust, one_file=one_file
+        )
     except ValueError as error:
         raise MountError(f"{name} is no URL: {type(error).__name__}") from error
     if isinstance(store, trust_fsspec.Directory):
@@ -288,15 +288,14 @@ def _opened(
 
 def _mounted(
     store: trust_fsspec.Directory | trust_fsspec.Store,
-    below: Key,
     mount: Mount,
     close_fs: Callable[[], None] | None = None,
 ) -> Backend:
     if isinstance(store, trust_fsspec.Directory):
-        return _open_path(store.path, replace(mount, root="/".join((*store.below, *below))))
+        return _open_path(store.path, replace(mount, root="/".join(store.below)))
     from .fs_backends.fsspec import check_root
 
-    backend = _backend(trust_fsspec.narrowed(store, below), mount, close_fs)
+    backend = _backend(store, mount, close_fs)
     try:
         check_root(backend, bool(mount.rw))
     except BaseException:
@@ -392,5 +391,5 @@ def _read_options(mount: Mount, remembers: bool) -> ReadOptions:
 
 def _open_fsspec(fs: Any, root: str, below: Key, mount: Mount) -> Backend:
     """`root`: as the file system spells it; `below`: names in it."""
-    store = trust_fsspec.resolved(fs, root, reference=mount.reference, trust=mount.trust)
-    return _mounted(store, below, mount)
+    store = trust_fsspec.resolved(fs, root, below, reference=mount.reference, trust=mount.trust)
+    return _mounted(store, mount)

@@ -350,10 +350,10 @@ def test_x1_a_part_of_a_server_that_follows_links_needs_trust(root: str) -> None
         trusted_fsspec.resolved(server, root)
     with pytest.raises(MountError, match="the server follows links"):
         trusted_fsspec.resolved(DirFileSystem(root, server), "")
-    for options in ({"trust": True}, {"one_file": True}):
-        store = trusted_fsspec.resolved(server, root, **options)
-        assert isinstance(store, trusted_fsspec.Store)
-        assert store.nature.walked
+    store = trusted_fsspec.resolved(server, root, trust=True)
+    assert isinstance(store, trusted_fsspec.Store)
+    assert store.nature.walked
+    assert isinstance(trusted_fsspec.resolved(server, root, one_file=True), trusted_fsspec.Store)
     whole = trusted_fsspec.resolved(server, "/")
     assert isinstance(whole, trusted_fsspec.Store)
 
@@ -677,3 +677,46 @@ def test_unknown_errors_of_the_system_are_told_in_one_line(tmp_path: Path, monke
     with pytest.raises(MountError, match="Too many open files") as caught:
         sources.open_source(f"simplecache::file://{tmp_path}")
     assert "\n" not in str(caught.value)
+
+
+# Other libraries that forward, where they are installed
+
+
+def test_x1_a_upath_is_the_file_system_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    upath = pytest.importorskip("upath")
+    jail = _jail(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for source in (str(jail), f"file://{jail}", f"local://{jail}", f"simplecache::file://{jail}"):
+        backend = sources.open_source(upath.UPath(source))
+        assert isinstance(backend, LocalBackend), source
+        backend.close()
+        narrowed = sources.open_source(Mount(upath.UPath(source), root="sub"))
+        assert contents(narrowed, ("g",)) == b"below"
+        narrowed.close()
+        with pytest.raises(MountError):
+            sources.open_source(Mount(upath.UPath(source), root="../outside"))
+    store, root = _in_memory(tmp_path)
+    assert store
+    backend = sources.open_source(Mount(upath.UPath(f"memory:/{root}"), root="top/public"))
+    assert contents(backend, ("x",)) == b"x"
+    backend.close()
+
+
+def test_x1_what_pyarrow_forwards_to_is_mounted_or_refused(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow.fs")
+    from fsspec.implementations.arrow import ArrowFSWrapper
+
+    jail = _jail(tmp_path)
+    local = arrow.LocalFileSystem()
+    inside = arrow.SubTreeFileSystem(str(jail), local)
+    handler = arrow.PyFileSystem(arrow.FSSpecHandler(_local()))
+    for store, root in ((local, str(jail)), (inside, ""), (inside, "sub/"), (handler, str(jail))):
+        backend = sources.open_source(Mount(ArrowFSWrapper(store), root=root))
+        assert isinstance(backend, LocalBackend)
+        backend.close()
+    with pytest.raises(MountError):
+        sources.open_source(Mount(ArrowFSWrapper(inside), root="out"))
+    mine = arrow.PyFileSystem(arrow.FSSpecHandler(Mine()))
+    for store in (mine, arrow.SubTreeFileSystem(str(jail), mine), arrow._MockFileSystem()):
+        with pytest.raises(MountError, match="trust"):
+            sources.open_source(Mount(ArrowFSWrapper(store), root=str(jail)))

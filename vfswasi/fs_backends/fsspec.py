@@ -363,11 +363,11 @@ class FsspecBackend(RemoteBackend):
 
 def client_for(store: Store, *, timeout_s: float = 30.0, close_fs: Callable[[], None] | None = None) -> Client:
     """The client that knows most about a store. Raises MountError."""
-    if exact(store.fs, S3) or (store.nature is UNKNOWN and _is_s3(store.fs)):
+    if exact(store.fs, S3) or _is_s3(store.fs):
         from .s3 import S3Client
 
         return S3Client(store.fs, store.path, timeout_s=timeout_s, close_fs=close_fs)
-    if store.nature is PAGES:
+    if store.nature.about == PAGES.about:
         from .http import HttpClient
 
         return HttpClient(store.fs, store.path, timeout_s=timeout_s, close_fs=close_fs)

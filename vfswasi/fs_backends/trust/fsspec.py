@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -121,16 +121,15 @@ def without_cache(scheme: str, options: Mapping[str, Any] | None) -> dict[str, A
 
 
 def resolved(
-    fs: Any, path: str, *, reference: bool = False, trust: bool = False, one_file: bool = False
+    fs: Any, path: str, below: Key = (), *, reference: bool = False, trust: bool = False, one_file: bool = False
 ) -> Directory | Store:
-    """What is mounted of `path` of a file system of fsspec, as that file system spells it.
+    """What is mounted of a file system of fsspec: `path`, as the file system spells it, or what is `below` that.
 
     reference: the index of a reference file system is trusted. trust: so is a store that is not recognised, and a
     server that follows links. one_file: only one file there will be read, which the caller has named.
 
     Raises MountError: what stands there may not be mounted.
     """
-    below: Key = ()  # what was added to directories that the objects themselves name
     for _ in range(_FORWARDS_MAX):
         if getattr(fs, "asynchronous", False) and not exact(fs, ASYNC):
             raise MountError(
@@ -164,7 +163,8 @@ def resolved(
             else:
                 return narrowed(_of_arrow(type(fs)(inner), path, trust), below)
         else:
-            return _store(fs, _joined(path, "/".join(below)), reference, trust, one_file)
+            store = _store(fs, path, below, reference, trust, one_file)
+            return narrowed(store, below)
     raise MountError(f"{described(fs)}: more than {_FORWARDS_MAX} file systems stand one above the other")
 
 
@@ -173,7 +173,7 @@ def _below(fs: Any, path: str) -> Key:
     return names_below(_bare(type(fs), path).strip("/"))
 
 
-def _store(fs: Any, path: str, reference: bool, trust: bool, one_file: bool) -> Store:
+def _store(fs: Any, path: str, below: Key, reference: bool, trust: bool, one_file: bool) -> Store:
     if exact(fs, GENERIC):
         raise MountError("a GenericFileSystem stands for every other store; mount the URL itself")
     if exact(fs, REFERENCE):
@@ -187,11 +187,14 @@ def _store(fs: Any, path: str, reference: bool, trust: bool, one_file: bool) -> 
     if nature is None:
         if not trust and not one_file:
             raise refuse_unknown(fs)
-        return Store(fs, path, UNKNOWN, leads_to_this_machine(fs))
-    whole = str(fs._strip_protocol(path)) == "/"
+        return Store(fs, path, replace(UNKNOWN, walked=not one_file), leads_to_this_machine(fs))
+    if one_file:  # whoever named it may have meant what a link leads to
+        nature = replace(nature, walked=False)
+    whole = not below and str(fs._strip_protocol(path)) == "/"
     if nature.resolves and not (trust or one_file or whole):
+        part = _joined(path, "/".join(below))
         raise MountError(
-            f"{described(fs)}: the server follows links, so nothing keeps a program below {path!r}; mount the whole "
+            f"{described(fs)}: the server follows links, so nothing keeps a program below {part!r}; mount the whole "
             "server (a path of /), or say trust=True (the option trust) if no link there leads out"
         )
     return Store(fs, path, nature)
