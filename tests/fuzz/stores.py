@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fsspec.asyn import get_loop
 from fsspec.implementations.cached import SimpleCacheFileSystem
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
@@ -71,6 +72,13 @@ def _trusted(root: Path) -> Backend:
 
 def _spelled(make: Callable[[Path], Any]) -> Callable[[Path], Backend]:
     return lambda root: open_source(Mount(make(root), rw=True))
+
+
+get_loop()  # it has a descriptor from its first use to the end of the process
+
+
+def _around(root: Path) -> DirFileSystem:
+    return DirFileSystem(str(root.parent), LocalFileSystem())
 
 
 # The store of a directory, made in each of these ways in turn.
