@@ -5,17 +5,19 @@
 | `{"a.txt": b"..", "sub": {}}`         | a memory tree, made anew for each run, writable           |
 | `"mem:"`                              | an empty memory tree, likewise                            |
 | `"dev:"`                              | devices, to be mounted at `/dev`                          |
-| a path or `PathLike` to a directory   | that directory, live                                      |
+| a `PathLike`, a path to a directory   | that directory, live (see `source_text.py`)               |
 | a path to a zip or tar archive        | its contents; a zip archive, or a new one, with `rw` too  |
 | `zip://inner/dir::TARGET`, `zip://*::TARGET`, `zip:///abs.zip` | a directory inside the archive TARGET: a path, or a
 URL |
 | `tar://inner/dir::TARGET`, `tar:///abs.tar.gz`                 | the same for tar                 |
 | `file:///dir`                         | that directory                                            |
-| `s3://bucket/prefix`, `https://..`, any URL of fsspec, chained ones too | what is below it        |
+| `s3://bucket/prefix`, `https://..`, a URL of fsspec, chained ones too | what is below it          |
 | `pyfs+mem://`, `pyfs+ftp://..`        | what an opener URL of PyFilesystem2 opens                 |
 | an fsspec file system, a `UPath`, a PyFilesystem2 object | itself, below `Mount(.., root=..)`     |
 | a `Backend`                           | itself; the caller keeps and closes it                    |
 | `Mount(source, rw=..)`                | the source with options                                   |
+
+What other libraries have is mounted as far as it may be trusted (`fs_backends/trust`).
 """
 
 from __future__ import annotations
