@@ -48,7 +48,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "syscalls": {"abi", "abi.constants", "kernel", "fs_backends.base", "fs_backends.turns", "limits", "errors"},
     "engine": BELOW_ENGINE,
     "mount_options": {"fs_backends.base", "limits"},
-    "sources": {"mount_options", "errors", *BACKENDS},
+    "source_text": {"mount_options", "errors", *BACKENDS},
+    "sources": {"source_text", "mount_options", "errors", *BACKENDS},
     "mounts": {"sources", "mount_options", "kernel", "limits", "errors", *BACKENDS},
     "stdio": {"kernel", "errors"},
     "closing": {"kernel", "printing", "errors", *BACKENDS},
@@ -90,7 +91,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 
 # Foreign package -> the rooms that may import it while the program runs.
-FOREIGN = {"wasmtime": {"engine"}, "fsspec": {"fs_backends", "sources"}, "fs": {"fs_backends"}}
+FOREIGN = {"wasmtime": {"engine"}, "fsspec": {"fs_backends", "sources", "source_text"}, "fs": {"fs_backends"}}
 
 
 def room_of(dotted: str) -> str:

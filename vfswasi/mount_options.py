@@ -22,7 +22,10 @@ class Mount:
 
     rw: whether the guest may change it; None means the source's default (memory trees: yes, all else: no).
     overlap: allow that another mount shows the same directory, or one inside it, with other permissions.
-    root: the directory inside a file system object of fsspec or PyFilesystem2.
+    root: the directory inside the source that is mounted: names with `/` between them, without `.` and `..`. In an
+    object of fsspec or PyFilesystem2, as it spells its paths.
+    trust: mount a store that vfswasi does not recognise, or a part of a server that follows links. You say then that no
+    link in it leads out of what is mounted, and that it is no directory of this machine (see docs/trust.md).
 
     For stores that are far away:
 
@@ -51,11 +54,12 @@ class Mount:
     listing: float = 30.0
     rename_directories: bool = False
     reference: bool = False
+    trust: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.source, Mount):
             raise TypeError("Mount(...) takes a source, not another Mount")
-        for name in ("rw", "overlap", "anon", "rename_directories", "reference"):
+        for name in ("rw", "overlap", "anon", "rename_directories", "reference", "trust"):
             value = getattr(self, name)
             if not isinstance(value, bool) and not (value is None and name in ("rw", "anon")):
                 raise TypeError(f"Mount({name}=...) must be True or False, not {value!r}")
@@ -137,6 +141,7 @@ _OPTIONS: Final[dict[str, tuple[str, bool | Callable[[str], Any]]]] = {
     "listing": ("listing", _seconds),
     "rename-directories": ("rename_directories", True),
     "reference": ("reference", True),
+    "trust": ("trust", True),
 }
 OPTIONS: Final = tuple(name if isinstance(how, bool) else f"{name}=" for name, (_, how) in _OPTIONS.items())
 

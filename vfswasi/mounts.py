@@ -6,16 +6,17 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from .errors import FsError, MountError
 from .fs_backends.base import Backend, Caps, Key, Traffic
 from .fs_backends.memory import MemoryBackend
 from .fs_backends.readonly import ReadOnly
+from .fs_backends.trust.directories import seen_from
 from .kernel.process import Preopen
 from .limits import Limits
 from .mount_options import Mount, guest_name
-from .sources import Source, open_mount
+from .sources import Source, open_mount, tree_of
 
 _LINKS_MAX = 40
 
@@ -96,14 +97,14 @@ class MountTable:
         return (mount.name for mount in self._mounts)
 
 
-def _holders(path: str) -> Iterator[list[str]]:
-    """The directories in which a name on the way to `path` lies, those behind links too, each as names from the root:
-    whoever can write to one of them decides where the path leads."""
+def _holders(path: str) -> Iterator[str]:
+    """The directories in which a name on the way to `path` lies, those behind links too: whoever can write to one of
+    them decides where the path leads."""
     todo = [part for part in reversed(path.split("/")) if part]
     done: list[str] = []
     links = 0
     while todo:
-        yield list(done)
+        yield "/" + "/".join(done)
         name = todo.pop()
         if name == ".":
             continue
@@ -125,9 +126,12 @@ def _check_trusted(name: str, backend: Backend, trusted: str) -> None:
     place = backend.place
     if place is None or place[0] != "local":
         return
-    mounted = [part for part in place[1:] if part]
-    real = [part for part in os.path.realpath(trusted).split("/") if part]
-    if mounted[: len(real)] == real or any(holder[: len(mounted)] == mounted for holder in _holders(trusted)):
+    mounted = seen_from(_path_of(place), backend.identity)
+    real = os.path.realpath(trusted)
+    inside = seen_from(real)
+    holders = [seen_from(holder) for holder in _holders(trusted)]
+    shows = mounted is None or any(holder is not None and mounted.holds(holder) for holder in holders)
+    if shows or (inside is not None and mounted is not None and (inside.holds(mounted) or mounted.holds(inside))):
         raise MountError(
             f"mount {name!r}: a program that writes there could change the compiled modules in {trusted}, which are "
             "run without a check; mount another directory, or mount it read-only, or set VFSWASI_CACHE_DIR to a "
@@ -135,26 +139,40 @@ def _check_trusted(name: str, backend: Backend, trusted: str) -> None:
         )
 
 
+def _path_of(place: Key) -> str:
+    return "/".join(place[1:]) or "/"
+
+
 def _conflict(one: _Prepared, other: _Prepared) -> bool:
     if one.readonly == other.readonly or one.overlap or other.overlap:
         return False
-    if one.backend is not None and other.backend is not None and one.backend.identity == other.backend.identity:
-        return True
-    places = [each.backend and each.backend.place for each in (one, other)]
-    if None in places:
+    if one.backend is None or other.backend is None:
         return False
-    shorter, longer = sorted(cast("list[Key]", places), key=len)
-    return longer[: len(shorter)] == shorter
+    if one.backend.identity == other.backend.identity:
+        return True
+    place, others = one.backend.place, other.backend.place
+    if place is None or others is None:
+        return False
+    count = min(len(place), len(others))
+    if place[:count] == others[:count]:
+        return True
+    if place[0] != "local" or others[0] != "local":
+        return False
+    seen = seen_from(_path_of(place), one.backend.identity)
+    seen_by_other = seen_from(_path_of(others), other.backend.identity)
+    return seen is None or seen_by_other is None or seen.meets(seen_by_other)
 
 
 def _prepare(name: str, source: Source) -> _Prepared:
     mount = source if isinstance(source, Mount) else Mount(source)
     given = mount.source
-    if isinstance(given, str) and given == "mem:":
-        given = {}
-    if isinstance(given, Mapping):
-        MemoryBackend.with_room(given, 0)  # a mistake in the literal shows now, not at the first run
-        return _Prepared(name, mount.rw is False, None, given, False, mount.overlap)
+    try:
+        tree = tree_of(mount)
+    except MountError as error:
+        raise MountError(f"mount {name!r}: {error}") from error
+    if tree is not None:
+        MemoryBackend.with_room(tree, 0)  # a mistake in the literal shows now, not at the first run
+        return _Prepared(name, mount.rw is False, None, tree, False, mount.overlap)
     try:
         backend = open_mount(mount)
     except MountError as error:

@@ -5,32 +5,38 @@
 | `{"a.txt": b"..", "sub": {}}`         | a memory tree, made anew for each run, writable           |
 | `"mem:"`                              | an empty memory tree, likewise                            |
 | `"dev:"`                              | devices, to be mounted at `/dev`                          |
-| a path or `PathLike` to a directory   | that directory, live                                      |
+| a `PathLike`, a path to a directory   | that directory, live (see `source_text.py`)               |
 | a path to a zip or tar archive        | its contents; a zip archive, or a new one, with `rw` too  |
 | `zip://inner/dir::TARGET`, `zip://*::TARGET`, `zip:///abs.zip` | a directory inside the archive TARGET: a path, or a
 URL |
 | `tar://inner/dir::TARGET`, `tar:///abs.tar.gz`                 | the same for tar                 |
 | `file:///dir`                         | that directory                                            |
-| `s3://bucket/prefix`, `https://..`, any URL of fsspec, chained ones too | what is below it        |
+| `s3://bucket/prefix`, `https://..`, a URL of fsspec, chained ones too | what is below it          |
 | `pyfs+mem://`, `pyfs+ftp://..`        | what an opener URL of PyFilesystem2 opens                 |
 | an fsspec file system, a `UPath`, a PyFilesystem2 object | itself, below `Mount(.., root=..)`     |
 | a `Backend`                           | itself; the caller keeps and closes it                    |
 | `Mount(source, rw=..)`                | the source with options                                   |
+
+What other libraries have is mounted as far as it may be trusted (`fs_backends/trust`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
-from urllib.parse import unquote, urlsplit
 
 from .errors import MountError
-from .fs_backends.base import Backend
+from .fs_backends.base import Backend, Key
 from .fs_backends.local import LocalBackend
 from .fs_backends.memory import MemoryBackend
+from .fs_backends.trust import exact, names_below, without_dots
+from .fs_backends.trust import fsspec as trust_fsspec
 from .mount_options import Mount
+from .source_text import local_path, shown, without_caches
 
 if TYPE_CHECKING:
     from .fs_backends.archive.source import ArchiveSource
@@ -46,31 +52,60 @@ _ROOM_BYTES = 128 << 20  # for a tree that is opened to be looked at
 def open_source(source: Source) -> Backend:
     """The backend for a source of any kind, outside of any run; the caller closes it. Raises MountError, TypeError."""
     mount = source if isinstance(source, Mount) else Mount(source)
-    given: Any = {} if mount.source == "mem:" else mount.source
-    return MemoryBackend.with_room(given, _ROOM_BYTES) if isinstance(given, Mapping) else open_mount(mount)
+    tree = tree_of(mount)
+    return open_mount(mount) if tree is None else MemoryBackend.with_room(tree, _ROOM_BYTES)
+
+
+def tree_of(mount: Mount) -> Mapping[str, Any] | None:
+    """The literal tree that is mounted; None: it is something else. Raises MountError."""
+    given = mount.source
+    if isinstance(given, str) and given == "mem:":
+        given = {}
+    if not isinstance(given, Mapping):
+        return None
+    _no_root(mount, "a tree in memory; give the part of it that is meant")
+    return given
+
+
+def _no_root(mount: Mount, what: str) -> None:
+    if mount.root:
+        raise MountError(f"root={mount.root!r} does not apply to {what}")
 
 
 def open_mount(mount: Mount) -> Backend:
     """The backend of anything but a tree literal. Raises MountError, TypeError."""
     source = mount.source
     if isinstance(source, Backend):
+        _no_root(mount, "a Backend, which is mounted as it is")
         return source
+    if _is_upath(source):
+        return _open_fsspec(source.fs, str(source.path), names_below(mount.root), mount)
     if isinstance(source, os.PathLike):
-        source = os.fspath(source)
+        return _open_path(os.fsdecode(os.fspath(source)), mount)  # whatever it looks like
     if isinstance(source, str):
         return _open_text(source, mount)
-    if hasattr(source, "fs") and hasattr(source, "path") and hasattr(source, "protocol"):  # UPath
-        return _open_fsspec(source.fs, str(source.path), mount)
-    if hasattr(source, "cat_file") and hasattr(source, "protocol"):
-        return _open_fsspec(source, mount.root, mount)
-    from .fs_backends.pyfilesystem import PyFilesystemBackend, is_pyfilesystem
+    if _is_fsspec(source):
+        return _open_fsspec(source, without_dots(mount.root), (), mount)
+    from .fs_backends.pyfilesystem import is_pyfilesystem
 
     if is_pyfilesystem(source):
-        return PyFilesystemBackend(source, root=mount.root)
+        return _open_pyfilesystem(source, mount)
     raise TypeError(
         "a mount's source must be a path, a URL, a dict, a Backend, a file system of fsspec or PyFilesystem2, or a "
         f"Mount, not {type(source).__name__}"
     )
+
+
+def _is_fsspec(source: Any) -> bool:
+    return not isinstance(source, type) and hasattr(source, "cat_file") and hasattr(source, "protocol")
+
+
+def _is_upath(source: Any) -> bool:
+    """Whether it is a path in a file system of fsspec, and not one of this machine's."""
+    fs = getattr(source, "fs", None)
+    if _is_fsspec(source) or not (_is_fsspec(fs) and hasattr(source, "path") and hasattr(source, "protocol")):
+        return False
+    return not (isinstance(source, os.PathLike) and exact(fs, trust_fsspec.LOCAL))
 
 
 def _open_text(source: str, mount: Mount) -> Backend:
@@ -79,47 +114,39 @@ def _open_text(source: str, mount: Mount) -> Backend:
     if source == "dev:":
         from .fs_backends.devices import DeviceBackend
 
+        _no_root(mount, "dev:")
         return DeviceBackend()
+    source, mount = without_caches(source, mount)
+    path = local_path(source)
+    if path is not None:
+        return _open_path(path, mount)
     for kind in ("zip", "tar"):
-        if source.startswith(f"{kind}://"):
+        if source.startswith((f"{kind}://", f"{kind}::")):
             return _open_archive_url(kind, source, mount)
     if source.startswith("pyfs+"):
-        from .fs_backends.pyfilesystem import PyFilesystemBackend
-
-        return PyFilesystemBackend(source.removeprefix("pyfs+"), root=mount.root)
-    if source.startswith("file://") and "::" not in source:
-        parts = urlsplit(source)
-        if parts.netloc not in ("", "localhost"):
-            raise MountError(f"{source!r}: a file URL must name a path of this machine: file:///dir")
-        return _open_path(unquote(parts.path), mount)
-    if "://" in source or "::" in source:
-        from .fs_backends.fsspec import check_root
-
-        backend = _remote(source, mount)
-        try:
-            check_root(backend, bool(mount.rw))
-        except BaseException:
-            backend.close()
-            raise
-        return backend
-    return _open_path(source, mount)
+        return _open_pyfilesystem(source.removeprefix("pyfs+"), mount)
+    return _remote(source, names_below(mount.root), mount)
 
 
 # Paths
 
 
 def _open_path(path: str, mount: Mount) -> Backend:
+    if not path or "\0" in path:
+        raise MountError("the source is empty" if not path else "the source contains a NUL character")
+    below = names_below(mount.root)
     try:
         if os.path.isfile(path) or (mount.rw and path.endswith(".zip") and not os.path.lexists(path)):
-            return _open_archive(path, mount)
-        return LocalBackend(path)
+            return _open_archive(path, mount, "/".join(below))
+        return LocalBackend(path, below=below)
     except FileNotFoundError:
-        raise MountError(f"{path!r} does not exist; create the directory or correct the path") from None
+        what = repr(path) + (f" with root={mount.root!r}" if below else "")
+        raise MountError(f"{what} does not exist; create the directory or correct the path") from None
     except OSError as error:
         raise MountError(f"{path!r} cannot be opened: {error.strerror or error}") from error
 
 
-def _open_archive(path: str, mount: Mount) -> Backend:
+def _open_archive(path: str, mount: Mount, root: str = "") -> Backend:
     from .fs_backends import tar, zip
 
     if mount.rw:
@@ -127,93 +154,168 @@ def _open_archive(path: str, mount: Mount) -> Backend:
             raise MountError(f"{path!r} is no zip archive; only directories and zip archives can be mounted with rw")
         from .fs_backends.zip_writer import WritableZipBackend
 
-        return WritableZipBackend(path)
+        return WritableZipBackend(path, root=root)
     if zipfile.is_zipfile(path):
-        return zip.ZipBackend(path)
+        return zip.ZipBackend(path, root=root)
     if tar.is_tar(path):
-        return tar.TarBackend(path)
+        return tar.TarBackend(path, root=root)
     raise MountError(f"{path!r} is a file, neither a directory nor a zip or tar archive")
+
+
+# PyFilesystem2
+
+
+def _open_pyfilesystem(source: Any, mount: Mount) -> Backend:
+    from .fs_backends.pyfilesystem import PyFilesystemBackend
+    from .fs_backends.trust.pyfilesystem import OpenedDirectory, local_directory
+
+    if isinstance(source, str):
+        from .fs_backends.pyfilesystem_library import open_url
+
+        fs, below = open_url(source), "/".join(names_below(mount.root))
+    else:
+        fs, below = source, without_dots(mount.root)
+    opened = isinstance(source, str)
+    try:
+        found = local_directory(fs)
+        if found is None:
+            return PyFilesystemBackend(fs, root=below, close=opened, trust=mount.trust)
+        path, writes = found
+        if mount.rw and not writes:
+            raise MountError(f"{type(fs).__name__} of PyFilesystem2 can only be read; mount it without rw")
+        return OpenedDirectory(path, names_below(below.lstrip("/")), fs if opened else None)
+    except BaseException as error:
+        with contextlib.suppress(Exception):
+            if opened:
+                fs.close()
+        if isinstance(error, OSError):
+            what = f"{type(fs).__name__} of PyFilesystem2"
+            raise MountError(f"{what} cannot be opened: {error.strerror or error}") from error
+        raise
 
 
 # Archives by URL
 
 
 def _open_archive_url(kind: str, source: str, mount: Mount) -> Backend:
-    inner, chained, target = source.removeprefix(f"{kind}://").partition("::")
-    if not chained:
-        inner, target = "", inner
-    root = "" if inner == "*" else inner.strip("/")
+    if source.startswith(f"{kind}::"):
+        inner, target = "", source.removeprefix(f"{kind}::")
+    else:
+        inner, chained, target = source.removeprefix(f"{kind}://").partition("::")
+        if not chained:
+            inner, target = "", inner
+    names = ("" if inner == "*" else inner.strip("/"), *names_below(mount.root))
+    root = "/".join(name for name in names if name)
     if not target:
-        raise MountError(f"{source!r} names no archive; write {kind}:///path/to/archive.{kind}")
-    if target.startswith("file://"):
-        target = unquote(urlsplit(target).path)
-    local = "://" not in target and "::" not in target
+        raise MountError(f"{shown(source)} names no archive; write {kind}:///path/to/archive.{kind}")
+    target, mount = without_caches(target, replace(mount, root=""))
+    path = local_path(target)
     if kind == "zip":
-        if mount.rw and local and not root:
-            return _open_archive(target, mount)
+        if mount.rw and path is not None and not inner.strip("/*"):
+            return _open_archive(path, mount, root)
         from .fs_backends.zip import ZipBackend
 
-        return ZipBackend(target if local else _archive_source(target, mount), root=root)
+        return ZipBackend(path if path is not None else _archive_source(target, mount), root=root)
     from .fs_backends.tar import TarBackend
 
-    return TarBackend(target if local else _archive_source(target, mount), root=root)
+    return TarBackend(path if path is not None else _archive_source(target, mount), root=root)
 
 
 def _archive_source(url: str, mount: Mount) -> ArchiveSource:
     """The bytes behind a URL: by ranges, through the cache, wherever the file has a directory that can be mounted."""
     from .fs_backends.archive.remote_source import RemoteSource
-    from .fs_backends.archive.source import open_url
+    from .fs_backends.archive.source import PathSource, open_url
     from .fs_backends.remote.client import fits_a_key
 
     last = url.split("::")[0]
     parent, _, name = last.rpartition("/")
     if "?" in last or parent.count("/") < 2 or not fits_a_key(name) or "%" in name:
         return open_url(url, _storage_options(url, mount))
-    rest = url[len(last) :]
-    return RemoteSource(_remote(parent + rest, mount), name)
+    store, close_fs = _opened(parent + url[len(last) :], mount, one_file=True)
+    if isinstance(store, trust_fsspec.Directory):
+        return PathSource(os.path.join(store.path, *store.below, name))
+    return RemoteSource(_backend(store, mount, close_fs), name)
 
 
 # Stores of fsspec
 
 
-def _remote(url: str, mount: Mount) -> RemoteBackend:
-    """A `RemoteBackend` for a URL. Raises MountError, without the URL's secrets."""
+def _remote(url: str, below: Key, mount: Mount) -> Backend:
+    """The backend for a URL of fsspec. Raises MountError, without the URL's secrets."""
+    store, close_fs = _opened(url, mount, below)
+    return _mounted(store, mount, close_fs)
+
+
+def _opened(
+    url: str, mount: Mount, below: Key = (), one_file: bool = False
+) -> tuple[trust_fsspec.Directory | trust_fsspec.Store, Callable[[], None] | None]:
+    """What a URL of fsspec stands for, and what closes it. Raises MountError, without the URL's secrets."""
     import fsspec.core
 
-    from .fs_backends.archive.source import redacted
-    from .fs_backends.fsspec import client_for
-    from .fs_backends.remote.backend import RemoteBackend
-
-    shown = repr(redacted(url))
+    name = shown(url)
     schemes = [part.split("://")[0] for part in url.split("::")]
     if "reference" in schemes and not mount.reference:
         raise MountError(
-            f"{shown}: the index of a reference file system may name any other place, this machine's files too; "
+            f"{name}: the index of a reference file system may name any other place, this machine's files too; "
             "mount it with the option reference if you trust it"
         )
     options = _storage_options(url, mount)
     try:
+        fsspec.get_filesystem_class(schemes[0])
         fs, path = fsspec.core.url_to_fs(url, **options)
     except ImportError as error:
         extra = next((name for name in schemes if name in ("s3", "http", "https")), None)
         hint = f'pip install "vfswasi[{extra}]"' if extra else f"{error}"
         if extra == "s3":
             hint += " (and boto3 in the same command, where that is used too: they must agree on one botocore)"
-        raise MountError(f"{shown}: a package is missing: {hint}") from error
+        raise MountError(f"{name}: a package is missing: {hint}") from error
     except Exception as error:
         if isinstance(error, ValueError) and "rotocol" in str(error):
             raise MountError(
-                f"{shown}: {schemes[0]!r} is not a kind of source; use a path, zip://, tar://, mem:, dev:, or a URL "
-                "that fsspec knows"
+                f"{name}: {schemes[0]!r} is not a kind of source; use a path, zip://, tar://, mem:, dev:, or a URL "
+                "that fsspec knows; a path that looks like a URL is written with ./ before it"
             ) from None
         # The text of the error may hold the URL with its secrets: only its kind is shown.
-        raise MountError(f"{shown} cannot be opened: {type(error).__name__}") from error
-    if getattr(fs, "retries", None) is not None and schemes[0] in ("s3", "s3a"):
-        fs.retries = 2  # botocore retries as well
+        raise MountError(f"{name} cannot be opened: {type(error).__name__}") from error
     try:
-        client = client_for(fs, path, timeout_s=mount.timeout, close_fs=_session_closer(fs))
+        store = trust_fsspec.resolved(
+            fs, str(path), below, reference=mount.reference, trust=mount.trust, one_file=one_file
+        )
     except ValueError as error:
-        raise MountError(f"{shown} is no URL: {type(error).__name__}") from error
+        raise MountError(f"{name} is no URL: {type(error).__name__}") from error
+    if isinstance(store, trust_fsspec.Directory):
+        return store, None
+    if exact(store.fs, trust_fsspec.S3) and getattr(store.fs, "retries", None) is not None:
+        store.fs.retries = 2  # botocore retries as well
+    return store, _session_closer(store.fs)
+
+
+def _mounted(
+    store: trust_fsspec.Directory | trust_fsspec.Store,
+    mount: Mount,
+    close_fs: Callable[[], None] | None = None,
+) -> Backend:
+    if isinstance(store, trust_fsspec.Directory):
+        return _open_path(store.path, replace(mount, root="/".join(store.below)))
+    from .fs_backends.fsspec import check_root
+
+    backend = _backend(store, mount, close_fs)
+    try:
+        check_root(backend, bool(mount.rw))
+    except BaseException:
+        backend.close()
+        raise
+    return backend
+
+
+def _backend(store: trust_fsspec.Store, mount: Mount, close_fs: Callable[[], None] | None) -> RemoteBackend:
+    from .fs_backends.fsspec import client_for
+    from .fs_backends.remote.backend import RemoteBackend
+
+    try:
+        client = client_for(store, timeout_s=mount.timeout, close_fs=close_fs)
+    except ValueError as error:
+        raise MountError(f"{shown(store.path)} is no URL: {type(error).__name__}") from error
     try:
         return RemoteBackend(client, **_remote_options(mount, client.remembers))
     except BaseException:
@@ -291,20 +393,7 @@ def _read_options(mount: Mount, remembers: bool) -> ReadOptions:
     return ReadOptions(block=mount.block, readahead=mount.readahead, cache=cache, timeout_s=mount.timeout)
 
 
-def _open_fsspec(fs: Any, root: str, mount: Mount) -> Backend:
-    from .fs_backends.fsspec import check_root, client_for
-    from .fs_backends.remote.backend import RemoteBackend
-
-    protocols = (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
-    if "file" in protocols or "local" in protocols:
-        if not root:
-            raise MountError("a local file system object needs Mount(fs, root=DIRECTORY)")
-        return _open_path(str(fs._strip_protocol(root)), mount)
-    client = client_for(fs, root, timeout_s=mount.timeout)
-    backend = RemoteBackend(client, **_remote_options(mount, client.remembers))
-    try:
-        check_root(backend, bool(mount.rw))
-    except BaseException:
-        backend.close()
-        raise
-    return backend
+def _open_fsspec(fs: Any, root: str, below: Key, mount: Mount) -> Backend:
+    """`root`: as the file system spells it; `below`: names in it."""
+    store = trust_fsspec.resolved(fs, root, below, reference=mount.reference, trust=mount.trust)
+    return _mounted(store, mount)

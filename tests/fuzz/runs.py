@@ -249,7 +249,7 @@ class _Run:
             self.wrong(text)
         quota, (names, used) = self.process.quota, self.ground.charged()
         added = names - self.ground.at_start[0], used - self.ground.at_start[1]
-        if self.setup.kind == "local" or self.setup.second_from < STEPS:  # nobody knows who added what
+        if self.ground.on_disk or self.setup.second_from < STEPS:  # nobody knows who added what
             added = quota.inodes, 0
         if quota.inodes < added[0] or quota.bytes < max(added[1], 0):
             self.wrong(f"{added} names and bytes were added, {quota.inodes} and {quota.bytes} are charged")
@@ -261,7 +261,7 @@ class _Run:
         sizes of directories. Whether there was any."""
         if answer != "SUCCESS":
             return False
-        numbers = self.setup.kind == "local" or self.setup.everywhere
+        numbers = self.ground.on_disk or self.setup.everywhere
         if step.name in ("random_get", "clock_time_get", "poll_oneoff") or (numbers and step.name == "fd_readdir"):
             for start, length in outputs(step, self.abi, before, self.process):
                 self.view[start : start + length] = bytes(len(self.view[start : start + length]))

@@ -12,15 +12,26 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from fsspec.asyn import get_loop
+from fsspec.implementations.cached import SimpleCacheFileSystem
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
 
 from vfswasi import LocalBackend, MemoryBackend, Mount, Symlink
 from vfswasi.errors import Errno
 from vfswasi.fs_backends.base import Backend, Key
 from vfswasi.fs_backends.faulty import Call, Faulty
+from vfswasi.fs_backends.fsspec import FsspecClient
 from vfswasi.fs_backends.memory_file import Directory, File, Link, MemoryHandle, Node
+from vfswasi.fs_backends.remote.backend import RemoteBackend
+from vfswasi.fs_backends.remote.reader import ReadOptions
+from vfswasi.fs_backends.trust import SERVER
 from vfswasi.fs_backends.zip import ZipBackend
+from vfswasi.sources import open_source
 
 from .wrappers import Counted, Poor
 
@@ -53,13 +64,51 @@ DECOYS: dict[str, Any] = {
 }
 
 
+def _trusted(root: Path) -> Backend:
+    """A directory as a server that follows links shows it, mounted on trust."""
+    nature = replace(SERVER, in_process=True)
+    return RemoteBackend(FsspecClient(LocalFileSystem(), str(root), nature=nature), ReadOptions(readahead=0))
+
+
+def _spelled(make: Callable[[Path], Any]) -> Callable[[Path], Backend]:
+    return lambda root: open_source(Mount(make(root), rw=True))
+
+
+get_loop()  # it has a descriptor from its first use to the end of the process
+
+
+def _around(root: Path) -> DirFileSystem:
+    return DirFileSystem(str(root.parent), LocalFileSystem())
+
+
+# The store of a directory, made in each of these ways in turn.
+SPELLINGS: dict[str, list[Callable[[Path], Backend]]] = {
+    "local": [LocalBackend],
+    "wrapped": [
+        _spelled(lambda root: f"simplecache::file://{root}"),
+        _spelled(lambda root: DirFileSystem(str(root), LocalFileSystem())),
+        _spelled(lambda root: f"local://{root}"),
+        _spelled(
+            lambda root: DirFileSystem(
+                root.name, SimpleCacheFileSystem(fs=DirFileSystem(str(root.parent), LocalFileSystem()))
+            )
+        ),
+        _spelled(lambda root: f"dir://{root.name}::blockcache::file://{root.parent}"),
+    ],
+    "trusted": [_trusted],
+}
+ON_DISK = frozenset(SPELLINGS)
+
+
 class Ground:
     """The stores of one run. `main`: the writable store; `place`: a directory for it and its decoys."""
 
     def __init__(self, kind: str, layout: int, tight: bool, place: Path, seed: int = 0) -> None:
         """`kind`: memory, local, zip (with memory beside it), poor (memory that can do less), faulty (memory that
-        fails now and then, as the seed says)."""
+        fails now and then, as the seed says), wrapped (local, by other names: see `SPELLINGS`), trusted (local, as a
+        server that follows links and is trusted: its store is looked at from outside alone)."""
         self.kind = kind
+        self.on_disk = kind in ON_DISK
         self.place = place
         self.main: Backend
         self.mounted: list[Counted] = []
@@ -67,13 +116,14 @@ class Ground:
         room = {"max_bytes": 1 << 21, "max_inodes": 400}
         if tight and layout & 8:  # the store itself has less room than the run may take
             room = {"max_bytes": 9000, "max_inodes": 26}
-        if kind == "local":
+        if self.on_disk:
             shutil.rmtree(place, ignore_errors=True)
             write_tree(place, {**DECOYS, "root": TREE, "shown": TREE})
             for name, target in ABSOLUTE.items():
                 (place / "root" / name).symlink_to(place / target)
-            self.main = LocalBackend(place / "root")
-            other: Backend = LocalBackend(place / "shown")
+            spelled = SPELLINGS[kind]
+            self.main = spelled[layout % len(spelled)](place / "root")
+            other: Backend = spelled[(layout + 1) % len(spelled)](place / "shown")
         else:
             memory = self.main = MemoryBackend(TREE, **room)
             for name, target in ABSOLUTE.items():
@@ -85,7 +135,7 @@ class Ground:
         elif kind == "faulty":
             shown = Faulty(shown, lambda call: _fails(call, seed))
         main, other = self._counted(shown), self._counted(other)
-        if kind != "local":  # there it is seen on the disk, where looking would move access times
+        if not self.on_disk:  # there it is seen on the disk, where looking would move access times
             self._read_only.append(other)
         named = [("/d", Mount(main, rw=True, overlap=True)), ("/ro", Mount(other, rw=False))]
         if layout & 1:
@@ -94,8 +144,9 @@ class Ground:
             named.append(("/same", Mount(main, rw=True, overlap=True)))
         if layout & 4:
             named.append(("/view", Mount(main, rw=False, overlap=True)))
-        if layout & 8 and kind == "local":
-            named.append(("/below", Mount(self._counted(LocalBackend(place / "root" / "d")), rw=True, overlap=True)))
+        if layout & 8 and self.on_disk:
+            below = LocalBackend(place / "root" / "d")
+            named.append(("/below", Mount(self._counted(below), rw=True, overlap=True)))
         self.preopens: dict[str, Mount] = dict(named)
         self.at_start = self.charged()
         self.known: dict[str, Any] = {}  # `inside` after the last call
@@ -110,7 +161,9 @@ class Ground:
 
     def inside(self) -> dict[str, Any]:
         """All that a failed call must not change."""
-        if self.kind == "local":
+        if self.kind == "trusted":  # what was written comes to it later, and as a whole
+            return {}
+        if self.on_disk:
             return disk_tree(self.place / "root")
         found: dict[str, Any] = {}
         for path, node in self._nodes():
@@ -121,14 +174,14 @@ class Ground:
 
     def shape(self) -> dict[str, Any]:
         """Path -> (link count, contents or target), which are the same on every store."""
-        if self.kind != "local":
+        if not self.on_disk:
             return {path: (node.nlink, content(node)) for path, node in self._nodes()}
         return {f"/{path}" * bool(path): (what[1], what[-1]) for path, what in self.inside().items()}
 
     def outside(self) -> dict[str, Any]:
         """All that no call may change."""
         found: dict[str, Any] = {str(index): look(store) for index, store in enumerate(self._read_only)}
-        if self.kind == "local":
+        if self.on_disk:
             found |= {path: what for path, what in disk_tree(self.place).items() if not _below_root(path)}
         return found
 
@@ -186,7 +239,7 @@ class Ground:
     def close(self) -> None:
         for counted in self.mounted:
             counted.close()
-        if self.kind == "local":
+        if self.on_disk:
             shutil.rmtree(self.place, ignore_errors=True)
 
 

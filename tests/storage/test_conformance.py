@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from vfswasi.errors import Errno
 from vfswasi.fs_backends.base import Backend
-from vfswasi.fs_backends.fsspec import FsspecBackend
+from vfswasi.fs_backends.fsspec import FsspecBackend, FsspecClient
 from vfswasi.fs_backends.memory import Symlink
+from vfswasi.fs_backends.remote.backend import RemoteBackend
+from vfswasi.fs_backends.remote.reader import ReadOptions
+from vfswasi.fs_backends.trust import UNKNOWN
 from vfswasi.testing import BackendConformance
 from vfswasi.testing.ground import AWKWARD_NAMES, TREE, errno_of
 
@@ -42,7 +46,9 @@ class TestFsspecMemory(BackendConformance):
         return FsspecBackend(fs, root)
 
 
-class TestFsspecLocal(BackendConformance):
+class TestFsspecWithLinks(BackendConformance):
+    """What is done with a store that is trusted and may have links, on one that has: nobody mounts a directory so."""
+
     @pytest.fixture(autouse=True)
     def _directory(self, tmp_path: Path) -> None:
         self.directory = tmp_path
@@ -62,7 +68,8 @@ class TestFsspecLocal(BackendConformance):
                     (where / name).write_bytes(value)
 
         fill(root, tree)
-        return FsspecBackend(LocalFileSystem(), str(root))
+        nature = replace(UNKNOWN, in_process=True)
+        return RemoteBackend(FsspecClient(LocalFileSystem(), str(root), nature=nature), ReadOptions(readahead=0))
 
 
 def fill_bucket(server: Server, bucket: str, tree: dict[str, Any], prefix: str = "") -> None:

@@ -7,9 +7,9 @@ staged by us and handed over as a whole, since fsspec's own write handles upload
 Asynchronous file systems run on fsspec's own loop, those that block on threads of ours, and those that are in this
 process (memory, local) on the thread that runs the guest. Requests end with the run's deadline or their own timeout.
 
-Symbolic links of `local` and `sftp` are shown as links and walked like all others, one component at a time. Between
-that look and the use of a path another process may put a link there: for directories that others write to, mount the
-path, not a file system object (see `local.py`).
+Which file systems may be mounted: see `trust/fsspec.py`. Where links may be, each name is looked up in the listing
+of its directory, which shows a link as one, before anything below is asked for. Between that look and the use of a path
+somebody else may put a link there, and the server would follow it: such a store is mounted as a whole or on trust.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import datetime
 import email.utils
 import math
 import os
+import stat as stat_module
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -32,13 +33,8 @@ from .remote.backend import RemoteBackend
 from .remote.client import Body, Client, Data, Guard, Info, Page, fits_a_key
 from .remote.reader import ReadOptions
 from .remote.translate import translated
-
-# Protocols that answer from this process: no thread, no listing memory, no read-ahead.
-IN_PROCESS = frozenset({"memory", "file", "local"})
-# Where a directory is nothing but a common beginning of names.
-_IMPLIED = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "adl", "oci", "oss", "cos", "tos", "b2"})
-_READ_ONLY = frozenset({"http", "https", "zip", "tar", "libarchive", "reference", "github", "git", "data", "jlab"})
-_LINKS = frozenset({"file", "local", "sftp", "ssh", "smb"})
+from .trust import CONTENTS, MEMORY, PAGES, UNKNOWN, Nature, exact, shown_as
+from .trust.fsspec import S3, Directory, Store, nature_of, resolved
 
 THREADS_MAX = 8
 _PIPE_MAX_BYTES = 16 << 20  # larger bodies go through a file
@@ -59,42 +55,50 @@ _TIME_FIELDS = (
 class FsspecClient(Client):
     """`fs` below the path `root`.
 
-    close_fs: called when the client is closed, for what was opened for it.
+    close_fs: called when the client is closed, for what was opened for it. nature: what kind of store it is; by default
+    that of its class.
     """
 
     def __init__(
-        self, fs: Any, root: str, *, timeout_s: float = 30.0, close_fs: Callable[[], None] | None = None
+        self,
+        fs: Any,
+        root: str,
+        *,
+        timeout_s: float = 30.0,
+        close_fs: Callable[[], None] | None = None,
+        nature: Nature | None = None,
+        anywhere: bool = False,
     ) -> None:
         super().__init__()
+        nature = nature or nature_of(fs) or UNKNOWN
         protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
-        if getattr(fs, "asynchronous", False):
-            raise MountError(
-                f"a file system of fsspec made with asynchronous=True cannot be mounted ({protocol}); make it without"
-            )
         self.fs = fs
-        self.protocol = protocol
+        self.nature = nature
         self.timeout_s = timeout_s
         self._close_fs = close_fs
         self._is_async = bool(getattr(fs, "async_impl", False))
-        self._in_process = protocol in IN_PROCESS
-        self._threads = None if self._in_process else waiting.Threads(THREADS_MAX, f"vfswasi {protocol}")
-        self.root = str(fs._strip_protocol(root)).rstrip("/")
-        self._absolute = fs.root_marker == "/" or self.root.startswith("/")
+        self._threads = None if nature.in_process else waiting.Threads(THREADS_MAX, f"vfswasi {protocol}")
+        path = str(fs._strip_protocol(root))
+        self.root = path.rstrip("/")
+        self._absolute = fs.root_marker == "/" or path.startswith("/")
         self.name = f"{protocol}:{self.root or '/'}"
-        token = str(getattr(fs, "_fs_token", id(fs)))
+        # Each of its objects shows the one store of the process.
+        token = "memory" if nature is MEMORY else str(getattr(fs, "_fs_token", id(fs)))
         self.identity = ("fsspec", token, self.root)
         self.place = ("fsspec", token, *(name for name in self.root.split("/") if name))
-        self.writes = protocol not in _READ_ONLY
-        self.lists_first = not self._in_process
-        self.remembers = not self._in_process
-        self.has_links = protocol in _LINKS
-        self.moves_directories = self._in_process
-        self.implied = protocol in _IMPLIED
+        if anywhere:  # as if it showed all of this machine
+            self.place = ("local",)
+        self.writes = nature.writes
+        self.lists_first = not nature.in_process
+        self.remembers = not nature.in_process
+        self.has_links = nature.walked
+        self.moves_directories = nature.in_process
+        self.implied = nature.implied
 
     def path(self, key: Key) -> str:
         """The one place where a key becomes a path."""
         if not key:
-            return self.root or self.fs.root_marker
+            return self.root or ("/" if self._absolute else self.fs.root_marker)
         below = "/".join(key)
         return f"{self.root}/{below}" if self.root or self._absolute else below
 
@@ -131,6 +135,8 @@ class FsspecClient(Client):
     # Looking
 
     def info(self, key: Key) -> Info | None:
+        if self.has_links and key:
+            return self._listed(key)
         try:
             entry = self.call("info", self.path(key))
         except FsError as error:
@@ -138,6 +144,16 @@ class FsspecClient(Client):
                 return None
             raise
         return self.info_of(entry)
+
+    def _listed(self, key: Key) -> Info | None:
+        """As its directory's listing shows it: asked for by itself, a link may be shown as what it leads to."""
+        try:
+            for entries, _ in self.pages(key[:-1]):
+                return entries.get(key[-1])
+        except FsError as error:
+            if error.errno is not Errno.NOTDIR:
+                raise
+        return None
 
     def pages(self, key: Key) -> Iterator[Page]:
         path = self.path(key)
@@ -174,8 +190,9 @@ class FsspecClient(Client):
         """What an entry of `info` or `ls` says."""
         kind = entry.get("type")
         time_ns = next((ns for name in _TIME_FIELDS if (ns := nanoseconds(entry.get(name))) is not None), None)
-        if entry.get("islink") or kind == "link":
-            target = entry.get("destination")
+        linked = entry.get("linkname") if self.nature is CONTENTS else None  # of tar, which reads what it leads to
+        if entry.get("islink") or kind in ("link", "symlink") or _is_link(entry.get("mode")) or linked:
+            target = entry.get("destination", linked)
             text = os.fsdecode(target) if isinstance(target, str | bytes) else None
             return Info(FileType.SYMBOLIC_LINK, len(os.fsencode(text or "")), time_ns, None, text)
         if kind == "directory":
@@ -252,7 +269,7 @@ class FsspecClient(Client):
         try:
             self.call("rmdir", self.path(key))
         except FsError as error:
-            if not (self.protocol == "memory" and error.errno is Errno.NOENT):  # implied, and gone with its last file
+            if not (self.nature is MEMORY and error.errno is Errno.NOENT):  # implied, and gone with its last file
                 raise
 
     def remove(self, key: Key) -> None:
@@ -270,6 +287,13 @@ class FsspecClient(Client):
             self._threads.close()
         if self._close_fs is not None:
             self._close_fs()
+
+
+def _is_link(mode: object) -> bool:
+    """Whether the mode in an entry, a number or as git writes it, is that of a link."""
+    if isinstance(mode, str):
+        return mode == "120000"
+    return isinstance(mode, int) and stat_module.S_ISLNK(mode)
 
 
 def _chained(error: FsError, cause: BaseException) -> FsError:
@@ -310,10 +334,11 @@ def http_date(value: object) -> int | None:
 class FsspecBackend(RemoteBackend):
     """A directory of an fsspec file system.
 
-    fs: an `AbstractFileSystem`; it stays the caller's. root: a path or URL of it. The others are those of
-    `RemoteBackend`.
+    fs: an `AbstractFileSystem`; it stays the caller's. root: a path or URL of it. trust: it is not recognised, or the
+    server follows links, and yet no link in it leads out of `root`, and it is no directory of this machine (see
+    docs/trust.md). The others are those of `RemoteBackend`.
 
-    Raises MountError (there is no such directory, it is a file, the store does not answer).
+    Raises MountError (there is no such directory, it is a file, the store does not answer or may not be mounted).
     """
 
     def __init__(
@@ -325,25 +350,40 @@ class FsspecBackend(RemoteBackend):
         listing_seconds: float = 30.0,
         rename_directories: bool = False,
         timeout_s: float = 30.0,
+        trust: bool = False,
     ) -> None:
-        client = client_for(fs, root, timeout_s=timeout_s)
+        store = resolved(fs, root, trust=trust)
+        if isinstance(store, Directory):
+            raise MountError(f"{store.path!r} is a directory of this machine; mount its path, or LocalBackend(path)")
+        client = client_for(store, timeout_s=timeout_s)
         if options is None and not client.remembers:
             options = ReadOptions(readahead=0)
         super().__init__(client, options, listing_seconds=listing_seconds, rename_directories=rename_directories)
 
 
-def client_for(fs: Any, root: str, *, timeout_s: float = 30.0, close_fs: Callable[[], None] | None = None) -> Client:
-    """The client that knows most about a file system of fsspec. Raises MountError."""
-    protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
-    if protocol in ("s3", "s3a") and hasattr(fs, "_call_s3"):
+def client_for(store: Store, *, timeout_s: float = 30.0, close_fs: Callable[[], None] | None = None) -> Client:
+    """The client that knows most about a store. Raises MountError."""
+    if exact(store.fs, S3) or _is_s3(store.fs):
         from .s3 import S3Client
 
-        return S3Client(fs, root, timeout_s=timeout_s, close_fs=close_fs)
-    if protocol in ("http", "https"):
+        return S3Client(store.fs, store.path, timeout_s=timeout_s, close_fs=close_fs)
+    if store.nature.about == PAGES.about:
         from .http import HttpClient
 
-        return HttpClient(fs, root, timeout_s=timeout_s, close_fs=close_fs)
-    return FsspecClient(fs, root, timeout_s=timeout_s, close_fs=close_fs)
+        return HttpClient(store.fs, store.path, timeout_s=timeout_s, close_fs=close_fs)
+    return FsspecClient(
+        store.fs,
+        store.path,
+        timeout_s=timeout_s,
+        close_fs=close_fs,
+        nature=store.nature,
+        anywhere=store.anywhere,
+    )
+
+
+def _is_s3(fs: object) -> bool:
+    """Whether a trusted store is s3fs's with something of the user's own in it."""
+    return any(shown_as(cls, S3) for cls in type(fs).__mro__)
 
 
 def check_root(backend: RemoteBackend, writing: bool) -> None:

@@ -69,7 +69,8 @@ def _bare(name: str) -> bytes:
 class LocalBackend(Backend):
     """The tree below the host directory `root`; a link at `root` itself is followed, the host chose it.
 
-    `use_openat2`: None takes it where it works; True insists on it; False opens component by component.
+    `use_openat2`: None takes it where it works; True insists on it; False opens component by component. `below`: the
+    names of a directory in it that is mounted instead, which no link leads to.
     Raises FileNotFoundError, NotADirectoryError, OSError (also on Windows).
     """
 
@@ -86,7 +87,7 @@ class LocalBackend(Backend):
         | Caps.SHARED
     )
 
-    def __init__(self, root: str | os.PathLike[str], *, use_openat2: bool | None = None) -> None:
+    def __init__(self, root: str | os.PathLike[str], *, use_openat2: bool | None = None, below: Key = ()) -> None:
         if not hasattr(os, "O_NOFOLLOW") or os.open not in os.supports_dir_fd:
             raise OSError(errno.ENOSYS, "local directories need a POSIX system", os.fspath(root))
         self._root = os.open(root, _PIN & ~os.O_NOFOLLOW)
@@ -94,10 +95,13 @@ class LocalBackend(Backend):
             self._openat2 = openat2_works(self._root) if use_openat2 is None else use_openat2
             if use_openat2 and not openat2_works(self._root):
                 raise OSError(errno.ENOSYS, "openat2 does not work here", os.fspath(root))
+            if below:
+                outer, self._root = self._root, self._pin(below)
+                os.close(outer)
             host = os.fstat(self._root)
             place = (host.st_dev, host.st_ino)
             self._identity = ("local", *place)
-            self._place = ("local", *os.path.realpath(root).split("/"))
+            self._place = ("local", *os.path.realpath(root).rstrip("/").split("/"), *below)
             self._idents = _idents_of_roots.setdefault(place, Idents(host.st_dev))
             self._lister = Lister(self._root, self._idents)
         except BaseException:

@@ -28,6 +28,8 @@ from .local_file import HOST_ERRORS, Idents, LocalHandle, kept_times, translate
 from .pyfilesystem_handles import SharedFiles, set_times
 from .pyfilesystem_library import Library, is_pyfilesystem, open_url
 from .remote.client import fits_a_key
+from .trust import without_dots
+from .trust.pyfilesystem import check
 
 __all__ = ["PyFilesystemBackend", "is_pyfilesystem"]
 
@@ -45,11 +47,13 @@ class PyFilesystemBackend(Backend):
     """A directory of a PyFilesystem2 file system. Mutations that the store lacks: links (NOTSUP), and in stores of the
     third kind above the renaming of directories that are not empty (NOTSUP)."""
 
-    def __init__(self, fs_or_url: Any, *, root: str = "", close: bool | None = None) -> None:
+    def __init__(self, fs_or_url: Any, *, root: str = "", close: bool | None = None, trust: bool = False) -> None:
         """fs_or_url: an object, or an opener URL such as `mem://`, `osfs:///dir`, `zip://file.zip`, `temp://`.
 
         root: a directory in it. close: whether closing the backend closes the file system; by default if it was opened
-        here. Raises MountError (cannot be opened, a package is missing, no such directory), TypeError.
+        here. trust: it is not recognised, or the server follows links, and yet no link in it leads out of `root`, and
+        it is no directory of this machine (see docs/trust.md).
+        Raises MountError (cannot be opened, may not be mounted, a package is missing, no such directory), TypeError.
         """
         opened = isinstance(fs_or_url, str)
         fs = open_url(fs_or_url) if opened else fs_or_url
@@ -57,10 +61,11 @@ class PyFilesystemBackend(Backend):
             raise TypeError(f"a PyFilesystem2 object or an opener URL is needed, not {type(fs).__name__}")
         self._close_fs = opened if close is None else close
         try:
+            anywhere = check(fs, "/" + without_dots(root).strip("/"), trust)
             self._library = Library(fs, tuple(name for name in root.split("/") if name))
             if not all(fits_a_key(name) for name in self._library.root):
                 raise MountError(f"root={root!r} is no plain path in a file system")
-            self._look_at_root()
+            self._look_at_root(anywhere)
         except BaseException as error:
             with contextlib.suppress(Exception):
                 if opened:
@@ -70,7 +75,7 @@ class PyFilesystemBackend(Backend):
                 raise MountError(f"{type(fs).__name__} of PyFilesystem2: {detail or error}") from error
             raise
 
-    def _look_at_root(self) -> None:
+    def _look_at_root(self, anywhere: bool) -> None:
         library = self._library
         self._in_paths = library.kind == "paths"
         in_place = library.kind == "memory"
@@ -92,14 +97,17 @@ class PyFilesystemBackend(Backend):
         self._place = library.place
         if self._in_paths:
             path = library.syspath(()) or "/"
-            self._place = ("local", *os.path.realpath(path).split("/"))
+            self._place = ("local", *os.path.realpath(path).rstrip("/").split("/"))
             host = os.stat(path)
             self._idents = _idents_of_roots.setdefault((host.st_dev, host.st_ino), Idents(host.st_dev))
+        self._identity = ("pyfilesystem", *self._place)
+        if anywhere and not self._in_paths:  # as if it showed all of this machine
+            self._place = ("local",)
         self._files = SharedFiles(library, in_place, self.identity)
 
     @property
     def identity(self) -> object:
-        return "pyfilesystem", *self._place
+        return self._identity
 
     @property
     def place(self) -> Key | None:

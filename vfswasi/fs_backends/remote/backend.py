@@ -229,8 +229,12 @@ class RemoteBackend(Backend):
             raise FsError(Errno.EXIST)
         if self._look(key) is not None:
             raise FsError(Errno.EXIST)
+        self._check_parent(key)
+
+    def _check_parent(self, key: Key) -> None:
+        """There is a directory for `key` to be in. Raises NOENT, NOTDIR."""
         if len(key) > 1:
-            parent = self._look(key[:-1])
+            parent = self._existing(key[:-1]) if self.client.has_links else self._look(key[:-1])
             if parent is None:
                 raise self._missing(key)
             if parent.filetype is not FileType.DIRECTORY:
@@ -287,12 +291,7 @@ class RemoteBackend(Backend):
         if not self.client.writes:
             raise FsError(Errno.ROFS)
         source = self._existing(old)
-        if len(new) > 1:
-            parent = self._look(new[:-1])
-            if parent is None:
-                raise self._missing(new)
-            if parent.filetype is not FileType.DIRECTORY:
-                raise FsError(Errno.NOTDIR)
+        self._check_parent(new)
         target = self._look(new) if new else DIRECTORY
         is_directory = source.filetype is FileType.DIRECTORY
         if target is not None:
@@ -300,6 +299,8 @@ class RemoteBackend(Backend):
                 raise FsError(Errno.NOTDIR)
             if not is_directory and target.filetype is FileType.DIRECTORY:
                 raise FsError(Errno.ISDIR)
+        for found in (source, target):
+            self._check_copied(found)
         if not is_directory:
             self._rename_file(old, new, target)
             return
@@ -307,7 +308,21 @@ class RemoteBackend(Backend):
             raise FsError(Errno.NOTEMPTY)
         if not self._rename_directories:
             raise FsError(Errno.NOTSUP, "directories of this store can only be copied: see rename_directories")
+        self._check_copied_below(old)
         self._rename_directory(old, new, target is None)
+
+    @staticmethod
+    def _check_copied(info: Info | None) -> None:
+        """To rename is to copy here, and the store would copy what is behind a link, or over it. Raises NOTSUP."""
+        if info is not None and info.filetype not in (FileType.REGULAR_FILE, FileType.DIRECTORY):
+            raise FsError(Errno.NOTSUP, "only regular files can be copied to another name")
+
+    def _check_copied_below(self, key: Key) -> None:
+        """The same for all that is in a directory, before anything of it is moved."""
+        for entry in self.list(key):
+            self._check_copied(Info(entry.filetype))
+            if entry.filetype is FileType.DIRECTORY:
+                self._check_copied_below((*key, entry.name))
 
     def _rename_file(self, old: Key, new: Key, target: Info | None) -> None:
         opened = self._open.get(old)
@@ -319,6 +334,7 @@ class RemoteBackend(Backend):
         info = self.listings.ask(old)
         if info is None:
             raise self._missing(old)
+        self._check_copied(info)
         copied = self.client.copy(old, new, info)
         self._forget_open(new)
         self.listings.note(new, copied)
