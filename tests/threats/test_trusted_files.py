@@ -310,6 +310,42 @@ def test_w5_no_guest_can_write_to_the_cache(cache: Path, where: str, tmp_path: P
     assert _fresh(1) == 1
 
 
+WAYS = ["its bytes changed", "another file in its place", "another module of ours", "a link to a file of its own"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_w5_a_guest_that_writes_to_the_cache_all_the_same_decides_nothing(
+    cache: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As through a bind mount, or whatever else shows a directory without anybody being able to tell."""
+    assert _fresh(66) == 66
+    other = _only(cache).name
+    assert _fresh(1) == 1
+    (name,) = {path.name for path in cache.glob("*.cwasm")} - {other}
+    good = (cache / name).read_bytes()
+    code = _code(66) + good[-32:]
+    monkeypatch.setattr(modules, "trusted_directory", lambda: None)
+    with RawGuest({"/d": vfswasi.Mount(cache, rw=True)}) as guest:
+        if way == "another module of ours":
+            guest.rename(other, name)
+        elif way == "its bytes changed":
+            fd = guest.create(name)
+            guest.pwrite(fd, code[:0x8000], 0)
+            guest.close_fd(fd)
+        else:
+            fd = guest.create("new")
+            for start in range(0, len(code), 0x8000):
+                guest.write(fd, code[start : start + 0x8000])
+            guest.close_fd(fd)
+            if way == "another file in its place":
+                guest.rename("new", name)
+            else:
+                guest.unlink(name)
+                guest.symlink("new", name)
+    assert (cache / name).read_bytes() != good
+    assert _fresh(1) == 1
+
+
 def test_w5_nothing_of_the_package_can_load_objects() -> None:
     """No pickle and nothing like it; what is stored beside compiled code is data."""
     forbidden = {"pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "copyreg", "joblib", "yaml"}

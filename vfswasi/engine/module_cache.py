@@ -20,7 +20,6 @@ import hmac
 import logging
 import mmap
 import os
-import secrets
 import stat
 import tempfile
 import threading
@@ -197,7 +196,7 @@ def _key(make: bool) -> bytes:
         if not make:
             raise
     # Whoever is first decides; nobody sees a key that is not whole.
-    with _named(path.parent, secrets.token_bytes(_KEY_BYTES)) as new, contextlib.suppress(FileExistsError):
+    with _named(path.parent, os.urandom(_KEY_BYTES)) as new, contextlib.suppress(FileExistsError):
         os.link(new, path)
     return _read_key(path)
 
