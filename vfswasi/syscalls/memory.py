@@ -6,9 +6,10 @@ asks `refresh` once, since the guest may have grown its memory, and is FAULT if 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from struct import Struct
 from struct import error as StructError
-from typing import Final
+from typing import Final, overload
 
 from ..abi.layouts import IOVEC_SIZE
 from ..errors import Errno, FsError
@@ -20,6 +21,38 @@ _IOVEC = Struct("<II")
 
 # Larger buffers are taken in pieces, between which the deadline is looked at.
 _PIECE_BYTES: Final = 16 << 20
+# So many are made at once.
+_FEW_BUFFERS: Final = 256
+
+
+class ManyBuffers(Sequence[memoryview]):
+    """The buffers of a table of iovecs, each made when it is its turn: tens of thousands of views at once would set
+    Python's collector on everything that the process has."""
+
+    __slots__ = ("_table", "_view")
+
+    def __init__(self, view: memoryview, table: bytes) -> None:
+        """`table`: as the guest wrote it, and checked."""
+        self._view = view
+        self._table = table
+
+    def __len__(self) -> int:
+        return len(self._table) // IOVEC_SIZE
+
+    @overload
+    def __getitem__(self, index: int) -> memoryview: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[memoryview]: ...
+    def __getitem__(self, index: int | slice) -> memoryview | Sequence[memoryview]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        start, length = _IOVEC.unpack_from(self._table, range(len(self))[index] * IOVEC_SIZE)
+        return self._view[start : start + length]
+
+    def __iter__(self) -> Iterator[memoryview]:
+        view = self._view
+        for start, length in _IOVEC.iter_unpack(self._table):
+            yield view[start : start + length]
 
 
 class GuestMemory:
@@ -80,7 +113,7 @@ class GuestMemory:
             self.check(ptr, 8)
             _U64.pack_into(self.view, ptr, value)
 
-    def iovecs(self, ptr: int, count: int) -> list[memoryview]:
+    def iovecs(self, ptr: int, count: int) -> Sequence[memoryview]:
         """The buffers that `count` iovecs at `ptr` describe, read once; of more than `Limits.call_bytes` only the
         first.
 
@@ -96,28 +129,34 @@ class GuestMemory:
             if end > self.size:
                 self.check(start, length)
             if length > self._buffer_bytes:
-                return self._pieces([self.view[start:end]])
+                return ManyBuffers(self.view, self._pieces(_IOVEC.pack(start, length)))
             return [self.view[start:end]]
         self.check(ptr, count * IOVEC_SIZE)
         if count > self._iovecs:
             raise FsError(Errno.INVAL, "Limits.iovecs")
         table = bytes(self.view[ptr : ptr + count * IOVEC_SIZE])
-        buffers = [self.slice(start, length) for start, length in _IOVEC.iter_unpack(table)]
-        total = sum(map(len, buffers))
+        total = 0
+        for start, length in _IOVEC.iter_unpack(table):
+            if start + length > self.size:
+                self.check(start, length)
+            total += length
         if total > COUNT_MAX:
             raise FsError(Errno.INVAL, "iovecs of more bytes than a count can tell")
-        return self._pieces(buffers) if total > self._buffer_bytes else buffers
+        if total > self._buffer_bytes:
+            table = self._pieces(table)
+        buffers = ManyBuffers(self.view, table)
+        return buffers if len(buffers) > _FEW_BUFFERS else list(buffers)
 
-    def _pieces(self, buffers: list[memoryview]) -> list[memoryview]:
-        """The first `Limits.call_bytes` of the buffers, in pieces that are soon done."""
-        pieces: list[memoryview] = []
+    def _pieces(self, table: bytes) -> bytes:
+        """A table of the first `Limits.call_bytes` of the buffers, in pieces that are soon done."""
+        pieces = bytearray()
         left = self._call_bytes
-        for buffer in buffers:
-            for start in range(0, min(len(buffer), left), _PIECE_BYTES):
-                piece = buffer[start : min(start + _PIECE_BYTES, left + start)]
-                pieces.append(piece)
-                left -= len(piece)
-        return pieces
+        for start, length in _IOVEC.iter_unpack(table):
+            end = start + min(length, left)
+            left -= end - start
+            for piece in range(start, end, _PIECE_BYTES):
+                pieces += _IOVEC.pack(piece, min(_PIECE_BYTES, end - piece))
+        return bytes(pieces)
 
     def path(self, ptr: int, length: int) -> str:
         """Path text. Raises FAULT, NAMETOOLONG (`Limits.path_bytes`, before they are copied), ILSEQ, INVAL (NUL)."""
