@@ -158,9 +158,10 @@ def test_eight_thousand_entries_are_linear(mount: vfswasi.Mount, listings: Count
             cookie = entries[-1].next
     assert sorted(found) == sorted([b".", b"..", *names])
     assert sum(listings.values()) == 1
-    # The first call takes the snapshot; each one after it costs the same, wherever it starts.
+    # The first call takes the snapshot; each one after it costs the same, wherever it starts, and the few lines more of
+    # handing Python's lock on.
     assert len(work) > 500
-    assert 0 < max(work[1:]) <= min(work[1:]) + 5
+    assert 0 < max(work[1:]) <= min(work[1:]) + 40
 
 
 def test_a_removed_directory_has_no_entries(guest: RawGuest) -> None:

@@ -7,6 +7,7 @@ best of a few tries has to be near it and every try below what starvation takes,
 
 from __future__ import annotations
 
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +23,9 @@ from vfswasi.fs_backends import turns
 from vfswasi.fs_backends.memory import MemoryBackend
 from vfswasi.fs_backends.waiting import bounded_by
 from vfswasi.kernel.clocks import Deadline
+from vfswasi.syscalls.memory import GuestMemory
 
+from ..rawguest import RawGuest
 from ..storms import STORMS, Storm, measure
 
 LATE_S = 0.3
@@ -168,3 +171,42 @@ def test_w6_two_storms_at_once_hold_nobody_up(tmp_path: Path) -> None:
     finally:
         other.interrupt()
         thread.join()
+
+
+@pytest.mark.parametrize("store", ["memory", "local"])
+def test_w6_many_buffers_are_what_few_are(store: str, tmp_path: Path) -> None:
+    """Each is made when it is its turn, and they are joined for the store."""
+    preopens = {"/d": MemoryBackend() if store == "memory" else vfswasi.Mount(str(tmp_path), rw=True)}
+    with RawGuest(preopens) as guest:
+        fd = guest.create("f")
+        at = len(guest.memory.read(guest.store))
+        for _ in range(4):
+            guest.grow()
+        lengths = [number % 7 for number in range(5000)]
+        lengths[17] = 70_000
+        data = bytes(number % 251 for number in range(sum(lengths)))
+        buffers, first = at, at + 8 * len(lengths)
+        starts = [first + sum(lengths[:index]) for index in range(len(lengths))]
+        guest.poke(buffers, b"".join(struct.pack("<II", *pair) for pair in zip(starts, lengths, strict=True)))
+        guest.poke(first, data)
+        guest.must("fd_write", fd, buffers, len(lengths), 8)
+        assert guest.u32(8) == len(data)
+        guest.poke(first, bytes(len(data)))
+        guest.must("fd_pread", fd, buffers, len(lengths), 0, 8)
+        assert guest.u32(8) == len(data)
+        assert guest.peek(first, len(data)) == data
+
+
+def test_w6_a_table_of_buffers_is_read_like_a_list() -> None:
+    limits = vfswasi.Limits(call_bytes=50)
+    view = memoryview(bytearray(range(256)) * 40)
+    for number in range(300):
+        struct.pack_into("<II", view, 8 * number, number, number % 3)
+    buffers = GuestMemory(view, vfswasi.Limits()).iovecs(0, 300)
+    assert len(buffers) == 300
+    assert [bytes(buffer) for buffer in buffers] == [bytes(view[n : n + n % 3]) for n in range(300)]
+    assert bytes(buffers[-1]) == bytes(view[299:301])
+    assert [len(buffer) for buffer in buffers[1:4]] == [1, 2, 0]
+    few = GuestMemory(view, limits).iovecs(0, 300)
+    assert sum(map(len, few)) == 50
+    assert b"".join(few) == b"".join(buffers)[:50]

@@ -15,7 +15,7 @@ from wasmtime import _ffi as ffi
 
 from ..errors import MissingExportError
 from ..limits import Limits
-from ..syscalls.memory import PIECE_BYTES, GuestMemory
+from ..syscalls.memory import IOVEC, PIECE_BYTES, GuestMemory
 from . import capi
 
 
@@ -118,11 +118,11 @@ class MovingMemory(WasmMemory):
         self._buffers: list[memoryview] = []
 
     def iovecs(self, ptr: int, count: int) -> list[memoryview]:
-        spans, total = self._spans(ptr, count)
+        table, total = self._table(ptr, count)
         left = min(total, self._call_bytes)
         copy = memoryview(bytearray(left))
         self.begin()
-        for start, length in spans:
+        for start, length in IOVEC.iter_unpack(table):
             length = min(length, left)
             at = len(copy) - left
             self._places.append((start, length))

@@ -18,7 +18,7 @@ from typing import Final
 from .base import ReadableBuffer
 
 # Others are to run every 20 ms, and the step that is being taken when a turn ends may need 5 ms.
-TURN_S: Final = 0.008
+TURN_S: Final = 0.01
 # What is copied, or filled with zeros, between two looks at the clock: 1 or 2 ms, where the memory is new.
 STEP_BYTES: Final = 2 << 20
 # Where the processors or the lock are in demand, not everybody who waits gets it in one pause.

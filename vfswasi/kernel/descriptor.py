@@ -8,7 +8,7 @@ BADF, a file as the base of a path is NOTDIR, a lost right is NOTCAPABLE, a read
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -290,12 +290,28 @@ def _lie() -> FsError:
     return FsError(Errno.IO, "the store says that it has read another number of bytes than it can have")
 
 
-def _joined(buffers: Sequence[memoryview]) -> Sequence[ReadableBuffer]:
+def _joined(buffers: Sequence[memoryview]) -> Iterable[ReadableBuffer]:
     """The same bytes in fewer pieces: one, if they are small together; empty pieces are left out."""
+    if len(buffers) > _BUFFERS:
+        return _gathered(buffers)
     pieces = [buffer for buffer in buffers if len(buffer)]
     if len(pieces) > 1 and sum(map(len, pieces)) <= _JOIN_BYTES:
         return (b"".join(pieces),)
     return pieces
+
+
+def _gathered(buffers: Iterable[memoryview]) -> Iterator[ReadableBuffer]:
+    gathered = bytearray()
+    for buffer in buffers:
+        if gathered and len(gathered) + len(buffer) > _JOIN_BYTES:
+            yield gathered
+            gathered = bytearray()
+        if len(buffer) > _JOIN_BYTES:
+            yield buffer
+        else:
+            gathered += buffer
+    if gathered:
+        yield gathered
 
 
 class OpenDirectory(Descriptor):

@@ -6,9 +6,10 @@ asks `refresh` once, since the guest may have grown its memory, and is FAULT if 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from struct import Struct
 from struct import error as StructError
-from typing import Final
+from typing import Final, overload
 
 from ..abi.layouts import IOVEC_SIZE
 from ..errors import Errno, FsError
@@ -16,10 +17,42 @@ from ..limits import COUNT_MAX, Limits
 
 _U32 = Struct("<I")
 _U64 = Struct("<Q")
-_IOVEC = Struct("<II")
+IOVEC = Struct("<II")
 
 # Larger buffers are taken in pieces, between which the deadline is looked at.
 PIECE_BYTES: Final = 16 << 20
+# So many are made at once.
+_FEW_BUFFERS: Final = 256
+
+
+class ManyBuffers(Sequence[memoryview]):
+    """The buffers of a table of iovecs, each made when it is its turn: tens of thousands of views at once would set
+    Python's collector on everything that the process has."""
+
+    __slots__ = ("_table", "_view")
+
+    def __init__(self, view: memoryview, table: bytes) -> None:
+        """`table`: as the guest wrote it, and checked."""
+        self._view = view
+        self._table = table
+
+    def __len__(self) -> int:
+        return len(self._table) // IOVEC_SIZE
+
+    @overload
+    def __getitem__(self, index: int) -> memoryview: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[memoryview]: ...
+    def __getitem__(self, index: int | slice) -> memoryview | Sequence[memoryview]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        start, length = IOVEC.unpack_from(self._table, range(len(self))[index] * IOVEC_SIZE)
+        return self._view[start : start + length]
+
+    def __iter__(self) -> Iterator[memoryview]:
+        view = self._view
+        for start, length in IOVEC.iter_unpack(self._table):
+            yield view[start : start + length]
 
 
 class GuestMemory:
@@ -84,7 +117,7 @@ class GuestMemory:
             self.check(ptr, 8)
             _U64.pack_into(self.view, ptr, value)
 
-    def iovecs(self, ptr: int, count: int) -> list[memoryview]:
+    def iovecs(self, ptr: int, count: int) -> Sequence[memoryview]:
         """The buffers to be filled that `count` iovecs at `ptr` describe, read once; of more than `Limits.call_bytes`
         only the first.
 
@@ -92,20 +125,21 @@ class GuestMemory:
         """
         if count == 1:
             try:
-                start, length = _IOVEC.unpack_from(self.view, ptr)
+                start, length = IOVEC.unpack_from(self.view, ptr)
             except StructError:
                 self.check(ptr, IOVEC_SIZE)
-                start, length = _IOVEC.unpack_from(self.view, ptr)
+                start, length = IOVEC.unpack_from(self.view, ptr)
             end = start + length
             if end > self.size:
                 self.check(start, length)
             if length > self._buffer_bytes:
-                return self._pieces([self.view[start:end]])
+                return ManyBuffers(self.view, self._pieces(IOVEC.pack(start, length)))
             return [self.view[start:end]]
-        spans, total = self._spans(ptr, count)
-        view = self.view
-        buffers = [view[start : start + length] for start, length in spans]
-        return self._pieces(buffers) if total > self._buffer_bytes else buffers
+        table, total = self._table(ptr, count)
+        if total > self._buffer_bytes:
+            table = self._pieces(table)
+        buffers = ManyBuffers(self.view, table)
+        return buffers if len(buffers) > _FEW_BUFFERS else list(buffers)
 
     contents = iovecs
     """The same of buffers that are only read."""
@@ -113,33 +147,31 @@ class GuestMemory:
     filled = write_u32
     """So many bytes of the buffers have been filled, in their order; the number goes to a pointer. Raises FAULT."""
 
-    def _spans(self, ptr: int, count: int) -> tuple[list[tuple[int, int]], int]:
-        """[(start, length)] of `count` iovecs at `ptr`, and the sum of the lengths. Raises FAULT, INVAL."""
+    def _table(self, ptr: int, count: int) -> tuple[bytes, int]:
+        """`count` iovecs at `ptr` as the guest wrote them, and the sum of their lengths. Raises FAULT, INVAL."""
         self.check(ptr, count * IOVEC_SIZE)
         if count > self._iovecs:
             raise FsError(Errno.INVAL, "Limits.iovecs")
         table = bytes(self.view[ptr : ptr + count * IOVEC_SIZE])
-        spans: list[tuple[int, int]] = []
         total = 0
-        for span in _IOVEC.iter_unpack(table):
-            if span[0] + span[1] > self.size:
-                self.check(*span)
-            spans.append(span)
-            total += span[1]
+        for start, length in IOVEC.iter_unpack(table):
+            if start + length > self.size:
+                self.check(start, length)
+            total += length
         if total > COUNT_MAX:
             raise FsError(Errno.INVAL, "iovecs of more bytes than a count can tell")
-        return spans, total
+        return table, total
 
-    def _pieces(self, buffers: list[memoryview]) -> list[memoryview]:
-        """The first `Limits.call_bytes` of the buffers, in pieces that are soon done."""
-        pieces: list[memoryview] = []
+    def _pieces(self, table: bytes) -> bytes:
+        """A table of the first `Limits.call_bytes` of the buffers, in pieces that are soon done."""
+        pieces = bytearray()
         left = self._call_bytes
-        for buffer in buffers:
-            for start in range(0, min(len(buffer), left), PIECE_BYTES):
-                piece = buffer[start : min(start + PIECE_BYTES, left + start)]
-                pieces.append(piece)
-                left -= len(piece)
-        return pieces
+        for start, length in IOVEC.iter_unpack(table):
+            end = start + min(length, left)
+            left -= end - start
+            for piece in range(start, end, PIECE_BYTES):
+                pieces += IOVEC.pack(piece, min(PIECE_BYTES, end - piece))
+        return bytes(pieces)
 
     def path(self, ptr: int, length: int) -> str:
         """Path text. Raises FAULT, NAMETOOLONG (`Limits.path_bytes`, before they are copied), ILSEQ, INVAL (NUL)."""
