@@ -65,8 +65,7 @@ class FileWindow(Window):
         """`at`: address of the file's entry, kept as `address`. `shared`: others may change the file at any time.
         `keeps_writes`: what is written may reach the store later. Raises what `Handle.size` and `Handle.stat` raise."""
         self._fast = fast
-        self._view = fast.vdso.view
-        self._longs = fast.vdso.longs
+        self._view, self._longs = fast.vdso.view, fast.vdso.longs
         self._dirty_index = (at >> 3) + 5
         self._inode = inode
         self._store = inode.handle
