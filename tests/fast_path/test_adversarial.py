@@ -87,7 +87,7 @@ def test_a_call_that_had_an_effect_is_not_made_again(vdso: bool) -> None:
     assert len(store.export()["log"]) == 6
 
 
-@pytest.mark.parametrize("fdflags", [0, c.FDFLAG_APPEND])
+@pytest.mark.parametrize("fdflags", [0, c.FDFLAG_APPEND, c.FDFLAG_SYNC, c.FDFLAG_DSYNC | c.FDFLAG_APPEND])
 def test_space_that_is_only_reserved_is_there_for_every_write(fdflags: int) -> None:
     """Also for a descriptor that is not published, and at the end of the file."""
     with RawGuest({"/d": vfswasi.Mount(MemoryBackend({}, max_bytes=40_000), rw=True)}) as guest:

@@ -195,3 +195,24 @@ def test_reading_ahead_into_a_broken_part_is_not_the_guests_error() -> None:
         for _ in range(100):
             assert guest.read(fd, 490) == b"x" * 490
         assert guest.call("fd_pread", fd, *guest.iovs((0x8000, 10)), 60_000, 0x100) is Errno.IO
+
+
+def test_files_that_are_closed_before_it_paid_are_not_published_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one that is used much is all the same, after which others are again."""
+    monkeypatch.setattr(fastpath, "HEAT", 4)
+    files = {f"f{number}": bytes(1000) for number in range(60)}
+    with RawGuest({"/d": files}) as guest:
+
+        def answered_here(name: str, reads: int) -> int:
+            fd = guest.open(name)
+            before = guest.wasi._embedding.guest.fast.counters()["fd_pread"]  # type: ignore[union-attr]
+            for _ in range(reads):
+                guest.pread(fd, 10, 0)
+            after = guest.wasi._embedding.guest.fast.counters()["fd_pread"]  # type: ignore[union-attr]
+            guest.close_fd(fd)
+            return int(after - before)
+
+        assert [answered_here(f"f{number}", 6) for number in range(3)] == [1, 1, 1]
+        assert sum(answered_here(f"f{number}", 6) for number in range(3, 43)) == 5, "one of eight"
+        assert answered_here("f50", 2000) > 1000
+        assert answered_here("f51", 6) == 1

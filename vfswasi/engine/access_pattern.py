@@ -1,4 +1,4 @@
-"""How a guest goes through a file, and which part of it a window should take in next."""
+"""How a guest goes through files, and which part of one a window should take in next."""
 
 from __future__ import annotations
 
@@ -12,6 +12,31 @@ EARNED_BYTES: Final = 64 << 10  # of a whole file, by each scattered miss
 PAID_CALLS: Final = 4  # a window that answered so many calls was worth filling
 PATIENCE: Final = 3  # windows in a row that were not, until misses stop moving them
 RETRY_MISSES: Final = 32  # and how often one does all the same
+
+
+PATIENCE_FILES: Final = 3  # published files in a row that were closed before it paid, until no more are
+RETRY_FILES: Final = 8  # and how often one is all the same
+
+
+class Payback:
+    """Whether it pays to publish files of this run. To publish one and take it back costs about as much as five calls,
+    and many programs read a file as a whole in a few and close it."""
+
+    __slots__ = ("_asked", "_unpaid")
+
+    def __init__(self) -> None:
+        self._unpaid = self._asked = 0
+
+    def seen(self, calls: int) -> None:
+        """So many calls were answered for a file that was published."""
+        self._unpaid = 0 if calls > PAID_CALLS else self._unpaid + 1
+
+    def is_likely(self) -> bool:
+        """For one more file."""
+        if self._unpaid < PATIENCE_FILES:
+            return True
+        self._asked += 1
+        return self._asked % RETRY_FILES == 0
 
 
 class AccessPattern:

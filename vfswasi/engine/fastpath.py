@@ -26,6 +26,7 @@ from ..kernel.process import Process
 from ..kernel.streams import CaptureSink, Stream
 from ..syscalls.fd_state import pack_filestat
 from . import strings, vdso
+from .access_pattern import Payback
 from .output_buffers import OutputBuffers
 from .published_file import PublishedFile
 from .random_pool import RandomPool
@@ -84,6 +85,7 @@ class FastPath:
         self.revoked = False  # another run uses one of the stores: to be given back before the next call
         self._stopped = False
         self.busy = 0  # see `begin`
+        self._payback = Payback()
         # Whether vdso memory stays while other threads look: a store of the user's may go when we do not run its guest.
         self._held = held
         self._thread = threading.get_ident()
@@ -109,11 +111,8 @@ class FastPath:
             if self._output is not None and isinstance(descriptor, Stream):
                 self._output.open(descriptor.sink)
         elif descriptor.heat >= HEAT:
-            self.begin()
-            try:
+            if type(descriptor) is not OpenFile or descriptor.inode.window is not None or self._payback.is_likely():
                 self._publish(fd, descriptor)
-            finally:
-                self.end()
             if fd not in self._published:
                 descriptor.heat = HEAT - RETRY_HEAT
 
@@ -162,7 +161,14 @@ class FastPath:
         if fd >= vdso.DESCRIPTORS_MAX:
             return
         if type(descriptor) is OpenFile:
-            self._publish_file(fd, descriptor)
+            if self._held:  # the store is ours, where nobody can call the guest
+                self._publish_file(fd, descriptor)
+                return
+            self.begin()
+            try:
+                self._publish_file(fd, descriptor)
+            finally:
+                self.end()
         elif isinstance(descriptor, Stream) and isinstance(descriptor.sink, CaptureSink):
             self._publish_output(fd, descriptor, descriptor.sink)
         elif isinstance(descriptor, OpenDirectory):
@@ -266,6 +272,7 @@ class FastPath:
 
     def window_gone(self, window: FileWindow) -> None:
         """The window is about to leave its inode."""
+        self._payback.seen(window.answered())
         for fd in list(window.fds):
             self.take_back(fd)
         self._windows.pop(window, None)

@@ -27,12 +27,12 @@ import wasmtime
 from wasmtime import _ffi as ffi
 from wasmtime import _func as wasmtime_func
 
-from ..abi import constants as c
 from ..abi.layouts import ABIS, Abi
 from ..errors import Errno, FsError, GuestExitError, GuestTrapError, HostCallError, WasiStateError
 from ..fs_backends.turns import TURN_S, hand_on
 from ..fs_backends.waiting import bounded_by
 from ..kernel.clocks import GuestEnd, ProcessExit, ProcessSignal
+from ..kernel.descriptor import OpenFile
 from ..kernel.process import Process
 from ..syscalls import table
 from . import capi, user_functions
@@ -219,7 +219,7 @@ def _bind(
 ) -> Any:
     """A C function pointer that decodes the arguments, makes the call and stores the errno. `after` a call that
     succeeded, the guest's fast path is told the first argument. `repeats`: one that failed for lack of space has had no
-    effect, so that it can be made again. `writes`: but for one that writes to a file that syncs. `brief`: see
+    effect, so that it can be made again. `writes`: but for a write that was made, and could not be synced. `brief`: see
     `_BRIEF`."""
     layout = Struct("<" + "".join(_SLOT[letter] for letter in types))
     unpack = layout.unpack_from if types else _NO_ARGUMENTS.unpack_from
@@ -279,8 +279,11 @@ def _bind(
         arguments = unpack(view)
         if writes:
             descriptor = guest.process.fds.look(arguments[0])
-            if descriptor is None or descriptor.flags & c.FDFLAGS_SYNC:
-                return errno  # it may have been the sync that failed, after the write
+            if not isinstance(descriptor, OpenFile):
+                return errno
+            if descriptor.unsynced:  # what was written must not be written twice
+                descriptor.unsynced = False
+                return errno
         if guest.fast is None or not guest.fast.release_space():
             return errno
         try:

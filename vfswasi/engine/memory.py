@@ -9,14 +9,20 @@ move whenever code of the host's runs, which may call the guest: `MovingMemory`.
 from __future__ import annotations
 
 import ctypes
-from typing import Self
+from collections.abc import Sequence
+from struct import Struct
+from struct import error as StructError
+from typing import Final, Self
 
 from wasmtime import _ffi as ffi
 
+from ..abi.layouts import IOVEC_SIZE
 from ..errors import MissingExportError
 from ..limits import Limits
 from ..syscalls.memory import IOVEC, PIECE_BYTES, GuestMemory
 from . import capi
+
+_U32: Final = Struct("<I")
 
 
 def memory_size(context: int, instance: ffi.wasmtime_instance_t) -> int:
@@ -91,20 +97,19 @@ class MovingMemory(WasmMemory):
     where the memory is.
     """
 
-    __slots__ = ("_buffers", "_places", "_view")
+    __slots__ = ("_at", "_buffers", "_places", "_view")
 
     def __init__(self, context: int, memory: ffi.wasmtime_memory_t | None, limits: Limits) -> None:
         self._view = memoryview(b"")
         self._memory = None
+        self._at = 0 if memory is None else ctypes.addressof(memory)
         self.begin()
         super().__init__(context, memory, limits)
-        self._call_bytes = min(self._call_bytes, PIECE_BYTES)
+        self._call_bytes = self._buffer_bytes = min(self._call_bytes, PIECE_BYTES)
 
     @property
     def view(self) -> memoryview:
-        if self._memory is not None and self._address != capi.memory_data(
-            self._context, ctypes.addressof(self._memory)
-        ):
+        if self._memory is not None and self._address != capi.memory_data(self._context, self._at):
             self.refresh()
         return self._view
 
@@ -114,21 +119,31 @@ class MovingMemory(WasmMemory):
 
     def begin(self) -> None:
         """Nothing of the last call is kept."""
-        self._places: list[tuple[int, int]] = []
-        self._buffers: list[memoryview] = []
+        self._places: Sequence[tuple[int, int]] = ()
+        self._buffers: Sequence[memoryview] = ()
 
     def iovecs(self, ptr: int, count: int) -> list[memoryview]:
+        if count == 1:
+            self.check(ptr, IOVEC_SIZE)
+            start, length = IOVEC.unpack_from(self.view, ptr)
+            self.check(start, length)
+            length = min(length, self._call_bytes)
+            self._places = ((start, length),)
+            self._buffers = buffers = [memoryview(bytearray(length))]
+            return buffers
         table, total = self._table(ptr, count)
         left = min(total, self._call_bytes)
         copy = memoryview(bytearray(left))
-        self.begin()
+        places = []
+        buffers = []
         for start, length in IOVEC.iter_unpack(table):
             length = min(length, left)
             at = len(copy) - left
-            self._places.append((start, length))
-            self._buffers.append(copy[at : at + length])
+            places.append((start, length))
+            buffers.append(copy[at : at + length])
             left -= length
-        return self._buffers
+        self._places, self._buffers = places, buffers
+        return buffers
 
     def contents(self, ptr: int, count: int) -> list[memoryview]:
         buffers = self.iovecs(ptr, count)
@@ -144,7 +159,10 @@ class MovingMemory(WasmMemory):
             length = min(length, left)
             view[start : start + length] = buffer[:length]
             left -= length
-        self.write_u32(ptr, value)
+        try:
+            _U32.pack_into(view, ptr, value)
+        except StructError:
+            self.write_u32(ptr, value)
 
 
 class HostMemory:

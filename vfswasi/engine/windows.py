@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import Errno, FsError
 from ..fs_backends.base import Buffer, ReadableBuffer, Stat
 from ..kernel.inode import FileInode
-from ..kernel.window import Window
+from ..kernel.window import Window, tick_ns
 from . import vdso
 from .access_pattern import EARNED_BYTES, LARGE_BYTES, AccessPattern
 
@@ -41,6 +41,7 @@ class FileWindow(Window):
     """The window of one inode."""
 
     __slots__ = (
+        "_answered",
         "_capacity",
         "_dirty_index",
         "_fast",
@@ -64,8 +65,7 @@ class FileWindow(Window):
         """`at`: address of the file's entry, kept as `address`. `shared`: others may change the file at any time.
         `keeps_writes`: what is written may reach the store later. Raises what `Handle.size` and `Handle.stat` raise."""
         self._fast = fast
-        self._view = fast.vdso.view
-        self._longs = fast.vdso.longs
+        self._view, self._longs = fast.vdso.view, fast.vdso.longs
         self._dirty_index = (at >> 3) + 5
         self._inode = inode
         self._store = inode.handle
@@ -74,7 +74,7 @@ class FileWindow(Window):
         self.keeps_writes = keeps_writes
         self.fds: set[int] = set()
         self._lease = SHARED_LEASE if shared else LEASE
-        self._place = self._capacity = 0
+        self._place = self._capacity = self._answered = 0
         self._pattern = AccessPattern()
         self._reserved = False
         # What a shared file looked like when it was read: (size, modification, change).
@@ -98,7 +98,16 @@ class FileWindow(Window):
         words, at = self._fast.vdso.words, self.address >> 2
         words[at + 12] = self._place
         if not self.shared:  # the lease of a shared file ends, whatever window it has
-            words[at + 13] = self._lease
+            self._renew_lease()
+
+    def _renew_lease(self) -> None:
+        words, at = self._fast.vdso.words, (self.address >> 2) + 13
+        self._answered += self._lease - words[at]
+        words[at] = self._lease
+
+    def answered(self) -> int:
+        """Calls on this file that did not reach Python."""
+        return self._answered + self._lease - self._fast.vdso.words[(self.address >> 2) + 13]
 
     def _set_dirty(self, start: int, end: int) -> None:
         longs, at = self._longs, self.address >> 3
@@ -125,8 +134,9 @@ class FileWindow(Window):
                 size, valid = self._look_again(valid, over=not lease)
             else:  # what Python answers from the window counts like what wasm does
                 self._fast.vdso.words[(self.address >> 2) + 13] = lease - 1
+                self._answered -= 1
         elif not lease:
-            self._fast.vdso.words[(self.address >> 2) + 13] = self._lease
+            self._renew_lease()
         wanted = min(wanted, max(0, size - offset))
         if not wanted:
             # The store decides: it may know more than we do.
@@ -135,9 +145,8 @@ class FileWindow(Window):
             at = place + offset - start
             buf[:wanted] = self._view[at : at + wanted]
             return wanted
-        plan = self._pattern.plan(
-            offset, wanted, size, start, valid, self._lease - lease, size <= self._fast.whole_bytes
-        )
+        whole = size <= self._fast.whole_bytes
+        plan = self._pattern.plan(offset, wanted, size, start, valid, self._lease - lease, whole)
         if plan is None or not self._fill(*plan):
             self._pattern.next = offset + wanted
             return self._store.read_into(offset, buf)
@@ -206,13 +215,13 @@ class FileWindow(Window):
         once more in that tick, and look the same: it is read anew.
         """
         seen = self._look()
-        if seen != self._seen or (over and self._filled_ns < max(seen[1:]) + _tick_ns(*seen[1:])):
+        if seen != self._seen or (over and self._filled_ns < max(seen[1:]) + tick_ns(*seen[1:])):
             self._seen = seen
             valid = 0
             self._empty()
             self.forget_attributes()
         self._set_size(seen[0])
-        self._fast.vdso.words[(self.address >> 2) + 13] = self._lease
+        self._renew_lease()
         return seen[0], valid
 
     def _is_as_seen(self) -> bool:
@@ -379,7 +388,7 @@ class FileWindow(Window):
         if self.shared:
             self._look_again(self._load()[2])
         else:
-            self._fast.vdso.words[(self.address >> 2) + 13] = self._lease
+            self._renew_lease()
         return self._store.stat()
 
     def set_times(self, atim_ns: int | None, mtim_ns: int | None) -> None:
@@ -438,9 +447,3 @@ class FileWindow(Window):
             raise
         finally:
             (self._store.close if keep else self._store.discard)()
-
-
-def _tick_ns(mtim_ns: int, ctim_ns: int) -> int:
-    """How long two changes may have the same time: 2 s where times are whole seconds (FAT, some servers), else the
-    interval at which kernels of a low HZ update their clock, twice over."""
-    return 20_000_000 if mtim_ns % 1_000_000_000 or ctim_ns % 1_000_000_000 else 2_000_000_000

@@ -122,9 +122,10 @@ class Descriptor:
 
 
 class OpenFile(Descriptor):
-    """A regular file at a position. Only this class touches `cursor`."""
+    """A regular file at a position. Only this class touches `cursor`. `unsynced`: the last write with a SYNC flag was
+    made, and then the store could not sync it."""
 
-    __slots__ = ("cursor", "inode", "mount")
+    __slots__ = ("cursor", "inode", "mount", "unsynced")
 
     filetype = FileType.REGULAR_FILE
 
@@ -136,6 +137,7 @@ class OpenFile(Descriptor):
         self.mount = mount
         self.inode = inode
         self.cursor = 0
+        self.unsynced = False
 
     def refuse(self, missing: int) -> FsError:
         if missing & rights.DIRECTORY_ONLY:
@@ -232,7 +234,9 @@ class OpenFile(Descriptor):
                 raise
             total += len(piece)
         if total and self.flags & c.FDFLAGS_SYNC:
+            self.unsynced = True
             handle.sync(not self.flags & c.FDFLAG_SYNC)
+            self.unsynced = False
         return total
 
     def _append(self, buffers: Sequence[memoryview]) -> int:
@@ -249,7 +253,9 @@ class OpenFile(Descriptor):
                 raise
             total += len(piece)
         if total and self.flags & c.FDFLAGS_SYNC:
+            self.unsynced = True
             handle.sync(not self.flags & c.FDFLAG_SYNC)
+            self.unsynced = False
         return total
 
     def seek(self, offset: int, whence: int) -> int:

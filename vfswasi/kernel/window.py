@@ -43,3 +43,9 @@ class Window(Handle):
     def dissolve(self) -> None:
         """`settle`, and put the store's own handle back in its place. Raises what `settle` raises, and is still there
         then."""
+
+
+def tick_ns(mtim_ns: int, ctim_ns: int) -> int:
+    """How long two changes may have the same time: 2 s where times are whole seconds (FAT, some servers), else the
+    interval at which kernels of a low HZ update their clock, twice over."""
+    return 20_000_000 if mtim_ns % 1_000_000_000 or ctim_ns % 1_000_000_000 else 2_000_000_000
