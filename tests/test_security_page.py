@@ -68,6 +68,20 @@ def test_every_attack_is_made(number: int) -> None:
         assert fnmatch.filter(names, test), pattern
 
 
+HOLES = rows(section("Holes of other hosts"))
+
+
+def test_every_hole_of_another_host_is_a_test() -> None:
+    assert len(HOLES) >= 5
+    for hole, _, tests in HOLES:
+        patterns = re.findall(r"`(tests/[^`]*)`", tests)
+        assert patterns, hole
+        for pattern in patterns:
+            path, _, test = pattern.partition("::")
+            tree = ast.parse((ROOT / path).read_text())
+            assert test in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, pattern
+
+
 def test_the_table_of_limits_is_the_code() -> None:
     told = {name.strip("`"): default for name, default, _ in rows(section("Limits"))}
     assert list(told) == [field.name for field in dataclasses.fields(Limits)]

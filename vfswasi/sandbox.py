@@ -143,10 +143,9 @@ class Sandbox:
         self._opening = self._bounds(timeout)
         self._mounts = open_mounts(preopens, modules.trusted_directory(), self._opening)
         weakref.finalize(self, self._mounts.close)
-        self._running: set[Deadline] = set()
+        self._running: set[Deadline] = set()  # also of runs that are inside some host call after their time
         self._lock = threading.Lock()
         self._closed = False
-        self._left_behind = 0  # runs that are still inside some host call, after their time
 
     def run(
         self,
@@ -237,8 +236,6 @@ class Sandbox:
             allowance=bounds.allowance,
             entropy=entropy,
         )
-        with self._lock:
-            self._running.add(deadline)
         started_ns = time.monotonic_ns()
         meter = Meter()
 
@@ -254,19 +251,20 @@ class Sandbox:
                     lost = finish(process, preopens, keep, keep and endings[0].returncode == 0)
                 return endings.pop(), lost
             finally:
-                if not closed:  # an exception: what is still open is given up
-                    finish(process, preopens, False, False)
+                try:
+                    if not closed:  # an exception: what is still open is given up
+                        finish(process, preopens, False, False)
+                finally:
+                    self._is_over(deadline)
 
+        with self._lock:
+            self._running.add(deadline)
         try:
-            ending, lost = workers.call(whole, deadline, end_what_is_over, self._came_back, bounds.stack_bytes)
+            ending, lost = workers.call(whole, deadline, end_what_is_over, _nothing, bounds.stack_bytes)
         except workers.LeftBehindError as left:
-            with self._lock:
-                self._left_behind += 1
             process.let_go_of_streams()
             ending, lost = left_behind(process, left.end, self._argv0), []
         finally:
-            with self._lock:
-                self._running.discard(deadline)
             del whole
         traffic = traffic_since(preopens, before)
         captured = [capture_of(out), None if err.sink is out.sink else capture_of(err)]
@@ -285,11 +283,11 @@ class Sandbox:
             result.check_returncode()
         return result
 
-    def _came_back(self) -> None:
-        """A run that was left behind is over."""
+    def _is_over(self, deadline: Deadline) -> None:
+        """Nothing of a run is left; also of one that was left behind."""
         with self._lock:
-            self._left_behind -= 1
-            last = self._closed and not self._left_behind
+            self._running.discard(deadline)
+            last = self._closed and not self._running
         if last:
             self._mounts.close()
 
@@ -305,11 +303,11 @@ class Sandbox:
         end_what_is_over()
 
     def close(self) -> None:
-        """Close the preopens. Runs that are going on must have ended; what one uses that hangs in a store is closed
-        when it comes back."""
+        """Close the preopens, or if there are runs going on, when the last of them has ended: nothing is closed under a
+        call that uses it, also of one that was left behind because it hangs in a store."""
         with self._lock:
             self._closed = True
-            if self._left_behind:
+            if self._running:
                 return
         self._mounts.close()
 
@@ -320,6 +318,10 @@ class Sandbox:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _nothing() -> None:
+    """A run says itself that it is over."""
 
 
 def _checked_seed(seed: int) -> int:

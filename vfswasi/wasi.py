@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +92,7 @@ class WASI:
         self._unbound = weakref.finalize(self, self._mounts.close)
         self._embedding: Embedding | None = None
         self._state = "new"
-        self._running = threading.Lock()
+        self._guest_thread = _Running(self._close)
 
     @property
     def version(self) -> str:
@@ -130,7 +130,7 @@ class WASI:
             raise WasiStateError("start() is for commands, and this instance exports _initialize: it is a reactor")
         embedding.attach(instance)
         self._state = "started"
-        with self._one_thread():
+        with self._guest_thread:
             ended = False
             try:
                 with bounded_by(self._process.deadline, self._process.allowance):
@@ -153,7 +153,7 @@ class WASI:
         embedding.attach(instance)
         self._state = "initialized"
         if embedding.exports(instance, "_initialize"):
-            with self._one_thread():
+            with self._guest_thread:
                 status = embedding.call(instance, "_initialize")
             if status and not self._return_on_exit:
                 raise SystemExit(status)
@@ -182,8 +182,18 @@ class WASI:
         self._process.deadline.interrupt()
 
     def close(self) -> None:
-        """Close all files and preopens; later calls of the guest trap."""
+        """Close all files and preopens; later calls of the guest trap.
+
+        Any thread may call this. While `start` or `initialize` is running on another one, the guest is interrupted, and
+        that thread closes everything when the guest has ended: files are not closed under a call that uses them.
+        """
         self._state = "closed"
+        if self._guest_thread.hand_over():
+            self.interrupt()
+            return
+        self._close()
+
+    def _close(self) -> None:
         if self._embedding is not None:
             self._embedding.close()
         self._end(True, True)  # and the mounts
@@ -223,19 +233,33 @@ class WASI:
             raise TypeError(f"instance must be a wasmtime.Instance, not {type(instance).__name__}")
         return embedding
 
-    def _one_thread(self) -> _Running:
-        return _Running(self._running)
-
 
 class _Running:
     """Held while the guest runs: a second thread gets an error instead of a race."""
 
-    def __init__(self, lock: threading.Lock) -> None:
-        self._lock = lock
+    def __init__(self, close: Callable[[], None]) -> None:
+        """`close`: called by the thread that was running the guest, if another one wanted to."""
+        self._close = weakref.WeakMethod(close)
+        self._lock = threading.Lock()
+        self._owner: int | None = None
+        self._to_close = False
 
     def __enter__(self) -> None:
-        if not self._lock.acquire(blocking=False):
-            raise WasiStateError("the guest is running already, on another thread or further up the stack")
+        with self._lock:
+            if self._owner is not None:
+                raise WasiStateError("the guest is running already, on another thread or further up the stack")
+            self._owner = threading.get_ident()
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        with self._lock:
+            self._owner = None
+            to_close, self._to_close = self._to_close, False
+        close = self._close()
+        if to_close and close is not None:
+            close()
+
+    def hand_over(self) -> bool:
+        """Whether the guest runs on another thread, which closes everything then when it is done."""
+        with self._lock:
+            self._to_close = self._owner not in (None, threading.get_ident())
+            return self._to_close

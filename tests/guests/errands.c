@@ -23,6 +23,9 @@ int main(void) {
     DIR *directory = opendir(".");
     while (readdir(directory)) {}
     closedir(directory);
+    int top = open(".", O_RDONLY | O_DIRECTORY);
+    fsync(top);
+    close(top);
     symlink("given", "symlink");
     readlink("symlink", buffer, sizeof buffer);
     link("given", "link");

@@ -10,12 +10,14 @@ import select
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import wasmtime
 
 import vfswasi
 from vfswasi.kernel.host_descriptor import HostDescriptor
@@ -248,3 +250,107 @@ def test_w7_duplicates_are_no_standard_streams_and_not_inherited() -> None:
             assert number > 2 and not os.get_inheritable(number)
     """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# What is closed under a call that uses it.
+
+
+@pytest.mark.parametrize("how", ["from another thread", "in a callback", "after an interruption"])
+def test_w7_a_sandbox_is_closed_when_its_last_run_is_over(tmp_path: Path, how: str, nothing_left: None) -> None:
+    """The directory's number must not come to mean another one while a run may still use it."""
+    (tmp_path / "mounted").mkdir()
+    (tmp_path / "other").mkdir()
+    backend = vfswasi.LocalBackend(tmp_path / "mounted")
+    inside, go_on = threading.Event(), threading.Event()
+    others: list[int] = []
+
+    def close() -> None:
+        sandbox.close()
+        others.extend(os.open(tmp_path / "other", os.O_RDONLY) for _ in range(20))
+
+    def host(_memory: Any) -> None:
+        inside.set()
+        if how == "in a callback":
+            close()
+        else:
+            go_on.wait(30)
+
+    wat = """(module (import "env" "f" (func $f))
+      (import "wasi_snapshot_preview1" "path_create_directory" (func $mkdir (param i32 i32 i32) (result i32)))
+      (memory (export "memory") 1) (data (i32.const 0) "made") (func (export "_start") (call $f)
+      (drop (call $mkdir (i32.const 3) (i32.const 0) (i32.const 4)))))"""
+    mounts = {"/d": vfswasi.Mount(backend, rw=True)}
+    sandbox = vfswasi.Sandbox(wat.encode(), preopens=mounts, imports={"env": {"f": host}})
+    ends: list[type[BaseException]] = []
+
+    def run() -> None:
+        try:
+            sandbox.run(timeout=0.2 if how == "after an interruption" else 30)
+        except BaseException as error:
+            ends.append(type(error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert inside.wait(30)
+    if how == "after an interruption":
+        thread.join(30)
+        assert ends == [vfswasi.GuestTimeoutError]
+    if how != "in a callback":
+        close()
+    go_on.set()
+    thread.join(30)
+    for other in others:
+        os.close(other)
+    for _ in range(100):
+        if not sandbox._running:
+            break
+        time.sleep(0.05)
+    assert os.listdir(tmp_path / "other") == []
+    assert os.listdir(tmp_path / "mounted") == ([] if how == "after an interruption" else ["made"])
+    with pytest.raises(ValueError, match="closed"):
+        sandbox.run()
+    backend.close()
+
+
+@pytest.mark.parametrize("method", ["start", "initialize"])
+def test_w7_closing_from_another_thread_waits_for_the_guest(tmp_path: Path, method: str, nothing_left: None) -> None:
+    reading, writing = os.pipe()
+    inside = threading.Event()
+    entry = "_start" if method == "start" else "_initialize"
+    wat = f"""(module (import "env" "f" (func $f))
+      (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+      (memory (export "memory") 1) (func (export "{entry}") (call $f)
+      (i32.store (i32.const 4) (i32.const 9))
+      (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 16)))))"""
+    wasi = vfswasi.WASI(version="preview1", stdin=reading, preopens={"/d": tmp_path})
+    store = wasmtime.Store()
+    linker = wasmtime.Linker(store.engine)
+    for module, functions in wasi.get_import_object(store).items():
+        for name, function in functions.items():
+            linker.define(store, module, name, function)
+    linker.define(store, "env", "f", wasmtime.Func(store, wasmtime.FuncType([], []), inside.set))
+    instance = linker.instantiate(store, wasmtime.Module(store.engine, wasmtime.wat2wasm(wat)))
+    ends: list[BaseException] = []
+
+    def run(call: Any, instance: Any) -> None:
+        try:
+            call(instance)
+        except BaseException as error:
+            ends.append(error)
+
+    thread = threading.Thread(target=run, args=(getattr(wasi, method), instance))
+    thread.start()
+    try:
+        assert inside.wait(30)
+        wasi.close()
+        thread.join(30)
+        assert not thread.is_alive()
+        assert isinstance(ends[0], vfswasi.HostCallError)
+        with pytest.raises(vfswasi.WasiStateError):
+            wasi.start(instance)
+    finally:
+        os.close(reading)
+        os.close(writing)
+    del linker, instance, wasi, functions, function
+    ends.clear()
+    store.close()
