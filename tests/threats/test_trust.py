@@ -31,7 +31,7 @@ from vfswasi.fs_backends.base import Backend, FileType
 from vfswasi.fs_backends.fsspec import FsspecBackend, FsspecClient
 from vfswasi.fs_backends.local import LocalBackend
 from vfswasi.fs_backends.remote.backend import RemoteBackend
-from vfswasi.fs_backends.trust import UNKNOWN
+from vfswasi.fs_backends.trust import PAGES, UNKNOWN
 from vfswasi.fs_backends.trust import fsspec as trusted_fsspec
 from vfswasi.testing.ground import contents, errno_of
 
@@ -720,3 +720,11 @@ def test_x1_what_pyarrow_forwards_to_is_mounted_or_refused(tmp_path: Path) -> No
     for store in (mine, arrow.SubTreeFileSystem(str(jail), mine), arrow._MockFileSystem()):
         with pytest.raises(MountError, match="trust"):
             sources.open_source(Mount(ArrowFSWrapper(store), root=str(jail)))
+
+
+def test_x6_root_narrows_a_url_of_a_web_server() -> None:
+    store = trusted_fsspec.Store(None, "https://host/d?token=x", PAGES)
+    assert trusted_fsspec.narrowed(store, ("a b", "?", "..%2f")).path == "https://host/d/a%20b/%3F/..%252f?token=x"
+    for root in ("..", "../x", "/x", "a/../..", "."):
+        with pytest.raises(MountError, match="root="):
+            sources.open_source(Mount("https://127.0.0.1:1/d", root=root))
