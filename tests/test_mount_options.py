@@ -35,6 +35,7 @@ from .guest_programs import compile_guest
         ("s3://b,cache=64M,disk=1GiB,block=64K,readahead=off", Mount("s3://b", cache=64 << 20, disk=1 << 30,
                                                                      block=65536, readahead=0)),
         ("s3://b,timeout=2.5,listing=0", Mount("s3://b", timeout=2.5, listing=0.0)),
+        ("ftp://h/d,trust,rw", Mount("ftp://h/d", trust=True, rw=True)),
         ("s3://b,rename-directories,reference,overlap", Mount("s3://b", rename_directories=True, reference=True,
                                                               overlap=True)),
         ("zip://*::s3://b/a.zip", Mount("zip://*::s3://b/a.zip")),
@@ -87,6 +88,7 @@ def test_sizes() -> None:
         ({"cache": True}, ValueError),
         ({"anon": "yes"}, TypeError),
         ({"root": b"x"}, TypeError),
+        ({"trust": 1}, TypeError),
     ],
 )
 def test_mistakes_in_python(options: dict[str, Any], error: type[Exception]) -> None:

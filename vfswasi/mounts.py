@@ -12,7 +12,7 @@ from .errors import FsError, MountError
 from .fs_backends.base import Backend, Caps, Key, Traffic
 from .fs_backends.memory import MemoryBackend
 from .fs_backends.readonly import ReadOnly
-from .fs_backends.trust.directories import seen_from
+from .fs_backends.trust.directories import mount_table, seen_from
 from .kernel.process import Preopen
 from .limits import Limits
 from .mount_options import Mount, guest_name
@@ -126,10 +126,10 @@ def _check_trusted(name: str, backend: Backend, trusted: str) -> None:
     place = backend.place
     if place is None or place[0] != "local":
         return
-    mounted = seen_from(_path_of(place), backend.identity)
-    real = os.path.realpath(trusted)
-    inside = seen_from(real)
-    holders = [seen_from(holder) for holder in _holders(trusted)]
+    table = mount_table()
+    mounted = seen_from(_path_of(place), backend.identity, table)
+    inside = seen_from(os.path.realpath(trusted), None, table)
+    holders = [seen_from(holder, None, table) for holder in _holders(trusted)]
     shows = mounted is None or any(holder is not None and mounted.holds(holder) for holder in holders)
     if shows or (inside is not None and mounted is not None and (inside.holds(mounted) or mounted.holds(inside))):
         raise MountError(

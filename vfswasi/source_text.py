@@ -47,7 +47,8 @@ def local_path(text: str) -> str | None:
 
 
 def without_caches(source: str, mount: Mount) -> tuple[str, Mount]:
-    """The source behind caches of fsspec: copies are kept by our own cache, which sees every change."""
+    """The source behind caches of fsspec, and behind `dir::`: copies are kept by our own cache, which sees every
+    change."""
     while (match := _URL.match(source)) is not None:
         rest = source[match.end() :] if match[2] == "::" else source[match.end() :].removeprefix("::")
         if match[2] == "://" and len(rest) == len(source) - match.end():

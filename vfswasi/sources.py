@@ -259,6 +259,8 @@ def _opened(
             f"{name}: the index of a reference file system may name any other place, this machine's files too; "
             "mount it with the option reference if you trust it"
         )
+    if schemes[0] == "generic":
+        raise MountError(f"{name}: it stands for every other store; mount the URL itself")
     options = _storage_options(url, mount)
     try:
         fsspec.get_filesystem_class(schemes[0])

@@ -31,7 +31,7 @@ from vfswasi.fs_backends.base import Backend, FileType
 from vfswasi.fs_backends.fsspec import FsspecBackend, FsspecClient
 from vfswasi.fs_backends.local import LocalBackend
 from vfswasi.fs_backends.remote.backend import RemoteBackend
-from vfswasi.fs_backends.trust import UNKNOWN
+from vfswasi.fs_backends.trust import PAGES, UNKNOWN
 from vfswasi.fs_backends.trust import fsspec as trusted_fsspec
 from vfswasi.testing.ground import contents, errno_of
 
@@ -72,6 +72,8 @@ SPELLINGS: dict[str, Source] = {
     "with slashes": lambda jail: f"simplecache://::file://{jail}",
     "twice": lambda jail: f"simplecache::filecache::file://{jail}",
     "dir URL": lambda jail: f"dir://jail::file://{jail.parent}",
+    "dir without a path": lambda jail: f"dir::file://{jail}",
+    "cache of dir without a path": lambda jail: f"simplecache::dir://::file://{jail}",
     "dir of a cache": lambda jail: f"dir://jail::simplecache::file://{jail.parent}",
     "cache of a dir": lambda jail: f"simplecache::dir://jail::file://{jail.parent}",
     "target in the options": lambda jail: Mount(f"simplecache://{jail}", storage_options={"target_protocol": "file"}),
@@ -291,6 +293,7 @@ UNRECOGNISED: dict[str, Source] = {
     "in a directory": lambda jail: DirFileSystem(str(jail), Mine()),
     "in a cache": lambda jail: Mount(SimpleCacheFileSystem(fs=Forwarding(_local())), root=str(jail)),
     "registered by the user": _registered,
+    "a generic URL": lambda jail: f"generic::file://{jail}",
     "generic": lambda jail: Mount(fsspec.filesystem("generic"), root=f"file://{jail}"),
     "a reference object": lambda jail: ReferenceFileSystem({"f": [f"file://{jail}/../outside/secret"]}),
     "in a directory of a reference": lambda jail: DirFileSystem("x", ReferenceFileSystem({"f": [f"file://{jail}/f"]})),
@@ -720,3 +723,11 @@ def test_x1_what_pyarrow_forwards_to_is_mounted_or_refused(tmp_path: Path) -> No
     for store in (mine, arrow.SubTreeFileSystem(str(jail), mine), arrow._MockFileSystem()):
         with pytest.raises(MountError, match="trust"):
             sources.open_source(Mount(ArrowFSWrapper(store), root=str(jail)))
+
+
+def test_x6_root_narrows_a_url_of_a_web_server() -> None:
+    store = trusted_fsspec.Store(None, "https://host/d?token=x", PAGES)
+    assert trusted_fsspec.narrowed(store, ("a b", "?", "..%2f")).path == "https://host/d/a%20b/%3F/..%252f?token=x"
+    for root in ("..", "../x", "/x", "a/../..", "."):
+        with pytest.raises(MountError, match="root="):
+            sources.open_source(Mount("https://127.0.0.1:1/d", root=root))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _MOUNTINFO = "/proc/self/mountinfo"
@@ -18,6 +19,8 @@ _HOLDERS_MAX = 4096
 
 # (device, names within its file system)
 _Region = tuple[str, tuple[str, ...]]
+# (number, device, names of its root within the file system, names of the place where it is mounted)
+Mounted = tuple[str, str, tuple[str, ...], tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +53,9 @@ def _covers(region: _Region, other: _Region) -> bool:
     return device == other[0] and other[1][: len(names)] == names
 
 
-def seen_from(path: str, identity: object = None) -> Seen | None:
-    """What the directory at `path` shows; `identity`: ("local", device, inode) that it has to have. None: it cannot be
-    looked at, or another one is there now."""
+def seen_from(path: str, identity: object = None, mounts: Sequence[Mounted] | None = None) -> Seen | None:
+    """What the directory at `path` shows; `identity`: ("local", device, inode) that it has to have. `mounts`: of
+    `mount_table`, where it is needed more than once. None: it cannot be looked at, or another one is there now."""
     flags = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
     try:
         fd = os.open(path, flags)
@@ -63,7 +66,8 @@ def seen_from(path: str, identity: object = None) -> Seen | None:
         itself = status.st_dev, status.st_ino
         if isinstance(identity, tuple) and identity[:1] == ("local",) and identity[1:] != itself:
             return None
-        return Seen(itself, _holders(fd, itself), _regions(fd, os.path.realpath(path)))
+        table = mount_table() if mounts is None else mounts
+        return Seen(itself, _holders(fd, itself), _regions(fd, os.path.realpath(path), table))
     except OSError:
         return None
     finally:
@@ -90,9 +94,8 @@ def _holders(fd: int, itself: tuple[int, int]) -> frozenset[tuple[int, int]]:
     return frozenset(found)
 
 
-def _regions(fd: int, path: str) -> tuple[_Region, ...]:
+def _regions(fd: int, path: str, mounts: Sequence[Mounted]) -> tuple[_Region, ...]:
     """Its own, and that of each mount below it."""
-    mounts = _mounts()
     own = _mount_of(fd)
     names = _names(path)
     # The mount that was made last at the longest beginning of the path is the one that is seen there.
@@ -116,8 +119,8 @@ def _mount_of(fd: int) -> str | None:
     return match[1] if match else None
 
 
-def _mounts() -> list[tuple[str, str, tuple[str, ...], tuple[str, ...]]]:
-    """(number, device, names of its root within the file system, names of the place where it is mounted)"""
+def mount_table() -> list[Mounted]:
+    """All mounts of the system that this process sees; none where it does not tell."""
     try:
         with open(_MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
             lines = file.read().splitlines()

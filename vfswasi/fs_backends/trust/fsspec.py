@@ -104,8 +104,8 @@ def nature_of(fs: object) -> Nature | None:
 
 
 def is_cache(cls: Any) -> bool:
-    """Whether a class is one of those of fsspec that keep copies of another store."""
-    return any(shown_as(cls, name) for name in CACHES)
+    """Whether a class is one of those of fsspec that keep copies of another store, or show it as it is."""
+    return any(shown_as(cls, name) for name in (*CACHES, DIRECTORY))
 
 
 def without_cache(scheme: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -114,9 +114,7 @@ def without_cache(scheme: str, options: Mapping[str, Any] | None) -> dict[str, A
     own = left.pop(scheme, None)
     for name in own if isinstance(own, Mapping) else ():
         if name not in _ABOUT_COPIES:
-            raise MountError(
-                f"{scheme}:: with the option {name} is no plain cache; mount what stands behind it, without {scheme}::"
-            )
+            raise MountError(f"{scheme}:: with the option {name} may show something else; mount what it stands before")
     return left
 
 
