@@ -153,24 +153,29 @@ def _open_archive_url(kind: str, source: str, mount: Mount) -> Backend:
             return _open_archive(target, mount)
         from .fs_backends.zip import ZipBackend
 
-        return ZipBackend(target if local else _archive_source(target, mount), root=root)
+        return ZipBackend(target if local else _archive_source(target, mount, kind), root=root)
     from .fs_backends.tar import TarBackend
 
-    return TarBackend(target if local else _archive_source(target, mount), root=root)
+    return TarBackend(target if local else _archive_source(target, mount, kind), root=root)
 
 
-def _archive_source(url: str, mount: Mount) -> ArchiveSource:
+def _archive_source(url: str, mount: Mount, kind: str) -> ArchiveSource:
     """The bytes behind a URL: by ranges, through the cache, wherever the file has a directory that can be mounted."""
     from .fs_backends.archive.remote_source import RemoteSource
-    from .fs_backends.archive.source import open_url
+    from .fs_backends.archive.source import is_web, open_url
     from .fs_backends.remote.client import fits_a_key
 
+    if is_web(url):
+        from .fs_backends.archive.remote_source import open_web
+
+        options = _remote_options(mount, True)
+        return open_web(url, _storage_options(url, mount), kind, mount.timeout, mount.redirects, options)
     last = url.split("::")[0]
     parent, _, name = last.rpartition("/")
     if "?" in last or parent.count("/") < 2 or not fits_a_key(name) or "%" in name:
-        return open_url(url, _storage_options(url, mount))
+        return open_url(url, _storage_options(url, mount), kind)
     rest = url[len(last) :]
-    return RemoteSource(_remote(parent + rest, mount), name)
+    return RemoteSource(_remote(parent + rest, mount), name, kind)
 
 
 # Stores of fsspec
@@ -209,7 +214,7 @@ def _remote(url: str, mount: Mount) -> RemoteBackend:
     if getattr(fs, "retries", None) is not None and schemes[0] in ("s3", "s3a"):
         fs.retries = 2  # botocore retries as well
     try:
-        client = client_for(fs, path, timeout_s=mount.timeout, close_fs=_session_closer(fs))
+        client = client_for(fs, path, timeout_s=mount.timeout, close_fs=_session_closer(fs), redirects=mount.redirects)
     except ValueError as error:
         raise MountError(f"{shown} is no URL: {type(error).__name__}") from error
     try:
@@ -221,6 +226,8 @@ def _remote(url: str, mount: Mount) -> RemoteBackend:
 
 def _storage_options(url: str, mount: Mount) -> dict[str, Any]:
     """Keyed by protocol, as fsspec takes them for chained URLs."""
+    from .fs_backends.http_session import guarded_session
+
     options: dict[str, Any] = {}
     protocols = [part.split("://")[0] for part in url.split("::")]
     given = dict(mount.storage_options or {})
@@ -237,7 +244,11 @@ def _storage_options(url: str, mount: Mount) -> dict[str, Any]:
                 made["endpoint_url"] = mount.endpoint
             options[protocol] = made
         elif protocol in ("http", "https"):
-            options[protocol] = {"skip_instance_cache": True, "use_listings_cache": False}
+            options[protocol] = {
+                "skip_instance_cache": True,
+                "use_listings_cache": False,
+                "get_client": guarded_session,
+            }
     mine = given.pop(protocols[-1], None) if isinstance(given.get(protocols[-1]), Mapping) else None
     for protocol in list(given):
         if protocol in protocols and isinstance(given[protocol], Mapping):
@@ -298,7 +309,7 @@ def _open_fsspec(fs: Any, root: str, mount: Mount) -> Backend:
         if not root:
             raise MountError("a local file system object needs Mount(fs, root=DIRECTORY)")
         return _open_path(str(fs._strip_protocol(root)), mount)
-    client = client_for(fs, root, timeout_s=mount.timeout)
+    client = client_for(fs, root, timeout_s=mount.timeout, redirects=mount.redirects)
     backend = RemoteBackend(client, **_remote_options(mount, client.remembers))
     try:
         check_root(backend, bool(mount.rw))

@@ -29,7 +29,7 @@ from ..errors import Errno, FsError, MountError
 from . import waiting
 from .base import FileType, Key
 from .remote.backend import RemoteBackend
-from .remote.client import Body, Client, Data, Guard, Info, Page, fits_a_key
+from .remote.client import Body, Client, Data, Elsewhere, Guard, Info, Page, fits_a_key
 from .remote.reader import ReadOptions
 from .remote.translate import translated
 
@@ -332,8 +332,15 @@ class FsspecBackend(RemoteBackend):
         super().__init__(client, options, listing_seconds=listing_seconds, rename_directories=rename_directories)
 
 
-def client_for(fs: Any, root: str, *, timeout_s: float = 30.0, close_fs: Callable[[], None] | None = None) -> Client:
-    """The client that knows most about a file system of fsspec. Raises MountError."""
+def client_for(
+    fs: Any,
+    root: str,
+    *,
+    timeout_s: float = 30.0,
+    close_fs: Callable[[], None] | None = None,
+    redirects: bool = False,
+) -> Client:
+    """The client that knows most about a file system of fsspec. redirects: see `Mount`. Raises MountError."""
     protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
     if protocol in ("s3", "s3a") and hasattr(fs, "_call_s3"):
         from .s3 import S3Client
@@ -342,7 +349,7 @@ def client_for(fs: Any, root: str, *, timeout_s: float = 30.0, close_fs: Callabl
     if protocol in ("http", "https"):
         from .http import HttpClient
 
-        return HttpClient(fs, root, timeout_s=timeout_s, close_fs=close_fs)
+        return HttpClient(fs, root, timeout_s=timeout_s, close_fs=close_fs, redirects=redirects)
     return FsspecClient(fs, root, timeout_s=timeout_s, close_fs=close_fs)
 
 
@@ -351,6 +358,8 @@ def check_root(backend: RemoteBackend, writing: bool) -> None:
     client = backend.client
     try:
         info = client.info(())
+    except Elsewhere as error:
+        raise MountError(error.detail) from error
     except FsError as error:
         hint = "check the credentials" if error.errno is Errno.ACCES else "check the URL and the connection"
         raise MountError(f"{client.name}: {error.detail or error}; {hint}") from error
