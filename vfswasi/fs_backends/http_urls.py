@@ -6,7 +6,7 @@ Source: RFC 3986, 3 and 5; RFC 6454, 4 (origins).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from urllib.parse import SplitResult, quote, unquote_to_bytes, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, unquote, unquote_to_bytes, urljoin, urlsplit
 
 from ..errors import MountError
 from .remote.client import fits_a_key
@@ -35,7 +35,7 @@ def origin_of(parts: SplitResult) -> Origin:
 def names_of(path: str) -> tuple[bytes, ...] | None:
     """The components of a path, decoded, without empty ones; None if one of them could lead elsewhere or be two."""
     names = tuple(unquote_to_bytes(name) for name in path.split("/") if name)
-    if any(name in (b".", b"..") or b"/" in name or b"\\" in name or b"\0" in name for name in names):
+    if any(name in (b".", b"..") or b"/" in name or b"\0" in name for name in names):
         return None
     return names
 
@@ -74,11 +74,15 @@ class Root:
 
 def redirected(url: str, location: str) -> SplitResult | None:
     """Where a redirect of `url` leads; None if that is no place of a web server."""
+    location = location.strip(_BLANKS)
+    if not location:
+        return None
     try:
-        target = urljoin(_bare(url), location.strip(_BLANKS))
+        target = urljoin(_bare(url), location)
     except ValueError:
         return None
-    return None if "\\" in target else parts_of(target)
+    # Some servers and browsers take a backslash for a slash.
+    return None if "\\" in unquote(target) else parts_of(target)
 
 
 def _bare(url: str) -> str:
