@@ -88,6 +88,7 @@ class HttpClient(FsspecClient):
     def pin(self, key: Key, url: str) -> None:
         """`key` is what this URL leads to, query and spelling included."""
         self._pinned[key] = str(self.fs.encode_url(url))
+        self.identity = (self.identity, key, self._pinned[key])  # two queries are two files
 
     # Requests
 
@@ -309,6 +310,8 @@ class HttpClient(FsspecClient):
                 for piece in decoder.pieces(data):
                     waiting.check_time(what)
                     waiting.spend(count=len(piece))
+                    if info.size is not None and decoder.count > info.size:
+                        raise FsError(Errno.IO, f"{what}: more than {info.size} bytes come")
                     write(piece)
             decoder.finish()
             if info.size is not None and decoder.count != info.size:

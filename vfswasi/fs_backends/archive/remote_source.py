@@ -65,7 +65,7 @@ def open_web(
         parts = urlsplit(url)
         directory, _, last = parts.path.rpartition("/")
         parent = parts._replace(path=f"{directory}/", fragment="").geturl()
-        fs, path = fsspec.core.url_to_fs(parent, **storage_options)
+        fs, path = fsspec.core.url_to_fs(parent, **{**storage_options, "skip_instance_cache": True})
         client = HttpClient(fs, path, timeout_s=timeout_s, close_fs=lambda: close_session(fs), redirects=redirects)
         file = unquote(last) if fits_a_key(unquote(last)) else "archive"
         client.pin((file,), parts._replace(fragment="").geturl())
