@@ -41,7 +41,15 @@ class _Sender:
         is_object, request.stream_output = request.stream_output, True
         answer = await session.send(request)
         if not (is_object and answer.status_code < 300):
-            answer._content = await _bounded(answer)
+            try:
+                answer._content = await _bounded(answer)
+            except BaseException as error:
+                await _drop(answer.raw)
+                if isinstance(error, FsError) or not isinstance(error, Exception):
+                    raise
+                from botocore.exceptions import HTTPClientError
+
+                raise HTTPClientError(error=error) from error  # which botocore tries again
         return answer
 
 
@@ -57,7 +65,6 @@ async def _bounded(answer: Any) -> bytes:
             tell(len(data))
         body += data
         if len(body) > ANSWER_MAX_BYTES:
-            await _drop(raw)
             raise FsError(Errno.IO, f"an answer of the server is larger than {ANSWER_MAX_BYTES:,} bytes")
     if body.count(b"<") > TAGS_MAX:
         raise FsError(Errno.IO, f"an answer of the server has more than {TAGS_MAX:,} tags")
