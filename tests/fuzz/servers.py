@@ -14,7 +14,7 @@ import time
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -141,6 +141,7 @@ def _bomb(draw: random.Random, asked: Asked, good: bytes, server: Server) -> Ite
     name = draw.choice(("gzip", "deflate", "br", "identity", "gzip, gzip", "zstd", "x"))
     packed = draw.choice((gzip.compress(bytes(32 << 20), 1), zlib.compress(body), gzip.compress(body), body))
     kept = [line for line in lines.split(b"\r\n") if not line.lower().startswith(b"content-length")]
+    packed = body if name == "identity" else packed
     more = [b"Content-Encoding: " + name.encode(), b"Content-Length: %d" % len(packed)]
     yield b"\r\n".join([*kept, *more]) + b"\r\n\r\n" + packed
 
@@ -150,10 +151,14 @@ def _shifted(draw: random.Random, asked: Asked, good: bytes, server: Server) -> 
     data = server.data_of(asked) or b"x" * 100
     start = draw.randrange(len(data))
     end = draw.randrange(start, len(data)) + 1
+    wanted = asked.range()
+    if wanted is not None and wanted[1] <= len(data) and draw.random() < 0.5:
+        count = wanted[1] - wanted[0]
+        start = draw.randrange(len(data) - count + 1)
+        end = start + count
     total = draw.choice((len(data), len(data) + 1, "*", -1, "x", 1 << 70))
     headers = {"ETag": '"v1"', "Content-Range": f"bytes {start}-{end - 1}/{total}"}
     body = data[start:end]
-    wanted = asked.range()
     if wanted is not None and draw.random() < 0.3:
         body = body[: draw.randrange(len(body) + 1)]
         if (start, end) == wanted:
@@ -186,7 +191,10 @@ def _silent(draw: random.Random, asked: Asked, good: bytes, server: Server) -> I
 
 
 def _page(draw: random.Random, asked: Asked, good: bytes, server: Server) -> Iterable[bytes]:
-    """Markup made of pieces that parsers dislike."""
+    """Markup made of pieces that parsers dislike, where markup is expected: other contents are no lie."""
+    if server.data_of(asked) is not None:
+        yield good
+        return
     pieces = (
         b"<a ",
         b"<a href=",
@@ -237,11 +245,11 @@ BAD: dict[str, Bad] = {
 class Server:
     """Good answers, and now and then a bad one, as the seed says. Somebody else's server is `other`."""
 
-    def __init__(self, seed: int, badness: float | None = None) -> None:
+    def __init__(self, seed: int, badness: float | None = None, kinds: Sequence[str] = ()) -> None:
         self.draw = random.Random(seed)
         self.seed = seed
         self.badness = self.draw.choice((0.1, 0.3, 0.8)) if badness is None else badness
-        self.kinds = self.draw.sample(sorted(BAD), self.draw.randrange(1, 4))
+        self.kinds = list(kinds) or self.draw.sample(sorted(BAD), self.draw.randrange(1, 4))
         self.bad: Counter[str] = Counter()
         self.over = False
         self.ranges = self.draw.random() < 0.8
@@ -337,10 +345,13 @@ class _Look:
         self._try("close", handle.close)
 
 
-def examine(seed: int, seen: Counter[str] | None = None, badness: float | None = None) -> list[str]:
-    """Mount one server as a directory and as an archive, and look at all of it; what must not have happened."""
+def examine(
+    seed: int, seen: Counter[str] | None = None, badness: float | None = None, kinds: Sequence[str] = ()
+) -> list[str]:
+    """Mount one server as a directory and as an archive, and look at all of it; what must not have happened. badness
+    and kinds: of its answers, instead of what the seed says."""
     seen = Counter() if seen is None else seen
-    server = Server(seed, badness)
+    server = Server(seed, badness, kinds)
     problems: list[str] = []
     started, before = time.monotonic(), _peak_bytes()
     usual, http_answers.WHOLE_MAX_BYTES = http_answers.WHOLE_MAX_BYTES, _WHOLE_MAX_BYTES
@@ -410,7 +421,11 @@ def _requests(server: Server) -> list[str]:
     """What was asked of whom."""
     problems = [f"somebody else was asked for {asked.target!r:.60}" for asked in server.other.asked[:1]]
     for asked in server.raw.asked:
-        if not asked.path.startswith("/pub/") or ".." in asked.path or "%2e" in asked.path.lower():
+        if (
+            not (asked.path == "/pub" or asked.path.startswith("/pub/"))
+            or ".." in asked.path
+            or "%2e" in asked.path.lower()
+        ):
             problems.append(f"asked for {asked.target!r:.60}, which is outside")
         if asked.method not in ("GET", "HEAD"):
             problems.append(f"asked with {asked.method}")

@@ -109,10 +109,12 @@ def check_range(status: int, headers: Headers, info: Info, start: int, end: int,
     if is_encoded(headers):
         raise Unranged(f"{what}: the server sends it compressed")
     if status == 200:
-        check_version(headers, length_of(headers), info, what)
-        if start:
+        length = length_of(headers)
+        check_version(headers, length, info, what)
+        # Without a length nothing tells the start of the file from rubbish but its end.
+        if start or (length is None and end != info.size):
             raise Unranged(f"{what}: the server has no ranges")
-        return False
+        return end == info.size
     first, behind, whole = range_of(headers)
     check_version(headers, whole, info, what)
     length = number_of(headers.get("Content-Length", str(end - start)).strip())
