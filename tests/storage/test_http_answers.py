@@ -7,6 +7,7 @@ import io
 import itertools
 import tarfile
 import time
+import traceback
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -388,6 +389,26 @@ def test_a_bomb_ends_at_what_a_file_may_have(monkeypatch: pytest.MonkeyPatch) ->
     with RawServer(serving(lambda asked: [answer(200, bomb, {"Content-Encoding": "gzip"})], None)) as server:
         backend = mounted(server)
         assert errno_of(backend.open, ("file",), False) is Errno.FBIG
+        backend.close()
+
+
+def test_secrets_of_requests_are_in_no_chain_of_errors() -> None:
+    broken = False
+
+    def answers(asked: Asked) -> Iterable[bytes]:
+        return [b"HTTP/1.1 x y z\r\n\r\n"] if broken else [file_answer(asked, DATA)]
+
+    with RawServer(serving(answers, None)) as server:
+        secrets = {"headers": {"Authorization": "hunter2"}}
+        source = Mount(f"{server.url}/pub?sig=hunter2", storage_options=secrets, cache=ReadCache(), timeout=5)
+        backend = sources.open_source(source)
+        handle = backend.open(("file",), False)
+        broken = True
+        for call in (lambda: backend.stat(("other",)), lambda: handle.read_into(0, bytearray(10))):
+            with pytest.raises(FsError) as caught:
+                call()
+            assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+        handle.close()
         backend.close()
 
 

@@ -103,13 +103,7 @@ class HttpClient(FsspecClient):
 
     def _run(self, what: str, work: Coroutine[Any, Any, T]) -> T:
         """Raises FsError."""
-        what = f"{self.name}: {what}"
-        try:
-            return waiting.result(self._begin(work), self.timeout_s, what)
-        except FsError:
-            raise
-        except Exception as error:
-            raise translated(error, what) from error
+        return self._waited(self._begin(work), f"{self.name}: {what}")
 
     @contextlib.asynccontextmanager
     async def _asked(
@@ -275,13 +269,11 @@ class HttpClient(FsspecClient):
             async with self._asked("GET", url, headers, charge, leaves=True) as (answer, _):
                 alone = http_answers.check_range(answer.status, answer.headers, info, start, end, what)
                 return await self._taken(answer, end - start, alone, what)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, FsError):
             raise
         except Exception as error:
             failed = translated(error, what)
-            if failed is error:
-                raise
-            raise failed from error
+        raise failed
 
     async def _taken(self, answer: aiohttp.ClientResponse, count: int, alone: bool, what: str) -> Data:
         """The first bytes of a body, which has to have so many; alone: and no more."""
@@ -331,12 +323,16 @@ class HttpClient(FsspecClient):
 
     def _step(self, work: Coroutine[Any, Any, T], what: str) -> T:
         """Of an answer that is coming; no request of its own. Raises FsError."""
+        return self._waited(asyncio.run_coroutine_threadsafe(work, self.fs.loop), what)
+
+    def _waited(self, future: Future[T], what: str) -> T:
         try:
-            return waiting.result(asyncio.run_coroutine_threadsafe(work, self.fs.loop), self.timeout_s, what)
+            return waiting.result(future, self.timeout_s, what)
         except FsError:
             raise
         except Exception as error:
-            raise translated(error, what) from error
+            failed = translated(error, what)
+        raise failed  # without aiohttp's own, which shows the request's URL and headers
 
     def close(self) -> None:
         session, self._elsewhere = self._elsewhere, None
