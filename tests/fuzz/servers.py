@@ -341,7 +341,9 @@ class _Look:
         for offset, count in ((0, 1000), (30_000, 5000), (5, 20), (149_000, 5000), (1 << 62, 10)):
             buffer = bytearray(count)
             got = self._try("read", lambda offset=offset, buffer=buffer: handle.read_into(offset, buffer))
-            if got and right is not None and buffer[:got] != right[offset : offset + got]:
+            # A server that always says that a file is longer has a longer file.
+            known = b"" if right is None or not got else right[offset : offset + got]
+            if buffer[: len(known)] != known:
                 self.problems.append(f"wrong bytes of {key!r} at {offset}: {bytes(buffer[:20])!r}")
         self._try("close", handle.close)
 
