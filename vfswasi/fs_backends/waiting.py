@@ -162,8 +162,8 @@ def result(future: Future[T], timeout_s: float | None, what: str) -> T:
             except concurrent.futures.CancelledError:
                 raise FsError(Errno.CANCELED, what) from None
             except concurrent.futures.TimeoutError:
-                if future.done():
-                    raise  # the work's own
+                if future.done() and not future.cancelled():
+                    return future.result()  # it came at this very moment, or the error is the work's own
             if give_up is not None and time.monotonic() >= give_up:
                 raise FsError(Errno.IO, f"{what}: no answer within {timeout_s:g} s")
             if bound is not None and bound.over() is not None:
