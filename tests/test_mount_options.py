@@ -39,6 +39,7 @@ from .guest_programs import compile_guest
         ("s3://b,rename-directories,reference,overlap", Mount("s3://b", rename_directories=True, reference=True,
                                                               overlap=True)),
         ("zip://*::s3://b/a.zip", Mount("zip://*::s3://b/a.zip")),
+        ("https://h/d,redirects", Mount("https://h/d", redirects=True)),
     ],
 )  # fmt: skip
 def test_options_on_the_command_line(text: str, mount: Mount) -> None:

@@ -35,6 +35,7 @@ class Mount:
     of its own. block: bytes that are fetched at least. readahead: bytes that are fetched ahead of a guest that reads
     in order. listing: seconds that a listing is believed. rename_directories: allow to rename directories where that
     means to copy and delete every file in them. reference: allow `reference://`, whose index may name any other place.
+    redirects: allow a web server to send files from any other place that it names, without headers of ours.
 
     Raises TypeError and ValueError that name the option.
     """
@@ -55,11 +56,12 @@ class Mount:
     rename_directories: bool = False
     reference: bool = False
     trust: bool = False
+    redirects: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.source, Mount):
             raise TypeError("Mount(...) takes a source, not another Mount")
-        for name in ("rw", "overlap", "anon", "rename_directories", "reference", "trust"):
+        for name in ("rw", "overlap", "anon", "rename_directories", "reference", "trust", "redirects"):
             value = getattr(self, name)
             if not isinstance(value, bool) and not (value is None and name in ("rw", "anon")):
                 raise TypeError(f"Mount({name}=...) must be True or False, not {value!r}")
@@ -142,6 +144,7 @@ _OPTIONS: Final[dict[str, tuple[str, bool | Callable[[str], Any]]]] = {
     "rename-directories": ("rename_directories", True),
     "reference": ("reference", True),
     "trust": ("trust", True),
+    "redirects": ("redirects", True),
 }
 OPTIONS: Final = tuple(name if isinstance(how, bool) else f"{name}=" for name, (_, how) in _OPTIONS.items())
 

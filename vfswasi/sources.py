@@ -215,26 +215,31 @@ def _open_archive_url(kind: str, source: str, mount: Mount) -> Backend:
             return _open_archive(path, mount, root)
         from .fs_backends.zip import ZipBackend
 
-        return ZipBackend(path if path is not None else _archive_source(target, mount), root=root)
+        return ZipBackend(path if path is not None else _archive_source(target, mount, kind), root=root)
     from .fs_backends.tar import TarBackend
 
-    return TarBackend(path if path is not None else _archive_source(target, mount), root=root)
+    return TarBackend(path if path is not None else _archive_source(target, mount, kind), root=root)
 
 
-def _archive_source(url: str, mount: Mount) -> ArchiveSource:
+def _archive_source(url: str, mount: Mount, kind: str) -> ArchiveSource:
     """The bytes behind a URL: by ranges, through the cache, wherever the file has a directory that can be mounted."""
     from .fs_backends.archive.remote_source import RemoteSource
-    from .fs_backends.archive.source import PathSource, open_url
+    from .fs_backends.archive.source import PathSource, is_web, open_url
     from .fs_backends.remote.client import fits_a_key
 
+    if is_web(url):
+        from .fs_backends.archive.remote_source import open_web
+
+        options = _remote_options(mount, True)
+        return open_web(url, _storage_options(url, mount), kind, mount.timeout, mount.redirects, options)
     last = url.split("::")[0]
     parent, _, name = last.rpartition("/")
     if "?" in last or parent.count("/") < 2 or not fits_a_key(name) or "%" in name:
-        return open_url(url, _storage_options(url, mount))
+        return open_url(url, _storage_options(url, mount), kind)
     store, close_fs = _opened(parent + url[len(last) :], mount, one_file=True)
     if isinstance(store, trust_fsspec.Directory):
         return PathSource(os.path.join(store.path, *store.below, name))
-    return RemoteSource(_backend(store, mount, close_fs), name)
+    return RemoteSource(_backend(store, mount, close_fs), name, kind)
 
 
 # Stores of fsspec
@@ -315,7 +320,7 @@ def _backend(store: trust_fsspec.Store, mount: Mount, close_fs: Callable[[], Non
     from .fs_backends.remote.backend import RemoteBackend
 
     try:
-        client = client_for(store, timeout_s=mount.timeout, close_fs=close_fs)
+        client = client_for(store, timeout_s=mount.timeout, close_fs=close_fs, redirects=mount.redirects)
     except ValueError as error:
         raise MountError(f"{shown(store.path)} is no URL: {type(error).__name__}") from error
     try:
@@ -327,6 +332,8 @@ def _backend(store: trust_fsspec.Store, mount: Mount, close_fs: Callable[[], Non
 
 def _storage_options(url: str, mount: Mount) -> dict[str, Any]:
     """Keyed by protocol, as fsspec takes them for chained URLs."""
+    from .fs_backends.http_session import guarded_session
+
     options: dict[str, Any] = {}
     protocols = [part.split("://")[0] for part in url.split("::")]
     given = dict(mount.storage_options or {})
@@ -343,7 +350,11 @@ def _storage_options(url: str, mount: Mount) -> dict[str, Any]:
                 made["endpoint_url"] = mount.endpoint
             options[protocol] = made
         elif protocol in ("http", "https"):
-            options[protocol] = {"skip_instance_cache": True, "use_listings_cache": False}
+            options[protocol] = {
+                "skip_instance_cache": True,
+                "use_listings_cache": False,
+                "get_client": guarded_session,
+            }
     mine = given.pop(protocols[-1], None) if isinstance(given.get(protocols[-1]), Mapping) else None
     for protocol in list(given):
         if protocol in protocols and isinstance(given[protocol], Mapping):

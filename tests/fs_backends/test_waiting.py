@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import threading
 import time
 from concurrent.futures import Future
@@ -91,3 +92,28 @@ def test_threads_run_calls_and_end() -> None:
     while any(thread.name == "test-waiting" for thread in threading.enumerate()):
         assert time.monotonic() < give_up
         time.sleep(0.01)
+
+
+class _JustInTime(Future[int]):
+    """Is done between the end of a wait and the look at whether it is."""
+
+    def result(self, timeout: float | None = None) -> int:
+        if not self.done():
+            self.set_result(5)
+            raise concurrent.futures.TimeoutError
+        return super().result(timeout)
+
+
+def test_what_comes_at_the_end_of_a_wait_has_come() -> None:
+    assert waiting.result(_JustInTime(), 10, "x") == 5
+
+
+def test_another_thread_charges_the_run_that_it_works_for() -> None:
+    allowance = waiting.Allowance(2, 10, 1)
+    with waiting.bounded_by(None, allowance):
+        charge = waiting.charger()
+    charge(1, 10)
+    assert (allowance.requests, allowance.bytes) == (1, 10)
+    with pytest.raises(FsError, match="remote_bytes"):
+        charge(0, 1)
+    waiting.charger()(1000, 1000)  # of nobody's run

@@ -1,5 +1,6 @@
 """python -m tests.fuzz plans --minutes 30 --stores memory,local,zip,poor,faulty,wrapped,trusted --seed 1
-python -m tests.fuzz archives --minutes 10"""
+python -m tests.fuzz archives --minutes 10
+python -m tests.fuzz servers --minutes 10"""
 
 from __future__ import annotations
 
@@ -8,12 +9,12 @@ import logging
 import sys
 import time
 
-from . import archives, plans
+from . import archives, plans, servers
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("what", choices=("plans", "archives"))
+    parser.add_argument("what", choices=("plans", "archives", "servers"))
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--stores", default=",".join(plans.STORES), help="for plans")
     parser.add_argument("--seed", type=int, default=1, help="the first one; the others follow it")
@@ -22,9 +23,11 @@ def main() -> int:
     logging.getLogger("vfswasi").setLevel(logging.CRITICAL)  # it tells of every close that fails
     started = time.monotonic()
     until = started + 60 * given.minutes
-    figures: plans.Figures | archives.Figures
+    figures: plans.Figures | archives.Figures | servers.Figures
     if given.what == "plans":
         figures = plans.campaign(given.stores.split(","), given.seed, until, given.count)
+    elif given.what == "servers":
+        figures = servers.campaign(given.seed, until, given.count)
     else:
         figures = archives.campaign(given.seed, until, given.count)
     print(figures.text())

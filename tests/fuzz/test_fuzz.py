@@ -1,6 +1,7 @@
-"""Short runs of both fuzzers with fixed seeds; and that they see what they are there for.
+"""Short runs of the fuzzers with fixed seeds; and that they see what they are there for.
 
-Longer ones: `python -m tests.fuzz plans --minutes 30`, `python -m tests.fuzz archives --minutes 10`.
+Longer ones: `python -m tests.fuzz plans --minutes 30`, `python -m tests.fuzz archives --minutes 10`, and the same
+with `servers`.
 """
 
 from __future__ import annotations
@@ -20,8 +21,12 @@ from tests.fs_backends.zip_forge import Entry, forge
 from vfswasi.abi.layouts import ABIS
 from vfswasi.engine.fastpath import FastPath
 from vfswasi.errors import Errno, FsError
+from vfswasi.fs_backends import http_answers
 from vfswasi.fs_backends.archive import tree
 from vfswasi.fs_backends.archive.ranges import RangeHandle
+from vfswasi.fs_backends.budget import Budget
+from vfswasi.fs_backends.http import HttpClient
+from vfswasi.fs_backends.http_urls import Root
 from vfswasi.fs_backends.local import LocalBackend
 from vfswasi.fs_backends.memory import MemoryBackend
 from vfswasi.fs_backends.memory_file import MemoryHandle
@@ -32,13 +37,13 @@ from vfswasi.kernel.fdtable import FdTable
 from vfswasi.kernel.inode import FileInode
 from vfswasi.syscalls.memory import GuestMemory
 
-from . import archives, plans
+from . import archives, plans, servers
 from .calls import SIGNATURES, Step, words
 from .corpus import corpus, damaged
 from .runs import Setup
 
-# About 15 seconds for each of the two, on a machine that does nothing else.
-PLANS, ARCHIVES = 50, 25
+# About 15 seconds for each, on a machine that does nothing else.
+PLANS, ARCHIVES, SERVERS = 50, 25, 12
 MINUTES_MAX = 5
 ATTEMPTS = 250
 
@@ -263,3 +268,49 @@ def test_damage_follows_from_its_seed() -> None:
     for name in corpus():
         assert damaged(name, 3) == damaged(name, 3)
     assert len({damaged("zip deflated", seed)[0] for seed in range(20)}) > 15
+
+
+# Servers
+
+
+def test_servers_find_nothing() -> None:
+    figures = servers.campaign(1, time.monotonic() + 60 * MINUTES_MAX, SERVERS)
+    assert figures.failures == []
+    assert figures.servers == SERVERS
+    assert sum(count for what, count in figures.seen.items() if what.startswith("bad ")) > SERVERS
+
+
+def test_an_honest_server_is_read_whole() -> None:
+    seen: Counter[str] = Counter()
+    assert servers.examine(1, seen, badness=0) == []
+    assert (seen["mounted"], seen["archive"], seen["refused"]) == (2, 1, 0)
+    assert not any(name.startswith(("read ", "open ", "bad ")) for name in seen)
+    assert seen["read"] == 2 * len(servers.FILES) * 5
+
+
+def _anywhere(_: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *args, **kwargs: True
+
+
+BROKEN_CLIENTS = {
+    "redirects to others": (HttpClient, "_may_leave", _anywhere, "redirects", "somebody else was asked"),
+    "redirects out of the root": (Root, "holds", _anywhere, "redirects", "which is outside"),
+    "ranges that are believed": (http_answers, "check_range", _anywhere, "shifted", "wrong bytes"),
+    "an exception": (http_answers, "charset_of", _crashes, "page", "ValueError"),
+    "buffers that are kept": (Budget, "give", lambda _: lambda self, count: None, "page", "not given back"),
+}
+
+
+@pytest.mark.parametrize("label", BROKEN_CLIENTS)
+def test_a_client_that_is_broken_is_noticed(label: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, method, breaks, kind, noticed = BROKEN_CLIENTS[label]
+    monkeypatch.setattr(owner, method, breaks(getattr(owner, method)))
+    if label == "redirects to others":
+        asked = HttpClient._asked
+        monkeypatch.setattr(HttpClient, "_asked", lambda *args, **options: asked(*args, **{**options, "leaves": True}))
+    for seed in range(1, 100):
+        problems = servers.examine(seed, badness=0.5, kinds=[kind])
+        if problems:
+            assert any(noticed in text for text in problems)
+            return
+    raise AssertionError("not noticed")

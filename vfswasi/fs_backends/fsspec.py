@@ -30,7 +30,7 @@ from ..errors import Errno, FsError, MountError
 from . import waiting
 from .base import FileType, Key
 from .remote.backend import RemoteBackend
-from .remote.client import Body, Client, Data, Guard, Info, Page, fits_a_key
+from .remote.client import Body, Client, Data, Elsewhere, Guard, Info, Page, fits_a_key
 from .remote.reader import ReadOptions
 from .remote.translate import translated
 from .trust import CONTENTS, MEMORY, PAGES, UNKNOWN, Nature, exact, shown_as
@@ -361,8 +361,10 @@ class FsspecBackend(RemoteBackend):
         super().__init__(client, options, listing_seconds=listing_seconds, rename_directories=rename_directories)
 
 
-def client_for(store: Store, *, timeout_s: float = 30.0, close_fs: Callable[[], None] | None = None) -> Client:
-    """The client that knows most about a store. Raises MountError."""
+def client_for(
+    store: Store, *, timeout_s: float = 30.0, close_fs: Callable[[], None] | None = None, redirects: bool = False
+) -> Client:
+    """The client that knows most about a store. redirects: see `Mount`. Raises MountError."""
     if exact(store.fs, S3) or _is_s3(store.fs):
         from .s3 import S3Client
 
@@ -370,7 +372,7 @@ def client_for(store: Store, *, timeout_s: float = 30.0, close_fs: Callable[[], 
     if store.nature.about == PAGES.about:
         from .http import HttpClient
 
-        return HttpClient(store.fs, store.path, timeout_s=timeout_s, close_fs=close_fs)
+        return HttpClient(store.fs, store.path, timeout_s=timeout_s, close_fs=close_fs, redirects=redirects)
     return FsspecClient(
         store.fs,
         store.path,
@@ -391,6 +393,8 @@ def check_root(backend: RemoteBackend, writing: bool) -> None:
     client = backend.client
     try:
         info = client.info(())
+    except Elsewhere as error:
+        raise MountError(error.detail) from error
     except FsError as error:
         if error.errno in (Errno.CANCELED, Errno.DQUOT, Errno.NOMEM):  # the caller's limits, and no fault of the store
             raise

@@ -24,7 +24,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from ..errors import Errno, FsError, MountError
-from . import waiting
+from . import s3_answers, waiting
 from .base import FileType, Key
 from .fsspec import FsspecClient, http_date, nanoseconds
 from .remote.client import DIRECTORY, Body, Data, Guard, Info, Page, Upload, fits_a_key
@@ -35,6 +35,7 @@ from .s3_upload import MultipartUpload
 T = TypeVar("T")
 
 DOWNLOAD_MIN_BYTES = 256 << 10  # smaller ranges go through s3fs
+_PIECE_BYTES = 256 << 10
 _URL_S = 3600
 _URLS_MAX = 1000
 PUT_MAX_BYTES = 32 << 20  # a larger body goes in parts
@@ -76,13 +77,14 @@ class S3Client(FsspecClient):
 
     async def request(self, method: str, **arguments: Any) -> Any:
         self.counter.count(requests=1)
+        await self.fs.set_session()
+        s3_answers.guard(await self.fs.get_s3(self.bucket))
         return await self.fs._call_s3(method, self.fs.req_kw, Bucket=self.bucket, **arguments)
 
     def run(self, what: str, work: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
         """Run a coroutine on fsspec's loop. Raises FsError."""
         what = f"{self.name}: {what}"
-        self._spend(work)
-        future = asyncio.run_coroutine_threadsafe(work, self.fs.loop)
+        future = self.start(work)
         try:
             return waiting.result(future, self.timeout_s if timeout_s is None else timeout_s, what)
         except FsError:
@@ -93,7 +95,18 @@ class S3Client(FsspecClient):
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """As `run`, without waiting. Raises DQUOT."""
         self._spend(work)
-        return asyncio.run_coroutine_threadsafe(work, self.fs.loop)
+        charge = waiting.charger()
+
+        def received(count: int) -> None:
+            self.counter.count(received=count)
+            charge(0, count)
+
+        # The task runs in a copy of this context.
+        token = s3_answers.received.set(received)
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self.fs.loop)
+        finally:
+            s3_answers.received.reset(token)
 
     @staticmethod
     def _spend(work: Coroutine[Any, Any, Any]) -> None:
@@ -224,9 +237,9 @@ class S3Client(FsspecClient):
                 answer = await self.request("get_object", Key=name, **condition)
                 async with contextlib.AsyncExitStack() as stack:
                     stack.push_async_callback(_close, answer["Body"])
-                    data: bytes = await answer["Body"].read()
-                if end >= 0 and len(data) != end - start:
-                    raise FsError(Errno.IO, f"{self.name}: {len(data)} bytes came instead of {end - start}")
+                    if end >= 0:
+                        s3_answers.check_range(answer, start, end, self.name)
+                    data = await self._taken(answer["Body"], end - start if end >= 0 else info.size)
             except asyncio.CancelledError:
                 raise
             except Exception as error:
@@ -235,8 +248,19 @@ class S3Client(FsspecClient):
                     again = False
                     continue
                 raise translated(error, f"{self.name}: get") from error
-            self.counter.count(received=len(data))
             return data
+
+    async def _taken(self, body: Any, count: int | None) -> Data:
+        """All of a body, which has so many bytes. Raises IO."""
+        data = bytearray()
+        while piece := await body.read(_PIECE_BYTES):
+            self.counter.count(received=len(piece))
+            data += piece
+            if count is not None and len(data) > count:
+                raise FsError(Errno.IO, f"{self.name}: more than {count} bytes came")
+        if count is not None and len(data) != count:
+            raise FsError(Errno.IO, f"{self.name}: {len(data)} bytes came instead of {count}")
+        return data
 
     # Writing
 

@@ -38,7 +38,7 @@ class Allowance:
     buffers: for decoders, read-ahead and answers of servers, kept while something is open.
     """
 
-    __slots__ = ("buffers", "bytes", "entries", "indexes", "max_bytes", "max_requests", "requests")
+    __slots__ = ("_lock", "buffers", "bytes", "entries", "indexes", "max_bytes", "max_requests", "requests")
 
     def __init__(
         self,
@@ -55,15 +55,17 @@ class Allowance:
         self.max_requests = max_requests
         self.max_bytes = max_bytes
         self.requests = self.bytes = 0
+        self._lock = threading.Lock()
 
     def spend(self, requests: int, count: int) -> None:
-        """Raises DQUOT."""
-        if self.requests + requests > self.max_requests:
-            raise FsError(Errno.DQUOT, "Limits.remote_requests")
-        if self.bytes + count > self.max_bytes:
-            raise FsError(Errno.DQUOT, "Limits.remote_bytes")
-        self.requests += requests
-        self.bytes += count
+        """From any thread. Raises DQUOT."""
+        with self._lock:
+            if self.requests + requests > self.max_requests:
+                raise FsError(Errno.DQUOT, "Limits.remote_requests")
+            if self.bytes + count > self.max_bytes:
+                raise FsError(Errno.DQUOT, "Limits.remote_bytes")
+            self.requests += requests
+            self.bytes += count
 
 
 class _Thread(threading.local):
@@ -100,6 +102,16 @@ def spend(requests: int = 0, count: int = 0) -> None:
     allowance = _thread.allowance
     if allowance is not None:
         allowance.spend(requests, count)
+
+
+def charger() -> Callable[[int, int], None]:
+    """`spend` for whoever works for the run of this thread on another thread: called with requests and bytes."""
+    allowance = _thread.allowance
+    return _free if allowance is None else allowance.spend
+
+
+def _free(requests: int, count: int) -> None:
+    pass
 
 
 def indexes() -> Budget:
@@ -153,8 +165,8 @@ def result(future: Future[T], timeout_s: float | None, what: str) -> T:
             except concurrent.futures.CancelledError:
                 raise FsError(Errno.CANCELED, what) from None
             except concurrent.futures.TimeoutError:
-                if future.done():
-                    raise  # the work's own
+                if future.done() and not future.cancelled():
+                    return future.result()  # it came at this very moment, or the error is the work's own
             if give_up is not None and time.monotonic() >= give_up:
                 raise FsError(Errno.IO, f"{what}: no answer within {timeout_s:g} s")
             if bound is not None and bound.over() is not None:

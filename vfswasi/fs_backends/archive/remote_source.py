@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
 from ...errors import Errno, FsError, MountError
 from ..base import Traffic
 from ..remote.backend import RemoteBackend
-from .source import ArchiveSource
+from ..remote.client import fits_a_key
+from .source import ArchiveSource, redacted
 
 
 class RemoteSource(ArchiveSource):
     """One file of a remote backend, of the version that was there when it was opened; closes the backend with
     itself."""
 
-    def __init__(self, backend: RemoteBackend, file: str) -> None:
+    def __init__(self, backend: RemoteBackend, file: str, kind: str = "zip") -> None:
         """`file`: its name in the backend's root. Raises MountError."""
         self.name = f"{backend.client.name}/{file}"
         self._backend = backend
@@ -21,7 +26,7 @@ class RemoteSource(ArchiveSource):
         except FsError as error:
             backend.close()
             reason = "no such file" if error.errno is Errno.NOENT else error.detail or error.errno.name
-            raise MountError(f"cannot mount archive {self.name}: {reason}") from error
+            raise MountError(f"cannot mount {kind} archive {self.name}: {reason}") from error
         self.size = self._handle.size()
 
     def read_into(self, offset: int, view: memoryview) -> None:
@@ -34,3 +39,36 @@ class RemoteSource(ArchiveSource):
     def close(self) -> None:
         self._handle.close()
         self._backend.close()
+
+
+def open_web(
+    url: str,
+    storage_options: Mapping[str, Any],
+    kind: str,
+    timeout_s: float = 30.0,
+    redirects: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> ArchiveSource:
+    """The file at exactly this URL of a web server, query included. storage_options: as fsspec takes them. options:
+    of the `RemoteBackend`. The others: see `Mount`. Raises MountError."""
+    name = redacted(url)
+    try:
+        import fsspec.core
+
+        from ..http import HttpClient
+        from ..http_session import close_session
+    except ImportError as error:
+        raise MountError(
+            f'cannot mount {kind} archive {name}: a package is missing: pip install "vfswasi[http]"'
+        ) from error
+    try:
+        parts = urlsplit(url)
+        directory, _, last = parts.path.rpartition("/")
+        parent = parts._replace(path=f"{directory}/", fragment="").geturl()
+        fs, path = fsspec.core.url_to_fs(parent, **{**storage_options, "skip_instance_cache": True})
+        client = HttpClient(fs, path, timeout_s=timeout_s, close_fs=lambda: close_session(fs), redirects=redirects)
+        file = unquote(last) if fits_a_key(unquote(last)) else "archive"
+        client.pin((file,), parts._replace(fragment="").geturl())
+    except (ValueError, TypeError) as error:
+        raise MountError(f"cannot mount {kind} archive {name}: {type(error).__name__}; check the URL") from error
+    return RemoteSource(RemoteBackend(client, **(options or {})), file, kind)

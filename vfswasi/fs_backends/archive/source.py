@@ -7,16 +7,22 @@ shortens kills the host with SIGBUS, a read merely comes back short.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
 import stat
+import tempfile
 import threading
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ...errors import Errno, FsError, MountError
+from .. import waiting
 from ..base import Key, Traffic
+
+SPOOL_MAX_BYTES = 4 << 30
+_COPY_BYTES = 1 << 20
 
 
 class BinaryFile(Protocol):
@@ -187,13 +193,66 @@ def place_in(source: object, root: str) -> Key | None:
     return ("archive", os.path.realpath(os.fspath(source)), *(name for name in root.split("/") if name))
 
 
+class SpooledSource(ArchiveSource):
+    """A copy of an archive that can only be read from the start to the end, in an unnamed file of our own."""
+
+    def __init__(self, file: BinaryFile, name: str, kind: str) -> None:
+        """Raises MountError, CANCELED."""
+        self.name = name
+        self.size = 0
+        try:
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the source
+        except OSError as error:
+            raise MountError(f"cannot mount {kind} archive {name}: no room for a copy of it") from error
+        try:
+            while data := self._next(file, kind):
+                waiting.check_time(name)
+                waiting.spend(count=len(data))
+                self.size += len(data)
+                if self.size > SPOOL_MAX_BYTES:
+                    raise MountError(f"cannot mount {kind} archive {name}: it is larger than {SPOOL_MAX_BYTES:,} bytes")
+                self._file.write(data)
+            self._file.flush()
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError):
+                raise MountError(f"cannot mount {kind} archive {name}: no room for a copy of it") from error
+            raise
+
+    def _next(self, file: BinaryFile, kind: str) -> bytes:
+        try:
+            return file.read(_COPY_BYTES)
+        except Exception as error:  # clients of remote stores raise anything
+            raise MountError(
+                f"cannot mount {kind} archive {self.name}: {type(error).__name__} while it came"
+            ) from error
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        read_file_into(self._file.fileno(), offset, view, self.name)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def is_web(url: str) -> bool:
+    """Whether a URL names one file of a web server, and nothing around it."""
+    return url.partition("://")[0] in ("http", "https") and "::" not in url
+
+
 def open_url(url: str, storage_options: Mapping[str, Any] | None = None, kind: str = "zip") -> ArchiveSource:
     """The bytes behind any URL of fsspec, chained ones too. Raises MountError."""
     import fsspec
 
+    from ..http_session import with_guard
+
+    options = with_guard(url, storage_options or {})
+    if is_web(url):
+        from .remote_source import open_web
+
+        return open_web(url, options, kind)
     name = repr(redacted(url))
     try:
-        opened = fsspec.open(url, "rb", **(storage_options or {}))
+        opened = fsspec.open(url, "rb", **options)
         file = opened.open()
     except Exception as error:
         # The text of the error may hold the URL with its secrets: only its kind is shown.
@@ -203,8 +262,24 @@ def open_url(url: str, storage_options: Mapping[str, Any] | None = None, kind: s
     if isinstance(file, io.BytesIO):
         # fsspec's memory file system hands the same object, with one position, to everybody.
         return BytesSource(file.getvalue(), name)
+    if not _can_seek(file):
+        try:
+            return SpooledSource(file, name, kind)
+        finally:
+            with contextlib.suppress(Exception):
+                file.close()
     # fsspec's zip file system closes its members when it is collected: it must live as long as they.
     return ObjectSource(file, name, owner=opened, kind=kind)
+
+
+def _can_seek(file: Any) -> bool:
+    """Some files of fsspec say that they can and then raise."""
+    try:
+        end: object = file.seek(0, 2)
+        file.seek(0)
+    except Exception:
+        return False
+    return isinstance(end, int)
 
 
 def redacted(url: str) -> str:

@@ -8,13 +8,14 @@ requests it says and no others, ends within the timeout, and raises nothing but 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from enum import Enum
 from typing import NamedTuple, Protocol
 
 from ...errors import Errno, FsError
+from .. import waiting
 from ..base import FileType, Key, Traffic
 
 
@@ -36,6 +37,20 @@ Data = bytes | bytearray
 
 # Entries of a directory, by name, and whether these are all.
 Page = tuple[dict[str, Info], bool]
+
+
+class Unranged(FsError):
+    """The store has no ranges of the object, only all of it: see `Client.download`."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(Errno.IO, detail)
+
+
+class Elsewhere(FsError):
+    """The store says that the object is in another place, which nobody has mounted."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(Errno.ACCES, detail)
 
 
 class Guard(Enum):
@@ -115,6 +130,7 @@ class Client:
     has_links = False
     moves_directories = False
     implied = False
+    lists_all = True
     timeout_s = 30.0
 
     def __init__(self) -> None:
@@ -131,8 +147,15 @@ class Client:
 
     def fetch(self, key: Key, info: Info, start: int, end: int) -> Future[Data]:
         """Start to read `[start, end)` of the object's version; the future's result is exactly that, or an FsError:
-        STALE (another version is there now), NOENT, ACCES, IO."""
+        STALE (another version is there now), `Unranged`, NOENT, ACCES, IO."""
         raise NotImplementedError
+
+    def download(self, key: Key, info: Info, write: Callable[[Data], None]) -> None:
+        """All of the object's version, in order, given to `write` piece by piece on this thread. Raises as `fetch`, and
+        FBIG, DQUOT, CANCELED and what `write` raises."""
+        data = waiting.result(self.fetch(key, info, 0, -1), None, f"{self.name}: read")
+        waiting.spend(count=len(data))
+        write(data)
 
     def give_back(self, data: Data) -> None:
         """Nobody will look at what was fetched any more; it may be used again."""

@@ -27,6 +27,7 @@ from .translate import STATUSES
 THREADS_MAX = 8
 _ATTEMPTS = 2
 _PAUSE_S = 0.1
+_PIECE_BYTES = 1 << 20
 
 
 class Unsuitable(Exception):
@@ -95,21 +96,23 @@ class Downloader:
                 raise FsError(number, f"{self._name}: get: HTTP status {answer.status}")
             if answer.length != count:
                 raise FsError(Errno.IO, f"{self._name}: {answer.length} bytes come instead of {count}")
+            if not _is_range(answer, headers.get("Range", "")):
+                raise FsError(Errno.IO, f"{self._name}: another range comes than was asked for")
             data = self._buffer(count)
             done = 0
             with memoryview(data) as view:
                 while done < count:
-                    got = answer.readinto(view[done:])
+                    got = answer.readinto(view[done : done + _PIECE_BYTES])
                     if not got:
                         raise FsError(Errno.IO, f"{self._name}: {done} bytes came instead of {count}")
                     done += got
+                    self._counter.count(received=got)
             answer.read()
             if answer.will_close:
                 connection.close()
         except BaseException:
             connection.close()
             raise
-        self._counter.count(received=count)
         return data
 
     def _buffer(self, count: int) -> bytearray:
@@ -145,6 +148,15 @@ class Downloader:
                 with contextlib.suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)  # whoever waits for it gives up
             connection.close()
+
+
+def _is_range(answer: http.client.HTTPResponse, asked: str) -> bool:
+    """Whether an answer says that it is the range that was asked for, or all of something that begins there."""
+    told = answer.getheader("Content-Range")
+    unit, _, where = asked.partition("=")
+    if told is None:
+        return answer.status == 200 and where.startswith("0-")
+    return told.partition("/")[0].strip().lower() == f"{unit} {where}"
 
 
 def is_plain(endpoint: str, options: Mapping[str, Any]) -> bool:

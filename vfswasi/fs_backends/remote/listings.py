@@ -60,12 +60,10 @@ class Listings:
         with self._lock:
             listing = self._fresh(key[:-1])
             if listing is not None:
-                if listing.entries is None:
-                    return None
-                found = listing.entries.get(key[-1])
+                found = None if listing.entries is None else listing.entries.get(key[-1])
                 if found is not None and _is_whole(found):
                     return found
-                if found is None and listing.complete:
+                if found is None and self._client.lists_all and (listing.entries is None or listing.complete):
                     return None
             below = self._fresh(key)
             if below is not None and below.entries is not None:

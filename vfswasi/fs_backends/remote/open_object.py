@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ...errors import Errno, FsError, Uncommitted
 from .. import waiting
 from ..base import Buffer, FileType, Handle, Key, ReadableBuffer, Stat
-from .client import Guard, Info, Upload
+from .client import Data, Guard, Info, Unranged, Upload
 from .reader import Fetched, Reader
 from .staging import SIZE_MAX, Staged
 
@@ -54,7 +54,7 @@ class OpenObject:
                 return self.staged.read_into(offset, buf)
             reader = self._reader or self._open_reader()
         try:
-            return reader.read_into(offset, buf)
+            return self._read(reader, offset, buf)
         except FsError as error:
             if error.errno not in (Errno.STALE, Errno.NOENT):
                 raise
@@ -62,7 +62,14 @@ class OpenObject:
                 self.backend.listings.forget(self.key)
             if reader.has_read or not self._look_again():
                 raise FsError(Errno.IO, f"{self.name}: it was changed by somebody else while it was open") from error
-        return self._open_reader().read_into(offset, buf)
+        return self._read(self._open_reader(), offset, buf)
+
+    def _read(self, reader: Reader, offset: int, buf: Buffer) -> int:
+        try:
+            return reader.read_into(offset, buf)
+        except Unranged:
+            with self.lock:
+                return self.stage(ranges=False).read_into(offset, buf)
 
     @property
     def name(self) -> str:
@@ -99,14 +106,15 @@ class OpenObject:
 
     # Writing
 
-    def stage(self, keep: bool = True) -> Staged:
-        """The contents in our own hands; without `keep` none of them. Raises IO, NOSPC."""
+    def stage(self, keep: bool = True, ranges: bool = True) -> Staged:
+        """The contents in our own hands; without `keep` none of them. ranges: the store has ranges of the object.
+        Raises IO, NOSPC."""
         if self.staged is not None:
             return self.staged
         staged = Staged(self.backend.room)
         if keep and self.info is not None and self.info.size != 0:
             try:
-                if self.info.size is None:
+                if self.info.size is None or not ranges:
                     self._download_all(staged)
                 else:
                     buf = bytearray(min(_COPY_BYTES, self.info.size))
@@ -124,10 +132,11 @@ class OpenObject:
     def _download_all(self, staged: Staged) -> None:
         assert self.key is not None
         assert self.info is not None
-        client = self.backend.client
-        data = waiting.result(client.fetch(self.key, self.info, 0, -1), None, self.name)
-        waiting.spend(count=len(data))
-        staged.write_from(0, data)
+
+        def write(data: Data) -> None:
+            staged.write_from(staged.size, data)
+
+        self.backend.client.download(self.key, self.info, write)
 
     def write_from(self, offset: int, buf: ReadableBuffer) -> None:
         with self.lock:

@@ -82,8 +82,9 @@ def _is_connection(error: BaseException) -> bool:
 
 def translated(error: BaseException, what: str) -> FsError:
     """`what` was being done; the text of the error, which may hold secrets, is only in the chain."""
-    if isinstance(error, FsError):
-        return error
+    for link in chain(error):  # raised by us from within a library
+        if isinstance(link, FsError):
+            return link
     detail = f"{what}: {type(error).__name__}"
     status = http_status(error)
     if status in STATUSES:
