@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import datetime
 import email.utils
+import functools
 import math
 import os
 import tempfile
@@ -28,6 +29,7 @@ from typing import Any
 from ..errors import Errno, FsError, MountError
 from . import waiting
 from .base import FileType, Key
+from .remote.asker import asker_of, digest, token_of
 from .remote.backend import RemoteBackend
 from .remote.client import Body, Client, Data, Guard, Info, Page, fits_a_key
 from .remote.reader import ReadOptions
@@ -39,6 +41,12 @@ IN_PROCESS = frozenset({"memory", "file", "local"})
 _IMPLIED = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "adl", "oci", "oss", "cos", "tos", "b2"})
 _READ_ONLY = frozenset({"http", "https", "zip", "tar", "libarchive", "reference", "github", "git", "data", "jlab"})
 _LINKS = frozenset({"file", "local", "sftp", "ssh", "smb"})
+# Protocols whose files are told apart by the options below and the path, and what else the protocol is called.
+_NAMED = {name: name for name in ("memory", "ftp", "hdfs", "webhdfs", "oci", "oss", "cos", "tos", "b2")}
+_NAMED |= {"gs": "gs", "gcs": "gs", "abfs": "az", "abfss": "az", "az": "az", "sftp": "ssh", "ssh": "ssh", "smb": "smb"}
+_WHERE = ("host", "port", "endpoint", "endpoint_url", "account_name", "account_host")
+# Those that know nothing but what they are made with.
+_BY_OPTIONS = frozenset({"fsspec.implementations.http.HTTPFileSystem"})
 
 THREADS_MAX = 8
 _PIPE_MAX_BYTES = 16 << 20  # larger bodies go through a file
@@ -81,15 +89,32 @@ class FsspecClient(Client):
         self.root = str(fs._strip_protocol(root)).rstrip("/")
         self._absolute = fs.root_marker == "/" or self.root.startswith("/")
         self.name = f"{protocol}:{self.root or '/'}"
-        token = str(getattr(fs, "_fs_token", id(fs)))
-        self.identity = ("fsspec", token, self.root)
-        self.place = ("fsspec", token, *(name for name in self.root.split("/") if name))
+        self._is_ours = close_fs is not None
         self.writes = protocol not in _READ_ONLY
         self.lists_first = not self._in_process
         self.remembers = not self._in_process
         self.has_links = protocol in _LINKS
         self.moves_directories = self._in_process
         self.implied = protocol in _IMPLIED
+
+    @functools.cached_property
+    def place(self) -> Key:  # type: ignore[override]
+        return ("fsspec", _where(self.fs, self.protocol), *(name for name in self.root.split("/") if name))
+
+    @functools.cached_property
+    def identity(self) -> object:  # type: ignore[override]
+        return (*self.place, self.root)
+
+    @functools.cached_property
+    def asker(self) -> str:
+        """The very object, where it may sign with what only it knows: keys of the environment, a session."""
+        fs = self.fs
+        kind = type(fs)
+        if self._is_ours and f"{kind.__module__}.{kind.__qualname__}" in _BY_OPTIONS:
+            client_options = getattr(fs, "client_kwargs", None) or {}
+            if not client_options.get("trust_env"):  # .netrc
+                return asker_of(kind.__qualname__, self.root, list(fs.storage_args), dict(fs.storage_options))
+        return asker_of(token_of(fs))
 
     def path(self, key: Key) -> str:
         """The one place where a key becomes a path."""
@@ -270,6 +295,15 @@ class FsspecClient(Client):
             self._threads.close()
         if self._close_fs is not None:
             self._close_fs()
+
+
+def _where(fs: Any, protocol: str) -> str:
+    """Equal for file systems of one server or account, whoever asks; where that cannot be told, for equal options."""
+    if protocol not in _NAMED:
+        return digest(getattr(fs, "_fs_token", None) or token_of(fs))
+    options = getattr(fs, "storage_options", {})
+    named = [(name, str(value)) for name in _WHERE if (value := getattr(fs, name, None) or options.get(name))]
+    return f"{_NAMED[protocol]} {digest(named)}"
 
 
 def _chained(error: FsError, cause: BaseException) -> FsError:

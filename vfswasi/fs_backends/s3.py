@@ -16,17 +16,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import os
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from ..errors import Errno, FsError, MountError
 from . import waiting
 from .base import FileType, Key
 from .fsspec import FsspecClient, http_date, nanoseconds
+from .remote.asker import asker_of, token_of
 from .remote.client import DIRECTORY, Body, Data, Guard, Info, Page, Upload, fits_a_key
 from .remote.download import Downloader, is_plain
 from .remote.translate import chain, http_status, translated
@@ -35,6 +38,9 @@ from .s3_upload import MultipartUpload
 T = TypeVar("T")
 
 DOWNLOAD_MIN_BYTES = 256 << 10  # smaller ranges go through s3fs
+_TOLD_BY_THE_SIGNER = frozenset(
+    {"key", "secret", "token", "username", "password", "anon", "endpoint_url", "skip_instance_cache"}
+)
 _URL_S = 3600
 _URLS_MAX = 1000
 PUT_MAX_BYTES = 32 << 20  # a larger body goes in parts
@@ -60,13 +66,34 @@ class S3Client(FsspecClient):
         self.lists_first = True
         self._direct = self._downloader()
         self._urls: dict[str, tuple[str, float]] = {}
-        self.place = (
-            "s3",
-            str(getattr(fs, "endpoint_url", None)),
-            bucket,
-            *(name for name in prefix.split("/") if name),
-        )
-        self.identity = self.place
+
+    @functools.cached_property
+    def place(self) -> Key:  # type: ignore[override]
+        """The same bucket of the same server, whoever asks and however its endpoint was given."""
+        prefix = tuple(name for name in self._prefix.split("/") if name)
+        return ("s3", self._connection()[0], self.bucket, *prefix)
+
+    @functools.cached_property
+    def identity(self) -> object:  # type: ignore[override]
+        return self.place
+
+    @functools.cached_property
+    def asker(self) -> str:
+        """What requests are signed with, wherever it came from, and what else goes along with them."""
+        endpoint, signer = self._connection()
+        fs = self.fs
+        more = None if type(fs).__module__.startswith("s3fs.") else token_of(fs)
+        options = {name: value for name, value in fs.storage_options.items() if name not in _TOLD_BY_THE_SIGNER}
+        return asker_of(endpoint, signer, more, list(fs.storage_args), options)
+
+    def _connection(self) -> tuple[str, object]:
+        """(where the server is, what signs). Makes no request of the store. Where nobody knows: something that is
+        nobody else's."""
+        future = asyncio.run_coroutine_threadsafe(_connected(self.fs), self.fs.loop)
+        try:
+            return waiting.result(future, self.timeout_s, f"{self.name}: connect")
+        except Exception:
+            return token_of(self), token_of(self)
 
     def object_key(self, key: Key) -> str:
         """The one place where a key becomes an object's."""
@@ -357,6 +384,21 @@ def _info(found: dict[str, Any]) -> Info:
 
 def _is_refused(error: FsError) -> bool:
     return any(http_status(link) in (409, 412) for link in chain(error))
+
+
+async def _connected(fs: Any) -> tuple[str, object]:
+    client = await fs.set_session()
+    parts = urlsplit(str(client.meta.endpoint_url))
+    # A bucket has one name in all regions of AWS.
+    host = (parts.hostname or "").removesuffix(".cn")
+    where = "aws" if host.endswith(".amazonaws.com") else f"{host}:{parts.port or parts.scheme}"
+    signer = client._request_signer
+    unsigned = str(signer.signature_version)
+    credentials = signer._credentials
+    if credentials is None:
+        return where, (unsigned, None)
+    frozen = await credentials.get_frozen_credentials()
+    return where, (unsigned, frozen.access_key, frozen.secret_key, frozen.token)
 
 
 async def _close(body: Any) -> None:

@@ -7,6 +7,7 @@ requests it says and no others, ends within the timeout, and raises nothing but 
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -16,6 +17,7 @@ from typing import NamedTuple, Protocol
 
 from ...errors import Errno, FsError
 from ..base import FileType, Key, Traffic
+from .asker import token_of
 
 
 class Info(NamedTuple):
@@ -98,8 +100,8 @@ class Counter:
 class Client:
     """One store below one root. Subclass it and say what the store can do.
 
-    name: what messages call it, without secrets. identity: equal for clients that show the same files. place: see
-    `Backend.place`. writes: anything
+    name: what messages call it, without secrets. identity: equal for clients that show the same files,
+    whoever asks for them. place: see `Backend.place`. writes: anything
     can be changed. lists_first: one listing of a directory is worth more than asking for one name in it. remembers:
     listings may be kept for a while. has_links: a name may
     be a symbolic link. moves_directories: a directory can be renamed. implied: directories are there as long as
@@ -119,6 +121,12 @@ class Client:
 
     def __init__(self) -> None:
         self.counter = Counter()
+
+    @functools.cached_property
+    def asker(self) -> str:
+        """Equal for clients that ask with the same credentials, options and session: they may have each other's
+        blocks. Here nobody else's. Raises what a request raises."""
+        return token_of(self)
 
     def info(self, key: Key) -> Info | None:
         """One object, or None: nothing is there. One request where the store has one for it. Raises ACCES, IO."""
