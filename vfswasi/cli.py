@@ -19,10 +19,10 @@ import vfswasi
 from . import progress
 from .arguments import read_module
 from .engine import modules
-from .errors import GuestLimitError, GuestTrapError, SandboxError, UncommittedError
+from .errors import FsError, GuestLimitError, GuestTrapError, SandboxError, UncommittedError
 from .fs_backends.base import Backend, FileType, Key
 from .mount_options import parse_limits, parse_mount, parse_source
-from .printing import printable
+from .printing import printable, redacted, without_secrets
 from .sandbox import Sandbox
 from .sources import open_source
 
@@ -34,7 +34,7 @@ class _Parser(argparse.ArgumentParser):
     """Usage errors are our failures: status 125, and one line that says where to look."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
+        print(f"{self.prog}: {without_secrets(message)} (see {self.prog} --help)", file=sys.stderr)
         raise SystemExit(EXIT_OURS)
 
 
@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise
     except UncommittedError as error:
         return _fail(f"{error}; {_rescued(error)}", EXIT_OURS)
-    except (SandboxError, ValueError) as error:
+    except (SandboxError, FsError, ValueError) as error:
         return _fail(str(error), EXIT_OURS)
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    line = printable(" ".join(message.split("\n")))
+    line = printable(without_secrets(" ".join(message.split("\n"))))
     print(f"vfswasi: {line}", file=sys.stderr)
     return status
 
@@ -238,7 +238,7 @@ def _describe(compiled: modules.CompiledModule) -> dict[str, Any]:
 def _mounts(options: argparse.Namespace) -> int:
     backend = open_source(parse_source(options.source))
     try:
-        print(printable(options.source))
+        print(printable(redacted(options.source)))
         _print_tree(backend, (), "", options.depth)
     finally:
         backend.close()

@@ -30,7 +30,9 @@ from .errors import MountError
 from .fs_backends.base import Backend
 from .fs_backends.local import LocalBackend
 from .fs_backends.memory import MemoryBackend
+from .fs_backends.remote.translate import scrubbed
 from .mount_options import Mount
+from .printing import shown
 
 if TYPE_CHECKING:
     from .fs_backends.archive.source import ArchiveSource
@@ -47,7 +49,11 @@ def open_source(source: Source) -> Backend:
     """The backend for a source of any kind, outside of any run; the caller closes it. Raises MountError, TypeError."""
     mount = source if isinstance(source, Mount) else Mount(source)
     given: Any = {} if mount.source == "mem:" else mount.source
-    return MemoryBackend.with_room(given, _ROOM_BYTES) if isinstance(given, Mapping) else open_mount(mount)
+    try:
+        return MemoryBackend.with_room(given, _ROOM_BYTES) if isinstance(given, Mapping) else open_mount(mount)
+    except MountError as error:
+        scrubbed(error)
+        raise
 
 
 def open_mount(mount: Mount) -> Backend:
@@ -90,7 +96,7 @@ def _open_text(source: str, mount: Mount) -> Backend:
     if source.startswith("file://") and "::" not in source:
         parts = urlsplit(source)
         if parts.netloc not in ("", "localhost"):
-            raise MountError(f"{source!r}: a file URL must name a path of this machine: file:///dir")
+            raise MountError(f"{shown(source)}: a file URL must name a path of this machine: file:///dir")
         return _open_path(unquote(parts.path), mount)
     if "://" in source or "::" in source:
         from .fs_backends.fsspec import check_root
@@ -114,9 +120,9 @@ def _open_path(path: str, mount: Mount) -> Backend:
             return _open_archive(path, mount)
         return LocalBackend(path)
     except FileNotFoundError:
-        raise MountError(f"{path!r} does not exist; create the directory or correct the path") from None
+        raise MountError(f"{shown(path)} does not exist; create the directory or correct the path") from None
     except OSError as error:
-        raise MountError(f"{path!r} cannot be opened: {error.strerror or error}") from error
+        raise MountError(f"{shown(path)} cannot be opened: {error.strerror or error}") from error
 
 
 def _open_archive(path: str, mount: Mount) -> Backend:
@@ -124,7 +130,9 @@ def _open_archive(path: str, mount: Mount) -> Backend:
 
     if mount.rw:
         if os.path.exists(path) and not zipfile.is_zipfile(path):
-            raise MountError(f"{path!r} is no zip archive; only directories and zip archives can be mounted with rw")
+            raise MountError(
+                f"{shown(path)} is no zip archive; only directories and zip archives can be mounted with rw"
+            )
         from .fs_backends.zip_writer import WritableZipBackend
 
         return WritableZipBackend(path)
@@ -132,7 +140,7 @@ def _open_archive(path: str, mount: Mount) -> Backend:
         return zip.ZipBackend(path)
     if tar.is_tar(path):
         return tar.TarBackend(path)
-    raise MountError(f"{path!r} is a file, neither a directory nor a zip or tar archive")
+    raise MountError(f"{shown(path)} is a file, neither a directory nor a zip or tar archive")
 
 
 # Archives by URL
@@ -144,7 +152,7 @@ def _open_archive_url(kind: str, source: str, mount: Mount) -> Backend:
         inner, target = "", inner
     root = "" if inner == "*" else inner.strip("/")
     if not target:
-        raise MountError(f"{source!r} names no archive; write {kind}:///path/to/archive.{kind}")
+        raise MountError(f"{shown(source)} names no archive; write {kind}:///path/to/archive.{kind}")
     if target.startswith("file://"):
         target = unquote(urlsplit(target).path)
     local = "://" not in target and "::" not in target
@@ -180,15 +188,14 @@ def _remote(url: str, mount: Mount) -> RemoteBackend:
     """A `RemoteBackend` for a URL. Raises MountError, without the URL's secrets."""
     import fsspec.core
 
-    from .fs_backends.archive.source import redacted
     from .fs_backends.fsspec import client_for
     from .fs_backends.remote.backend import RemoteBackend
 
-    shown = repr(redacted(url))
+    name = shown(url)
     schemes = [part.split("://")[0] for part in url.split("::")]
     if "reference" in schemes and not mount.reference:
         raise MountError(
-            f"{shown}: the index of a reference file system may name any other place, this machine's files too; "
+            f"{name}: the index of a reference file system may name any other place, this machine's files too; "
             "mount it with the option reference if you trust it"
         )
     options = _storage_options(url, mount)
@@ -197,21 +204,21 @@ def _remote(url: str, mount: Mount) -> RemoteBackend:
     except ImportError as error:
         extra = next((name for name in schemes if name in ("s3", "http", "https")), None)
         hint = f'pip install "vfswasi[{extra}]"' if extra else f"{error}"
-        raise MountError(f"{shown}: a package is missing: {hint}") from error
+        raise MountError(f"{name}: a package is missing: {hint}") from error
     except Exception as error:
         if isinstance(error, ValueError) and "rotocol" in str(error):
             raise MountError(
-                f"{shown}: {schemes[0]!r} is not a kind of source; use a path, zip://, tar://, mem:, dev:, or a URL "
+                f"{name}: {schemes[0]!r} is not a kind of source; use a path, zip://, tar://, mem:, dev:, or a URL "
                 "that fsspec knows"
             ) from None
         # The text of the error may hold the URL with its secrets: only its kind is shown.
-        raise MountError(f"{shown} cannot be opened: {type(error).__name__}") from error
+        raise MountError(f"{name} cannot be opened: {type(error).__name__}") from error
     if getattr(fs, "retries", None) is not None and schemes[0] in ("s3", "s3a"):
         fs.retries = 2  # botocore retries as well
     try:
         client = client_for(fs, path, timeout_s=mount.timeout, close_fs=_session_closer(fs))
     except ValueError as error:
-        raise MountError(f"{shown} is no URL: {type(error).__name__}") from error
+        raise MountError(f"{name} is no URL: {type(error).__name__}") from error
     try:
         return RemoteBackend(client, **_remote_options(mount, client.remembers))
     except BaseException:

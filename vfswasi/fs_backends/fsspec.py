@@ -27,6 +27,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from ..errors import Errno, FsError, MountError
+from ..printing import redacted
 from . import waiting
 from .base import FileType, Key
 from .remote.asker import asker_of, digest, token_of
@@ -88,7 +89,7 @@ class FsspecClient(Client):
         self._threads = None if self._in_process else waiting.Threads(THREADS_MAX, f"vfswasi {protocol}")
         self.root = str(fs._strip_protocol(root)).rstrip("/")
         self._absolute = fs.root_marker == "/" or self.root.startswith("/")
-        self.name = f"{protocol}:{self.root or '/'}"
+        self.name = _shown_name(fs, protocol, self.root)
         self._is_ours = close_fs is not None
         self.writes = protocol not in _READ_ONLY
         self.lists_first = not self._in_process
@@ -143,7 +144,7 @@ class FsspecClient(Client):
         return future
 
     def call(self, method: str, *args: Any, **options: Any) -> Any:
-        """Make a call. Raises FsError, with the library's own exception as its cause."""
+        """Make a call. Raises FsError."""
         what = f"{self.name}: {method}"
         future = self._start(method, *args, **options)
         try:
@@ -151,7 +152,8 @@ class FsspecClient(Client):
         except FsError:
             raise
         except Exception as error:
-            raise translated(error, what) from error
+            failed = translated(error, what)
+        raise failed
 
     # Looking
 
@@ -231,7 +233,7 @@ class FsspecClient(Client):
             try:
                 data = done.result()
             except BaseException as error:
-                outer.set_exception(_chained(translated(error, f"{self.name}: read"), error))
+                outer.set_exception(translated(error, f"{self.name}: read"))
                 return
             self.counter.count(received=len(data))
             if end >= 0 and len(data) != end - start and len(data) == info.size:
@@ -297,6 +299,14 @@ class FsspecClient(Client):
             self._close_fs()
 
 
+def _shown_name(fs: Any, protocol: str, root: str) -> str:
+    """What messages call it."""
+    if "://" in root:
+        return redacted(root if root.startswith(f"{protocol}://") else f"{protocol}::{root}")
+    host = getattr(fs, "host", None)
+    return redacted(f"{protocol}://{host if isinstance(host, str) and root[:1] in ('', '/') else ''}{root or '/'}")
+
+
 def _where(fs: Any, protocol: str) -> str:
     """Equal for file systems of one server or account, whoever asks; where that cannot be told, for equal options."""
     if protocol not in _NAMED:
@@ -304,12 +314,6 @@ def _where(fs: Any, protocol: str) -> str:
     options = getattr(fs, "storage_options", {})
     named = [(name, str(value)) for name in _WHERE if (value := getattr(fs, name, None) or options.get(name))]
     return f"{_NAMED[protocol]} {digest(named)}"
-
-
-def _chained(error: FsError, cause: BaseException) -> FsError:
-    if error is not cause:
-        error.__cause__ = cause
-    return error
 
 
 def nanoseconds(value: object) -> int | None:
@@ -387,7 +391,8 @@ def check_root(backend: RemoteBackend, writing: bool) -> None:
         info = client.info(())
     except FsError as error:
         hint = "check the credentials" if error.errno is Errno.ACCES else "check the URL and the connection"
-        raise MountError(f"{client.name}: {error.detail or error}; {hint}") from error
+        what = (error.detail or str(error)).removeprefix(f"{client.name}: ")
+        raise MountError(f"{client.name}: {what}; {hint}") from error
     if info is None:
         if not (writing and client.implied):
             raise MountError(f"{client.name} does not exist")

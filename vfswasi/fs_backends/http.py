@@ -27,9 +27,6 @@ class HttpClient(FsspecClient):
         super().__init__(fs, root, timeout_s=timeout_s, close_fs=close_fs)
         self.lists_first = False
         self.writes = False
-        parts = urlsplit(self.root)
-        host = parts.netloc.rpartition("@")[2]
-        self.name = f"{parts.scheme}://{host}{parts.path}"
 
     def path(self, key: Key) -> str:
         parts = urlsplit(self.root)

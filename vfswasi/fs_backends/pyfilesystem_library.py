@@ -16,7 +16,7 @@ from ..errors import Errno, FsError, MountError
 from . import waiting
 from .base import FileType, Key, Stat
 from .local_file import translate
-from .remote.translate import translated
+from .remote.translate import scrubbed, stand_in, translated
 
 _INSTALL: Final = 'pip install "vfswasi[pyfilesystem]"'
 
@@ -67,6 +67,14 @@ def is_pyfilesystem(obj: object) -> bool:
 
 def open_url(url: str) -> Any:
     """What an opener URL stands for. Raises MountError, which never shows more of the URL than its protocol."""
+    try:
+        return _open_url(url)
+    except MountError as error:
+        scrubbed(error)
+        raise
+
+
+def _open_url(url: str) -> Any:
     protocol, separator, _ = url.partition("://")
     if not separator or not protocol:
         raise MountError("a URL of PyFilesystem2 begins with a protocol, such as mem:// or osfs://")
@@ -156,7 +164,7 @@ class Library:
     def call(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Call the library, one call at a time; over a network on a thread, so that the run's deadline ends the wait.
 
-        Raises FsError, with the library's own exception as its cause.
+        Raises FsError.
         """
         what = f"{self.name}: {getattr(function, '__name__', 'call')}"
         threads = self._threads
@@ -172,7 +180,9 @@ class Library:
         except FsError:
             raise
         except Exception as error:
-            raise library_error(error, what) from error
+            failed = library_error(error, what)
+            failed.__cause__ = stand_in(error)
+        raise failed
 
     def syspath(self, key: Key) -> str | None:
         """Where the object lies in the operating system's tree; None if it does not."""

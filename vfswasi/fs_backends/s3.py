@@ -115,7 +115,8 @@ class S3Client(FsspecClient):
         except FsError:
             raise
         except Exception as error:
-            raise translated(error, what) from error
+            failed = translated(error, what)
+        raise failed
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """As `run`, without waiting. Raises DQUOT."""
@@ -247,6 +248,7 @@ class S3Client(FsspecClient):
             condition["Range"] = f"bytes={start}-{end - 1}"
         again = True
         while True:
+            failed: FsError | None = None
             try:
                 answer = await self.request("get_object", Key=name, **condition)
                 async with contextlib.AsyncExitStack() as stack:
@@ -261,7 +263,9 @@ class S3Client(FsspecClient):
                 if again and (status is None or status < 400):  # it broke off while it came
                     again = False
                     continue
-                raise translated(error, f"{self.name}: get") from error
+                failed = translated(error, f"{self.name}: get")
+            if failed is not None:
+                raise failed
             self.counter.count(received=len(data))
             return data
 

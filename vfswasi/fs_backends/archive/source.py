@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import stat
 import threading
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ...errors import Errno, FsError, MountError
+from ...printing import redacted as redacted
+from ...printing import shown
 from ..base import Key, Traffic
 
 
@@ -57,7 +58,7 @@ class PathSource(ArchiveSource):
     """A regular file, opened here and closed here. `status`: what fstat said when it was opened."""
 
     def __init__(self, path: str | os.PathLike[str], kind: str = "zip") -> None:
-        self.name = repr(os.fspath(path))
+        self.name = shown(os.fspath(path))
         try:
             # O_NONBLOCK: opening a FIFO must not wait for its writer; regular files do not care.
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -191,7 +192,7 @@ def open_url(url: str, storage_options: Mapping[str, Any] | None = None, kind: s
     """The bytes behind any URL of fsspec, chained ones too. Raises MountError."""
     import fsspec
 
-    name = repr(redacted(url))
+    name = shown(url)
     try:
         opened = fsspec.open(url, "rb", **(storage_options or {}))
         file = opened.open()
@@ -205,10 +206,3 @@ def open_url(url: str, storage_options: Mapping[str, Any] | None = None, kind: s
         return BytesSource(file.getvalue(), name)
     # fsspec's zip file system closes its members when it is collected: it must live as long as they.
     return ObjectSource(file, name, owner=opened, kind=kind)
-
-
-def redacted(url: str) -> str:
-    """The URL without user names, passwords, queries and fragments."""
-    return "::".join(
-        re.sub(r"(?<=://)[^/]*@", "***@", re.sub(r"[?#].*", "?***", part, flags=re.DOTALL)) for part in url.split("::")
-    )
