@@ -27,6 +27,7 @@ class HttpClient(FsspecClient):
         super().__init__(fs, root, timeout_s=timeout_s, close_fs=close_fs)
         self.lists_first = False
         self.writes = False
+        urlsplit(self.root)  # ValueError: it is no URL
 
     def path(self, key: Key) -> str:
         parts = urlsplit(self.root)
