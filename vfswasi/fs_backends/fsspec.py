@@ -240,6 +240,7 @@ class FsspecClient(Client):
                 data = data[start:end]
             outer.set_result(data)
 
+        outer.add_done_callback(lambda done: done.cancelled() and inner.cancel())
         inner.add_done_callback(arrived)
         return outer
 

@@ -65,7 +65,10 @@ class OpenObject:
                 self.backend.listings.forget(self.key)
             if reader.has_read or not self._look_again():
                 raise FsError(Errno.IO, f"{self.name}: it was changed by somebody else while it was open") from error
-        return self._open_reader().read_into(offset, buf)
+        with self.lock:
+            self._close_reader()
+            reader = self._open_reader()
+        return reader.read_into(offset, buf)
 
     @property
     def name(self) -> str:
