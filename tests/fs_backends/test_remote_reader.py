@@ -329,7 +329,8 @@ def test_what_is_on_its_way_counts_until_it_has_come_or_was_given_up() -> None:
     allowance = run_of(64 * MIB)
     with waiting.bounded_by(None, allowance):
         made = many_readers(store, 1, None)[0]
-        read(made, 0, 40 * KIB)
+        read(made, 0, 20 * KIB)
+        read(made, 20 * KIB, 20 * KIB)
         store.answers = False
         made.advise(0, 0, "sequential")
         made._read_ahead(40 * KIB)
