@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from .errors import MountError
 from .fs_backends.base import Backend, Caps, Key, Traffic
+from .fs_backends.checked import checked
 from .fs_backends.memory import MemoryBackend
 from .fs_backends.readonly import ReadOnly
 from .fs_backends.remote.translate import scrubbed
@@ -78,6 +79,7 @@ class MountTable:
             backend = mount.backend
             if backend is None:
                 backend = MemoryBackend.with_room(mount.tree or {}, limits.memory_files_bytes)
+            backend = checked(backend)
             preopens.append(Preopen(mount.name, ReadOnly(backend) if mount.readonly else backend, mount.readonly))
         return preopens
 

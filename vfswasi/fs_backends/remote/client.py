@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 
 from ...errors import Errno, FsError
 from ..base import FileType, Key, Traffic
+from ..checked import fits_a_key as fits_a_key
 from .asker import token_of
 
 
@@ -175,16 +176,3 @@ class Client:
 
     def close(self) -> None:
         """Let go of connections and threads that are ours."""
-
-
-NAME_MAX_BYTES = 255
-
-
-def fits_a_key(name: str) -> bool:
-    """Whether a name from a store can be one component of a key."""
-    if not name or name in (".", "..") or "/" in name or "\0" in name:
-        return False
-    try:
-        return len(name.encode()) <= NAME_MAX_BYTES
-    except UnicodeEncodeError:
-        return False
