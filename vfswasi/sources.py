@@ -21,6 +21,7 @@ URL |
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 Source: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Backend | Mount | Any"
 
 
+_TAR = re.compile(r"\.(tar(\.[a-z0-9]+)?|tgz|tbz2?|txz|tzst)$", re.IGNORECASE)
+_TAR_IS_READ = "a tar archive can only be read; write to a directory or to a zip archive, such as new.zip"
 _ROOM_BYTES = 128 << 20  # for a tree that is opened to be looked at
 
 
@@ -120,6 +123,8 @@ def _open_path(path: str, mount: Mount) -> Backend:
             return _open_archive(path, mount)
         return LocalBackend(path)
     except FileNotFoundError:
+        if mount.rw and _TAR.search(path):
+            raise MountError(f"{shown(path)}: {_TAR_IS_READ}") from None
         raise MountError(f"{shown(path)} does not exist; create the directory or correct the path") from None
     except OSError as error:
         raise MountError(f"{shown(path)} cannot be opened: {error.strerror or error}") from error
@@ -156,6 +161,13 @@ def _open_archive_url(kind: str, source: str, mount: Mount) -> Backend:
     if target.startswith("file://"):
         target = unquote(urlsplit(target).path)
     local = "://" not in target and "::" not in target
+    if mount.rw and kind == "tar":
+        raise MountError(f"{shown(source)}: {_TAR_IS_READ}")
+    if mount.rw and not local:
+        raise MountError(
+            f"{shown(source)}: an archive can only be written where it is a file of this machine; mount it without rw, "
+            "or write a zip archive here and upload it"
+        )
     if kind == "zip":
         if mount.rw and local and not root:
             return _open_archive(target, mount)

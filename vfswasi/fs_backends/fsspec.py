@@ -16,11 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
-import email.utils
 import functools
-import math
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -30,9 +26,12 @@ from ..errors import Errno, FsError, MountError
 from ..printing import redacted
 from . import waiting
 from .base import FileType, Key
-from .remote.asker import asker_of, digest, token_of
+from .remote.asker import asker_of, place_of, token_of
 from .remote.backend import RemoteBackend
 from .remote.client import Body, Client, Data, Guard, Info, Page, fits_a_key
+from .remote.entries import http_date as http_date
+from .remote.entries import info_of
+from .remote.entries import nanoseconds as nanoseconds
 from .remote.reader import ReadOptions
 from .remote.translate import translated
 
@@ -42,27 +41,12 @@ IN_PROCESS = frozenset({"memory", "file", "local"})
 _IMPLIED = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "adl", "oci", "oss", "cos", "tos", "b2"})
 _READ_ONLY = frozenset({"http", "https", "zip", "tar", "libarchive", "reference", "github", "git", "data", "jlab"})
 _LINKS = frozenset({"file", "local", "sftp", "ssh", "smb"})
-# Protocols whose files are told apart by the options below and the path, and what else the protocol is called.
-_NAMED = {name: name for name in ("memory", "ftp", "hdfs", "webhdfs", "oci", "oss", "cos", "tos", "b2")}
-_NAMED |= {"gs": "gs", "gcs": "gs", "abfs": "az", "abfss": "az", "az": "az", "sftp": "ssh", "ssh": "ssh", "smb": "smb"}
-_WHERE = ("host", "port", "endpoint", "endpoint_url", "account_name", "account_host")
 # Those that know nothing but what they are made with.
 _BY_OPTIONS = frozenset({"fsspec.implementations.http.HTTPFileSystem"})
 
 THREADS_MAX = 8
 _PIPE_MAX_BYTES = 16 << 20  # larger bodies go through a file
 _COPY_BYTES = 1 << 20
-_VERSION_FIELDS = ("ETag", "etag", "generation", "md5Hash", "content_hash", "sha", "sha256", "Content-MD5", "checksum")
-_TIME_FIELDS = (
-    "mtime",
-    "LastModified",
-    "last_modified",
-    "updated",
-    "modified",
-    "Last-Modified",
-    "date_time",
-    "created",
-)
 
 
 class FsspecClient(Client):
@@ -100,7 +84,7 @@ class FsspecClient(Client):
 
     @functools.cached_property
     def place(self) -> Key:  # type: ignore[override]
-        return ("fsspec", _where(self.fs, self.protocol), *(name for name in self.root.split("/") if name))
+        return ("fsspec", place_of(self.fs, self.protocol), *(name for name in self.root.split("/") if name))
 
     @functools.cached_property
     def identity(self) -> object:  # type: ignore[override]
@@ -153,6 +137,10 @@ class FsspecClient(Client):
             raise
         except Exception as error:
             failed = translated(error, what)
+        except BaseException as error:
+            if future.cancelled() or not future.done() or future.exception() is not error:
+                raise  # of this thread's own, such as Ctrl-C
+            failed = translated(error, what)
         raise failed
 
     # Looking
@@ -176,17 +164,24 @@ class FsspecClient(Client):
             if error.errno is Errno.NOENT:
                 return
             raise
+        if not isinstance(found, list | tuple):
+            raise FsError(Errno.IO, f"{self.name}: a directory with {type(found).__name__}")
         entries: dict[str, Info] = {}
         here = path.rstrip("/")
         for entry in found:
-            name = str(entry["name"])
+            name = entry.get("name") if isinstance(entry, dict) else None
+            if not isinstance(name, str):
+                continue
             if name.rstrip("/").lstrip("/") == here.lstrip("/"):
                 if entry.get("type") != "directory" and len(found) == 1:
                     raise FsError(Errno.NOTDIR)
                 continue
             name = self._name(name, here)
             if fits_a_key(name):
-                info = self.info_of(entry)
+                try:
+                    info = self.info_of(entry)
+                except FsError:  # nothing that a store can mean
+                    continue
                 if info.filetype is FileType.DIRECTORY or name not in entries:
                     entries[name] = info
         yield entries, True
@@ -197,24 +192,9 @@ class FsspecClient(Client):
         bare = full.lstrip("/")
         return bare[len(prefix) :] if bare.startswith(prefix) else bare.rpartition("/")[2]
 
-    def info_of(self, entry: dict[str, Any]) -> Info:
-        """What an entry of `info` or `ls` says."""
-        kind = entry.get("type")
-        time_ns = next((ns for name in _TIME_FIELDS if (ns := nanoseconds(entry.get(name))) is not None), None)
-        if entry.get("islink") or kind == "link":
-            target = entry.get("destination")
-            text = os.fsdecode(target) if isinstance(target, str | bytes) else None
-            return Info(FileType.SYMBOLIC_LINK, len(os.fsencode(text or "")), time_ns, None, text)
-        if kind == "directory":
-            return Info(FileType.DIRECTORY, 0, time_ns)
-        if kind not in ("file", None):
-            return Info(FileType.UNKNOWN, 0, time_ns)
-        size = entry.get("size")
-        versions = [str(entry[name]) for name in _VERSION_FIELDS if entry.get(name)]
-        version = versions[0] if versions else None
-        if version is None and self.remembers and time_ns is not None:
-            version = f"{time_ns}-{size}"
-        return Info(FileType.REGULAR_FILE, int(size) if isinstance(size, int | float) else None, time_ns, version)
+    def info_of(self, entry: Any) -> Info:
+        """What an entry of `info` or `ls` says. Raises IO: nothing that a store can mean."""
+        return info_of(entry, self.name, self.remembers)
 
     # Reading
 
@@ -234,6 +214,11 @@ class FsspecClient(Client):
                 data = done.result()
             except BaseException as error:
                 outer.set_exception(translated(error, f"{self.name}: read"))
+                return
+            if isinstance(data, memoryview):
+                data = bytes(data)
+            if not isinstance(data, bytes | bytearray):
+                outer.set_exception(FsError(Errno.IO, f"{self.name}: read: {type(data).__name__} came, no bytes"))
                 return
             self.counter.count(received=len(data))
             if end >= 0 and len(data) != end - start and len(data) == info.size:
@@ -308,44 +293,6 @@ def _shown_name(fs: Any, protocol: str, root: str) -> str:
     return redacted(f"{protocol}://{host if isinstance(host, str) and root[:1] in ('', '/') else ''}{root or '/'}")
 
 
-def _where(fs: Any, protocol: str) -> str:
-    """Equal for file systems of one server or account, whoever asks; where that cannot be told, for equal options."""
-    if protocol not in _NAMED:
-        return digest(getattr(fs, "_fs_token", None) or token_of(fs))
-    options = getattr(fs, "storage_options", {})
-    named = [(name, str(value)) for name in _WHERE if (value := getattr(fs, name, None) or options.get(name))]
-    return f"{_NAMED[protocol]} {digest(named)}"
-
-
-def nanoseconds(value: object) -> int | None:
-    """A time of any of the kinds that file systems give, in nanoseconds since 1970; None for what is no time."""
-    if isinstance(value, bool) or value is None:
-        return None
-    if isinstance(value, int | float):
-        return int(value * 1e9) if math.isfinite(value) else None
-    if isinstance(value, str):
-        try:
-            value = datetime.datetime.fromisoformat(value)
-        except ValueError:
-            return None
-    if isinstance(value, datetime.datetime):
-        if value.tzinfo is None:
-            value = value.replace(tzinfo=datetime.UTC)
-        since = value - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-        return (since.days * 86400 + since.seconds) * 10**9 + since.microseconds * 1000
-    return None
-
-
-def http_date(value: object) -> int | None:
-    """`Last-Modified` in nanoseconds since 1970, or None."""
-    if not isinstance(value, str):
-        return None
-    try:
-        return nanoseconds(email.utils.parsedate_to_datetime(value))
-    except (TypeError, ValueError):
-        return None
-
-
 class FsspecBackend(RemoteBackend):
     """A directory of an fsspec file system.
 
@@ -391,6 +338,8 @@ def check_root(backend: RemoteBackend, writing: bool) -> None:
     try:
         info = client.info(())
     except FsError as error:
+        if error.errno is Errno.NOENT:
+            raise MountError(f"{client.name} does not exist; create it or correct the URL") from error
         hint = "check the credentials" if error.errno is Errno.ACCES else "check the URL and the connection"
         what = (error.detail or str(error)).removeprefix(f"{client.name}: ")
         raise MountError(f"{client.name}: {what}; {hint}") from error

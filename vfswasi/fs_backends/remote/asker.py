@@ -18,6 +18,11 @@ _KEY = secrets.token_bytes(32)
 _PLAIN = (str, bytes, bool, int, float, type(None))
 _DEPTH_MAX = 16
 
+# Protocols whose files are told apart by the options below and the path, and what else the protocol is called.
+_NAMED = {name: name for name in ("memory", "ftp", "hdfs", "webhdfs", "oci", "oss", "cos", "tos", "b2")}
+_NAMED |= {"gs": "gs", "gcs": "gs", "abfs": "az", "abfss": "az", "az": "az", "sftp": "ssh", "ssh": "ssh", "smb": "smb"}
+_WHERE = ("host", "port", "endpoint", "endpoint_url", "account_name", "account_host")
+
 # id -> (the object, a text that no other object ever has): ids are used again, and `==` of file systems looks at
 # their arguments only.
 _tokens: dict[int, tuple[weakref.ref[Any], str]] = {}
@@ -72,3 +77,12 @@ def _spelled(value: object, depth: int) -> str:
             assert isinstance(value, list | tuple)
             return f"{kind.__module__}.{kind.__qualname__}({', '.join(_spelled(item, depth + 1) for item in value)})"
     return f"object {token_of(value)}"
+
+
+def place_of(fs: Any, protocol: str) -> str:
+    """Equal for file systems of one server or account, whoever asks; where that cannot be told, for equal options."""
+    if protocol not in _NAMED:
+        return digest(getattr(fs, "_fs_token", None) or token_of(fs))
+    options = getattr(fs, "storage_options", {})
+    named = [(name, str(value)) for name in _WHERE if (value := getattr(fs, name, None) or options.get(name))]
+    return f"{_NAMED[protocol]} {digest(named)}"

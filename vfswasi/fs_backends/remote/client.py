@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 
 from ...errors import Errno, FsError
 from ..base import FileType, Key, Traffic
+from ..checked import SIZE_MAX
 from ..checked import fits_a_key as fits_a_key
 from .asker import token_of
 
@@ -30,6 +31,18 @@ class Info(NamedTuple):
     mtim_ns: int | None = None
     version: str | None = None
     target: str | None = None
+
+
+def sound(info: object) -> bool:
+    """Whether every part of a description can be what it says."""
+    return (
+        isinstance(info, Info)
+        and isinstance(info.filetype, FileType)
+        and (info.size is None or (type(info.size) is int and 0 <= info.size <= SIZE_MAX))
+        and (info.mtim_ns is None or type(info.mtim_ns) is int)
+        and (info.version is None or isinstance(info.version, str))
+        and (info.target is None or isinstance(info.target, str))
+    )
 
 
 DIRECTORY = Info(FileType.DIRECTORY)
