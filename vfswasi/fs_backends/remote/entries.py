@@ -55,7 +55,7 @@ def _info_of(entry: dict[str, Any], timed: bool) -> Info:
         return Info(FileType.UNKNOWN, 0, time_ns)
     size = entry.get("size")
     told = (entry.get(name) for name in _VERSION_FIELDS)
-    versions = [str(value) for value in told if value and isinstance(value, str | bytes | int)]
+    versions = [str(value) for value in told if isinstance(value, str | bytes | int) and value]
     version = versions[0] if versions else None
     if version is None and timed and time_ns is not None:
         version = f"{time_ns}-{size}"
