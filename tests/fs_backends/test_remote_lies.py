@@ -115,7 +115,8 @@ def test_what_is_of_no_known_kind_is_no_file(kind: Any) -> None:
 
 RAISED: list[BaseException] = [
     KeyError("x"), StopIteration(), RecursionError(), ZeroDivisionError(), MemoryError(),
-    UnicodeDecodeError("a", b"", 0, 1, ""), OSError(), OSError("no number"), OSError(99999, "odd"), asyncio.CancelledError(), GeneratorExit(), SystemExit(3),
+    UnicodeDecodeError("a", b"", 0, 1, ""), OSError(), OSError("no number"), OSError(99999, "odd"),
+    asyncio.CancelledError(), GeneratorExit(), SystemExit(3),
 ]  # fmt: skip
 
 

@@ -41,6 +41,11 @@ IN_PROCESS = frozenset({"memory", "file", "local"})
 _IMPLIED = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "adl", "oci", "oss", "cos", "tos", "b2"})
 _READ_ONLY = frozenset({"http", "https", "zip", "tar", "libarchive", "reference", "github", "git", "data", "jlab"})
 _LINKS = frozenset({"file", "local", "sftp", "ssh", "smb"})
+# Whose `mv` of a file is one command to the server, and with which that replaces what is there. Those of object stores
+# copy, and leave half of it behind when something fails.
+_REPLACES = frozenset({"fsspec.implementations.ftp.FTPFileSystem", "fsspec.implementations.sftp.SFTPFileSystem"})
+_MOVES = _REPLACES | {"fsspec.implementations.smb.SMBFileSystem"}
+_ONE_CALL = frozenset({"ftp"})  # at a time: there is one connection for all
 # Those that know nothing but what they are made with.
 _BY_OPTIONS = frozenset({"fsspec.implementations.http.HTTPFileSystem"})
 
@@ -70,7 +75,8 @@ class FsspecClient(Client):
         self._close_fs = close_fs
         self._is_async = bool(getattr(fs, "async_impl", False))
         self._in_process = protocol in IN_PROCESS
-        self._threads = None if self._in_process else waiting.Threads(THREADS_MAX, f"vfswasi {protocol}")
+        threads = 1 if protocol in _ONE_CALL else THREADS_MAX
+        self._threads = None if self._in_process else waiting.Threads(threads, f"vfswasi {protocol}")
         self.root = str(fs._strip_protocol(root)).rstrip("/")
         self._absolute = fs.root_marker == "/" or self.root.startswith("/")
         self.name = _shown_name(fs, protocol, self.root)
@@ -146,6 +152,8 @@ class FsspecClient(Client):
     # Looking
 
     def info(self, key: Key) -> Info | None:
+        with contextlib.suppress(Exception):
+            self.fs.invalidate_cache(self.fs._parent(self.path(key)))
         try:
             entry = self.call("info", self.path(key))
         except FsError as error:
@@ -276,6 +284,16 @@ class FsspecClient(Client):
         found = self.info(new)
         if found is None:
             raise FsError(Errno.IO, f"{self.name}: the copy is not there")
+        return found
+
+    def move(self, old: Key, new: Key, info: Info, replaces: bool) -> Info | None:
+        kind = f"{type(self.fs).__module__}.{type(self.fs).__qualname__}"
+        if info.filetype is not FileType.REGULAR_FILE or kind not in (_REPLACES if replaces else _MOVES):
+            return None
+        self.call("mv", self.path(old), self.path(new))
+        found = self.info(new)
+        if found is None or found.size != info.size or self.info(old) is not None:
+            raise FsError(Errno.IO, f"{self.name}: the file is not where it was moved to")
         return found
 
     def close(self) -> None:

@@ -187,5 +187,10 @@ class Client:
         IO."""
         raise FsError(Errno.ROFS)
 
+    def move(self, old: Key, new: Key, info: Info, replaces: bool) -> Info | None:
+        """Rename a file in one step of the server's own, what is at `new` too if it `replaces` that; None: the store
+        has no such step. Raises NOENT, ACCES, IO."""
+        return None
+
     def close(self) -> None:
         """Let go of connections and threads that are ours."""

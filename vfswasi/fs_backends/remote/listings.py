@@ -59,7 +59,7 @@ class Listings:
     def __init__(self, client: Client, seconds: float) -> None:
         """seconds: how long an answer of the store is believed; 0: never."""
         self._client = client
-        self._seconds = seconds
+        self.seconds = self._seconds = seconds
         self._lock = threading.RLock()
         self._listings: OrderedDict[Key, _Listing] = OrderedDict()
         self._singles: OrderedDict[Key, tuple[Info | None, float]] = OrderedDict()

@@ -130,9 +130,8 @@ class OpenObject:
     def _download_all(self, staged: Staged) -> None:
         assert self.key is not None
         assert self.info is not None
-        client = self.backend.client
-        data = waiting.result(client.fetch(self.key, self.info, 0, -1), None, self.name)
-        waiting.spend(count=len(data))
+        data = self.backend.whole(self.key, self.info)
+        self.backend.learned(self.key, self.info, len(data))
         staged.write_from(0, data)
 
     def write_from(self, offset: int, buf: ReadableBuffer) -> None:
