@@ -75,20 +75,20 @@ KINDS = {"a": FileType.DIRECTORY, "b": FileType.DIRECTORY, "plain": FileType.REG
 def test_a_key_that_is_file_and_directory_is_the_directory_whoever_asks_first(
     moto: Server, wide: str, first: Callable[[RemoteBackend, Key], FileType]
 ) -> None:
-    backend = RemoteBackend(S3Client(moto.file_system(), wide))
+    backend = RemoteBackend(S3Client(moto.file_system(), wide, timeout_s=120))
     for name, kind in KINDS.items():
         for question in (first, *QUESTIONS):
             assert question(backend, (name,)) is kind, (name, question.__name__)
 
 
 def test_it_is_so_for_who_remembers_nothing(moto: Server, wide: str) -> None:
-    backend = RemoteBackend(S3Client(moto.file_system(), wide), listing_seconds=0)
+    backend = RemoteBackend(S3Client(moto.file_system(), wide, timeout_s=120), listing_seconds=0)
     for name, kind in KINDS.items():
         assert as_stat(backend, (name,)) is kind
 
 
 def test_a_page_still_answers_for_the_files_on_it(moto: Server, wide: str) -> None:
-    backend = RemoteBackend(S3Client(moto.file_system(), wide))
+    backend = RemoteBackend(S3Client(moto.file_system(), wide, timeout_s=120))
     for number in range(0, 900, 50):
         assert backend.stat((f"a!{number:04}",)).size == 1
     assert backend.traffic().requests == 1
