@@ -22,10 +22,10 @@ from . import inspection, progress
 from .arguments import read_module
 from .engine.features import NAMES as FEATURES
 from .engine.features import checked as checked_features
-from .errors import GuestLimitError, GuestTrapError, SandboxError, UncommittedError
+from .errors import FsError, GuestLimitError, GuestTrapError, SandboxError, UncommittedError
 from .fs_backends.base import Backend, FileType, Key
 from .mount_options import parse_limits, parse_mount, parse_source
-from .printing import printable
+from .printing import printable, redacted, without_secrets
 from .sandbox import Sandbox
 from .sources import open_source
 
@@ -38,7 +38,7 @@ class _Parser(argparse.ArgumentParser):
     """Usage errors are our failures: status 125, and one line that says where to look."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
+        print(f"{self.prog}: {without_secrets(message)} (see {self.prog} --help)", file=sys.stderr)
         raise SystemExit(EXIT_OURS)
 
 
@@ -164,7 +164,7 @@ def _main(argv: Sequence[str] | None) -> int:
         raise
     except UncommittedError as error:
         return _fail(f"{error}; {_rescued(error)}", EXIT_OURS)
-    except (SandboxError, ValueError) as error:
+    except (SandboxError, FsError, ValueError) as error:
         return _fail(str(error), EXIT_OURS)
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
@@ -174,7 +174,7 @@ def _main(argv: Sequence[str] | None) -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    line = printable(" ".join(message.split("\n")))
+    line = printable(without_secrets(" ".join(message.split("\n"))))
     print(f"vfswasi: {line}", file=sys.stderr)
     return status
 
@@ -264,7 +264,7 @@ def _inspect(options: argparse.Namespace) -> int:
 def _mounts(options: argparse.Namespace) -> int:
     backend = open_source(parse_source(options.source))
     try:
-        print(printable(options.source))
+        print(printable(redacted(options.source)))
         _print_tree(backend, (), "", options.depth)
     finally:
         backend.close()

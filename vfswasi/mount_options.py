@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .fs_backends.base import Backend
 from .limits import COUNTS, LIMIT_NAMES, Limits
+from .printing import redacted, shown
 
 if TYPE_CHECKING:
     from .fs_backends.remote.cache import ReadCache
@@ -64,11 +64,11 @@ class Mount:
         for name in ("rw", "overlap", "anon", "rename_directories", "reference", "trust", "redirects"):
             value = getattr(self, name)
             if not isinstance(value, bool) and not (value is None and name in ("rw", "anon")):
-                raise TypeError(f"Mount({name}=...) must be True or False, not {value!r}")
+                raise TypeError(f"Mount({name}=...) must be True or False, not {shown(value)}")
         for name in ("disk", "block", "readahead"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"Mount({name}=...) must be a number of bytes, not {value!r}")
+                raise TypeError(f"Mount({name}=...) must be a number of bytes, not {shown(value)}")
             if value < (512 if name == "block" else 0):
                 raise ValueError(f"Mount({name}=...) is too small: {value}")
         if self.block > 64 << 20:
@@ -76,23 +76,23 @@ class Mount:
         for name in ("timeout", "listing"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise TypeError(f"Mount({name}=...) must be seconds as a number, not {value!r}")
+                raise TypeError(f"Mount({name}=...) must be seconds as a number, not {shown(value)}")
             if not math.isfinite(value) or value < 0 or (name == "timeout" and value == 0):
                 raise ValueError(f"Mount({name}=...) is no number of seconds: {value}")
         if isinstance(self.cache, bool) or (isinstance(self.cache, int) and self.cache < 0):
-            raise ValueError(f"Mount(cache=...) must be a ReadCache or a number of bytes, not {self.cache!r}")
+            raise ValueError(f"Mount(cache=...) must be a ReadCache or a number of bytes, not {shown(self.cache)}")
         if not isinstance(self.root, str):
             raise TypeError(f"Mount(root=...) must be a str, not {type(self.root).__name__}")
 
     def __repr__(self) -> str:
         """Without what could be secret."""
-        plain = isinstance(self.source, str | os.PathLike | Backend)
-        shown = [repr(self.source) if plain else type(self.source).__name__]
+        ours = isinstance(self.source, Backend) and type(self.source).__module__.startswith("vfswasi.")
+        texts = [repr(self.source) if ours else shown(self.source)]
         for option in fields(self)[1:]:
             value = getattr(self, option.name)
             if value != option.default and option.name != "storage_options":
-                shown.append(f"{option.name}={value!r}")
-        return f"Mount({', '.join(shown)})"
+                texts.append(f"{option.name}={shown(value) if isinstance(value, str) else repr(value)}")
+        return f"Mount({', '.join(texts)})"
 
 
 def guest_name(name: object) -> str:
@@ -149,6 +149,7 @@ _OPTIONS: Final[dict[str, tuple[str, bool | Callable[[str], Any]]]] = {
 OPTIONS: Final = tuple(name if isinstance(how, bool) else f"{name}=" for name, (_, how) in _OPTIONS.items())
 
 # user:password@ in any part of a chained URL
+_HIDDEN: Final = "***"
 _CREDENTIALS = re.compile(r"://[^/@:]*:[^/@]*@")
 
 
@@ -169,8 +170,9 @@ def parse_source(text: str) -> Mount:
         name, equals, value = option.replace("\0", ",").partition("=")
         known = _OPTIONS.get(name)
         if known is None or isinstance(known[1], bool) == bool(equals):
+            told = option.replace("\0", ",") if redacted(text) == text else _HIDDEN  # or the rest of a password
             raise ValueError(
-                f"there is no option {option.replace(chr(0), ',')!r}; the options are {', '.join(OPTIONS)} "
+                f"there is no option {told!r}; the options are {', '.join(OPTIONS)} "
                 "(a comma in the source is written twice)"
             )
         argument, how = known
@@ -184,8 +186,8 @@ def parse_source(text: str) -> Mount:
 def parse_mount(text: str) -> tuple[str, Mount]:
     """`GUEST=SOURCE[,option...]` of the command line. Raises ValueError with one line that says what is wrong."""
     guest, equals, rest = text.partition("=")
-    if not equals or not guest or not rest:
-        raise ValueError(f"{text!r} is not GUEST=SOURCE[,option...], such as /data=./corpus or /out=./results,rw")
+    if not equals or not guest or not rest or "://" in guest:
+        raise ValueError(f"{shown(text)} is not GUEST=SOURCE[,option...], such as /data=./corpus or /out=./results,rw")
     try:
         return guest_name(guest), parse_source(rest)
     except ValueError as error:

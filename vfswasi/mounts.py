@@ -10,12 +10,15 @@ from typing import Any
 
 from .errors import FsError, MountError
 from .fs_backends.base import Backend, Caps, Key, Traffic
+from .fs_backends.checked import checked
 from .fs_backends.memory import MemoryBackend
 from .fs_backends.readonly import ReadOnly
+from .fs_backends.remote.translate import scrubbed
 from .fs_backends.trust.directories import mount_table, seen_from
 from .kernel.process import Preopen
 from .limits import Limits
 from .mount_options import Mount, guest_name
+from .printing import shown
 from .sources import Source, open_mount, tree_of
 
 _LINKS_MAX = 40
@@ -77,6 +80,7 @@ class MountTable:
             backend = mount.backend
             if backend is None:
                 backend = MemoryBackend.with_room(mount.tree or {}, limits.memory_files_bytes)
+            backend = checked(backend)
             preopens.append(Preopen(mount.name, ReadOnly(backend) if mount.readonly else backend, mount.readonly))
         return preopens
 
@@ -176,17 +180,13 @@ def _prepare(name: str, source: Source) -> _Prepared:
     try:
         backend = open_mount(mount)
     except MountError as error:
-        raise MountError(f"mount {name!r}: {error}") from error
+        raise MountError(f"mount {name!r}: {error}") from scrubbed(error)
     except FsError as error:  # a limit of what mounting may use up
-        raise MountError(f"mount {name!r}: {_shown(given)}: {error.detail or error.errno.name}") from error
+        raise MountError(f"mount {name!r}: {shown(given)}: {error.detail or error.errno.name}") from scrubbed(error)
     writable = Caps.WRITE in backend.caps
     if mount.rw and not writable:
         if backend is not given:
             backend.close()
-        raise MountError(f"mount {name!r}: {_shown(given)} can only be read; mount it without rw")
+        raise MountError(f"mount {name!r}: {shown(given)} can only be read; mount it without rw")
     rw = mount.rw if mount.rw is not None else isinstance(given, MemoryBackend)
     return _Prepared(name, not rw, backend, None, backend is not given, mount.overlap)
-
-
-def _shown(source: object) -> str:
-    return repr(os.fspath(source)) if isinstance(source, str | os.PathLike) else type(source).__name__

@@ -1,8 +1,62 @@
-"""Text of others in our own messages: names in a guest's sections, names of files."""
+"""Text of others in our own messages: names in a guest's sections, names of files, sources with secrets in them."""
 
 from __future__ import annotations
+
+import os
+import pathlib
+import re
+
+# What begins another part of a chained URL. A password may hold `::` itself.
+_NEXT_PART = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]*:[/:])")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?!:)/*")
+_HOST = re.compile(r"([^:@]*|\[[0-9A-Fa-f:.]*\])(:[0-9]*)?")
+_HIDDEN = "***"
 
 
 def printable(text: str) -> str:
     """The text on one line, without characters that a terminal would act upon."""
     return "".join(ch if ch.isprintable() else repr(ch)[1:-1] for ch in text)
+
+
+def redacted(text: str) -> str:
+    """A path or URL, chained ones too, without user names, passwords, queries and fragments.
+
+    Whatever could be one of them goes: what lies before the last `@`, all of a host that is none, all behind `?`.
+    """
+    return "::".join(_redacted_part(part) for part in _NEXT_PART.split(text))
+
+
+def _redacted_part(part: str) -> str:
+    if part.startswith(("/", "./", "../", "~")) and "://" not in part:
+        return part  # a path of this machine
+    found = _SCHEME.search(part)
+    if found is None:
+        return _without_user(part) if ":" in part and "@" in part else part
+    before, rest = part[: found.end()], part[found.end() :]
+    place, *more = re.split(r"[?#]", rest, maxsplit=1)
+    return before + _without_user(place) + (f"?{_HIDDEN}" if more else "")
+
+
+def _without_user(rest: str) -> str:
+    """What follows the scheme."""
+    user, at, place = rest.rpartition("@")
+    if at and (":" in user or "/" not in user):
+        return f"{_HIDDEN}@{place}"
+    host, slash, path = rest.partition("/")
+    return rest if _HOST.fullmatch(host.rpartition("::")[2]) else _HIDDEN + slash + path
+
+
+def shown(source: object) -> str:
+    """What was passed as a mount's source, or as a value of an option, for messages: without secrets."""
+    if isinstance(source, str):
+        return repr(redacted(source))
+    if isinstance(source, pathlib.PurePath) and type(source).__module__.partition(".")[0] == "pathlib":
+        return repr(os.fspath(source))
+    if isinstance(source, bool | int | float | None):
+        return repr(source)
+    return type(source).__name__
+
+
+def without_secrets(message: str) -> str:
+    """A message that may quote sources, of which each word that looks like a URL is redacted."""
+    return re.sub(r"[^\s'\"]*:/[^\s'\"]*", lambda match: redacted(match[0]), message)

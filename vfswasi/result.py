@@ -11,6 +11,7 @@ from typing import Any
 from .engine.runner import Ending, Meter
 from .errors import GuestExitError, GuestFuelError, GuestTimeoutError, GuestTrapError
 from .fs_backends.base import Backend, Traffic
+from .fs_backends.checked import Checked
 from .fs_backends.memory import MemoryBackend
 from .fs_backends.readonly import ReadOnly
 from .kernel.clocks import Deadline
@@ -123,4 +124,6 @@ def usage_of(
 
 
 def _unwrapped(backend: Backend) -> Backend:
-    return backend.inner if isinstance(backend, ReadOnly) else backend
+    while isinstance(backend, ReadOnly | Checked):
+        backend = backend.inner
+    return backend

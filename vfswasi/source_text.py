@@ -16,16 +16,11 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from .errors import MountError
-from .fs_backends.archive.source import redacted
 from .fs_backends.trust import fsspec as trust_fsspec
 from .mount_options import Mount
+from .printing import shown
 
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+._-]*)(://|::)")
-
-
-def shown(text: str) -> str:
-    """A source as messages show it, without secrets."""
-    return repr(redacted(text))
 
 
 def local_path(text: str) -> str | None:

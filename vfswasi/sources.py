@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -33,10 +34,12 @@ from .errors import MountError
 from .fs_backends.base import Backend, Key
 from .fs_backends.local import LocalBackend
 from .fs_backends.memory import MemoryBackend
+from .fs_backends.remote.translate import scrubbed
 from .fs_backends.trust import exact, names_below, without_dots
 from .fs_backends.trust import fsspec as trust_fsspec
 from .mount_options import Mount
-from .source_text import local_path, shown, without_caches
+from .printing import shown
+from .source_text import local_path, without_caches
 
 if TYPE_CHECKING:
     from .fs_backends.archive.source import ArchiveSource
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
 Source: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Backend | Mount | Any"
 
 
+_TAR = re.compile(r"\.(tar(\.[a-z0-9]+)?|tgz|tbz2?|txz|tzst)$", re.IGNORECASE)
+_TAR_IS_READ = "a tar archive can only be read; write to a directory or to a zip archive, such as new.zip"
 _ROOM_BYTES = 128 << 20  # for a tree that is opened to be looked at
 
 
@@ -53,7 +58,11 @@ def open_source(source: Source) -> Backend:
     """The backend for a source of any kind, outside of any run; the caller closes it. Raises MountError, TypeError."""
     mount = source if isinstance(source, Mount) else Mount(source)
     tree = tree_of(mount)
-    return open_mount(mount) if tree is None else MemoryBackend.with_room(tree, _ROOM_BYTES)
+    try:
+        return open_mount(mount) if tree is None else MemoryBackend.with_room(tree, _ROOM_BYTES)
+    except MountError as error:
+        scrubbed(error)
+        raise
 
 
 def tree_of(mount: Mount) -> Mapping[str, Any] | None:
@@ -140,10 +149,12 @@ def _open_path(path: str, mount: Mount) -> Backend:
             return _open_archive(path, mount, "/".join(below))
         return LocalBackend(path, below=below)
     except FileNotFoundError:
-        what = repr(path) + (f" with root={mount.root!r}" if below else "")
+        if mount.rw and _TAR.search(path):
+            raise MountError(f"{shown(path)}: {_TAR_IS_READ}") from None
+        what = shown(path) + (f" with root={mount.root!r}" if below else "")
         raise MountError(f"{what} does not exist; create the directory or correct the path") from None
     except OSError as error:
-        raise MountError(f"{path!r} cannot be opened: {error.strerror or error}") from error
+        raise MountError(f"{shown(path)} cannot be opened: {error.strerror or error}") from error
 
 
 def _open_archive(path: str, mount: Mount, root: str = "") -> Backend:
@@ -151,7 +162,9 @@ def _open_archive(path: str, mount: Mount, root: str = "") -> Backend:
 
     if mount.rw:
         if os.path.exists(path) and not zipfile.is_zipfile(path):
-            raise MountError(f"{path!r} is no zip archive; only directories and zip archives can be mounted with rw")
+            raise MountError(
+                f"{shown(path)} is no zip archive; only directories and zip archives can be mounted with rw"
+            )
         from .fs_backends.zip_writer import WritableZipBackend
 
         return WritableZipBackend(path, root=root)
@@ -159,7 +172,7 @@ def _open_archive(path: str, mount: Mount, root: str = "") -> Backend:
         return zip.ZipBackend(path, root=root)
     if tar.is_tar(path):
         return tar.TarBackend(path, root=root)
-    raise MountError(f"{path!r} is a file, neither a directory nor a zip or tar archive")
+    raise MountError(f"{shown(path)} is a file, neither a directory nor a zip or tar archive")
 
 
 # PyFilesystem2
@@ -210,6 +223,13 @@ def _open_archive_url(kind: str, source: str, mount: Mount) -> Backend:
         raise MountError(f"{shown(source)} names no archive; write {kind}:///path/to/archive.{kind}")
     target, mount = without_caches(target, replace(mount, root=""))
     path = local_path(target)
+    if mount.rw and kind == "tar":
+        raise MountError(f"{shown(source)}: {_TAR_IS_READ}")
+    if mount.rw and path is None:
+        raise MountError(
+            f"{shown(source)}: an archive can only be written where it is a file of this machine; mount it without rw, "
+            "or write a zip archive here and upload it"
+        )
     if kind == "zip":
         if mount.rw and path is not None and not inner.strip("/*"):
             return _open_archive(path, mount, root)

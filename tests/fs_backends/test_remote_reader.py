@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vfswasi.errors import Errno, FsError
+from vfswasi.fs_backends import budget, waiting
 from vfswasi.fs_backends.remote.cache import ReadCache
 from vfswasi.fs_backends.remote.client import Data
 from vfswasi.fs_backends.remote.reader import Reader, ReadOptions
@@ -215,3 +216,146 @@ def test_any_reads_give_the_bytes(
         follow = offset + size
         assert read(made, follow, 1000) == store.contents[follow : follow + 1000]
     made.close()
+
+
+class Far(Store):
+    """A store of many files, some of whose answers are on their way for long."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(b"")
+        self.size = size
+        self.held = 0
+        self.most = 0
+
+    def fetch(self, start: int, end: int) -> Future[Data]:
+        self.ranges.append((start, end))
+        self.held += end - start
+        self.most = max(self.most, self.held)
+        future: Future[Data] = Future()
+        future.add_done_callback(lambda done: done.cancelled() and self._gone(end - start))
+        if self.answers:
+            future.set_result(bytearray(end - start))
+        return future
+
+    def _gone(self, count: int) -> None:
+        self.held -= count
+
+    def give_back(self, data: Data) -> None:
+        self.held -= len(data)
+
+
+def run_of(buffer_bytes: int) -> waiting.Allowance:
+    return waiting.Allowance(10**6, 1 << 50, 10**6, buffer_bytes=buffer_bytes)
+
+
+def many_readers(store: Far, count: int, cache: ReadCache | None) -> list[Reader]:
+    options = ReadOptions(readahead=24 * MIB, cache=cache, timeout_s=5)
+    return [Reader(store.fetch, store.size, number, options, "store", store.give_back) for number in range(count)]
+
+
+@pytest.mark.parametrize("cache", [None, ReadCache(1 * MIB)], ids=["alone", "cache"])
+@pytest.mark.parametrize("advice", ["normal", "sequential", "willneed"])
+def test_all_files_of_a_run_read_ahead_within_one_budget(cache: ReadCache | None, advice: str) -> None:
+    """Sixty files of which each would have 24 MiB on their way."""
+    store = Far(100 * MIB)
+    allowance = run_of(16 * MIB)
+    with waiting.bounded_by(None, allowance):
+        readers = many_readers(store, 60, cache)
+        for made in readers:
+            made.advise(0, 0, advice)
+        for step in range(300):
+            for made in readers:
+                assert len(read(made, step * 32 * KIB, 32 * KIB)) == 32 * KIB
+            assert allowance.buffers.used <= 8 * MIB + 60 * 32 * KIB
+        assert store.held <= 16 * MIB + 60 * 32 * KIB
+        for made in readers:
+            made.close()
+    assert allowance.buffers.used == 0
+
+
+def test_a_file_that_is_read_alone_reads_far_ahead_within_it() -> None:
+    store = Far(100 * MIB)
+    allowance = run_of(64 * MIB)
+    with waiting.bounded_by(None, allowance):
+        made = many_readers(store, 1, None)[0]
+        for step in range(200):
+            read(made, step * 256 * KIB, 256 * KIB)
+        assert allowance.buffers.used > 20 * MIB
+    made.close()
+    assert allowance.buffers.used == 0
+
+
+def test_where_there_is_no_room_at_all_reads_still_work() -> None:
+    store = Store()
+    allowance = run_of(0)
+    with waiting.bounded_by(None, allowance):
+        for cache_bytes in (64 * MIB, None):
+            made = reader(store, cache_bytes)
+            for size in (1000, 100 * KIB):
+                for offset in range(0, 3 * size, size):
+                    assert read(made, offset, size) == CONTENTS[offset : offset + size]
+            made.close()
+    assert allowance.buffers.used == 0
+
+
+def test_a_call_for_much_takes_what_there_is_and_gives_it_back() -> None:
+    store = Store()
+    allowance = run_of(MIB)
+    with waiting.bounded_by(None, allowance):
+        made = reader(store, None)
+        assert read(made, 0, SIZE) == CONTENTS
+        made.close()
+    assert allowance.buffers.used == 0
+
+
+def test_what_others_have_taken_is_left_to_them() -> None:
+    """A decoder cannot do with less, reading ahead can."""
+    store = Far(100 * MIB)
+    allowance = run_of(16 * MIB)
+    with waiting.bounded_by(None, allowance):
+        readers = many_readers(store, 60, None)
+        for step in range(100):
+            for made in readers:
+                read(made, step * 32 * KIB, 32 * KIB)
+        allowance.buffers.take(5 * MIB)
+        for made in readers:
+            made.close()
+        allowance.buffers.give(5 * MIB)
+    assert allowance.buffers.used == 0
+
+
+def test_what_is_on_its_way_counts_until_it_has_come_or_was_given_up() -> None:
+    store = Far(100 * MIB)
+    allowance = run_of(64 * MIB)
+    with waiting.bounded_by(None, allowance):
+        made = many_readers(store, 1, None)[0]
+        read(made, 0, 20 * KIB)
+        read(made, 20 * KIB, 20 * KIB)
+        store.answers = False
+        made.advise(0, 0, "sequential")
+        made._read_ahead(40 * KIB)
+        futures = [piece.future for piece in made._ahead if not piece.future.done()]
+        for future in futures:
+            future.set_running_or_notify_cancel()
+    taken = allowance.buffers.used
+    assert taken > 10 * MIB
+    made.close()
+    assert allowance.buffers.used > 10 * MIB
+    for future in futures:
+        future.set_result(b"")
+    assert allowance.buffers.used == 0
+
+
+def test_all_runs_together_are_within_the_budget_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "_buffers", budget.Budget("all", 4 * MIB))
+    store = Far(100 * MIB)
+    runs = [run_of(64 * MIB) for _ in range(8)]
+    readers = many_readers(store, 8, None)
+    for step in range(100):
+        for allowance, made in zip(runs, readers, strict=True):
+            with waiting.bounded_by(None, allowance):
+                read(made, step * 64 * KIB, 64 * KIB)
+    assert sum(allowance.buffers.used for allowance in runs) <= 4 * MIB
+    for made in readers:
+        made.close()
+    assert budget._buffers.used == 0

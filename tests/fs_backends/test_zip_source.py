@@ -12,8 +12,8 @@ import pytest
 
 from tests.fs_backends.zip_forge import archive, errno_of, mount, noise, read, read_all, tree
 from vfswasi.errors import Errno, MountError
-from vfswasi.fs_backends.archive.source import redacted
 from vfswasi.fs_backends.zip import ZipBackend
+from vfswasi.printing import redacted
 
 
 def test_root_inside_the_archive() -> None:

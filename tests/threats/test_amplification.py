@@ -422,7 +422,7 @@ def test_e5_files_that_could_not_be_stored_are_kept_for_little_more_than_their_c
     for file in caught.value.files:
         assert file.read() == b"x" * 1000
         assert file.error.errno is Errno.ACCES
-        assert isinstance(file.error.__cause__, PermissionError)
+        assert str(file.error.__cause__) == "PermissionError"
 
 
 def _refuse(*_: object, **__: object) -> None:

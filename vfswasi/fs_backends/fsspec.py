@@ -16,40 +16,38 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
-import email.utils
-import math
-import os
-import stat as stat_module
+import functools
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
 from ..errors import Errno, FsError, MountError
+from ..printing import redacted
 from . import waiting
 from .base import FileType, Key
+from .remote.asker import asker_of, place_of, token_of
 from .remote.backend import RemoteBackend
 from .remote.client import Body, Client, Data, Elsewhere, Guard, Info, Page, fits_a_key
+from .remote.entries import http_date as http_date
+from .remote.entries import info_of
+from .remote.entries import nanoseconds as nanoseconds
 from .remote.reader import ReadOptions
 from .remote.translate import translated
-from .trust import CONTENTS, MEMORY, PAGES, UNKNOWN, Nature, exact, shown_as
+from .trust import CONTENTS, MEMORY, PAGES, UNKNOWN, Nature, exact, is_one_of, shown_as
 from .trust.fsspec import S3, Directory, Store, nature_of, resolved
+
+# Whose `mv` of a file is one command to the server, and with which that replaces what is there. Those of object stores
+# copy, and leave half of it behind when something fails.
+_REPLACES = ("fsspec.implementations.ftp.FTPFileSystem", "fsspec.implementations.sftp.SFTPFileSystem")
+_MOVES = (*_REPLACES, "fsspec.implementations.smb.SMBFileSystem")
+_ONE_CALL = ("fsspec.implementations.ftp.FTPFileSystem",)  # at a time: there is one connection for all
+# Those that know nothing but what they are made with.
+_BY_OPTIONS = ("fsspec.implementations.http.HTTPFileSystem",)
 
 THREADS_MAX = 8
 _PIPE_MAX_BYTES = 16 << 20  # larger bodies go through a file
 _COPY_BYTES = 1 << 20
-_VERSION_FIELDS = ("ETag", "etag", "generation", "md5Hash", "content_hash", "sha", "sha256", "Content-MD5", "checksum")
-_TIME_FIELDS = (
-    "mtime",
-    "LastModified",
-    "last_modified",
-    "updated",
-    "modified",
-    "Last-Modified",
-    "date_time",
-    "created",
-)
 
 
 class FsspecClient(Client):
@@ -77,23 +75,44 @@ class FsspecClient(Client):
         self.timeout_s = timeout_s
         self._close_fs = close_fs
         self._is_async = bool(getattr(fs, "async_impl", False))
-        self._threads = None if nature.in_process else waiting.Threads(THREADS_MAX, f"vfswasi {protocol}")
+        threads = 1 if is_one_of(fs, _ONE_CALL) else THREADS_MAX
+        self._threads = None if nature.in_process else waiting.Threads(threads, f"vfswasi {protocol}")
         path = str(fs._strip_protocol(root))
+        self.protocol = protocol
         self.root = path.rstrip("/")
         self._absolute = fs.root_marker == "/" or path.startswith("/")
-        self.name = f"{protocol}:{self.root or '/'}"
-        # Each of its objects shows the one store of the process.
-        token = "memory" if nature is MEMORY else str(getattr(fs, "_fs_token", id(fs)))
-        self.identity = ("fsspec", token, self.root)
-        self.place = ("fsspec", token, *(name for name in self.root.split("/") if name))
-        if anywhere:  # as if it showed all of this machine
-            self.place = ("local",)
+        self.name = _shown_name(fs, protocol, self.root)
+        self._is_ours = close_fs is not None
+        self._anywhere = anywhere
         self.writes = nature.writes
         self.lists_first = not nature.in_process
         self.remembers = not nature.in_process
         self.has_links = nature.walked
         self.moves_directories = nature.in_process
         self.implied = nature.implied
+
+    @functools.cached_property
+    def place(self) -> Key:  # type: ignore[override]
+        if self._anywhere:  # as if it showed all of this machine
+            return ("local",)
+        # Each object of fsspec's memory shows the one store of the process.
+        store = "memory" if self.nature is MEMORY else place_of(self.fs, self.protocol)
+        return ("fsspec", store, *(name for name in self.root.split("/") if name))
+
+    @functools.cached_property
+    def identity(self) -> object:  # type: ignore[override]
+        return (*self.place, self.root)
+
+    @functools.cached_property
+    def asker(self) -> str:
+        """The very object, where it may sign with what only it knows: keys of the environment, a session."""
+        fs = self.fs
+        kind = type(fs)
+        if self._is_ours and is_one_of(fs, _BY_OPTIONS):
+            client_options = getattr(fs, "client_kwargs", None) or {}
+            if not client_options.get("trust_env"):  # .netrc
+                return asker_of(kind.__qualname__, self.root, list(fs.storage_args), dict(fs.storage_options))
+        return asker_of(token_of(fs))
 
     def path(self, key: Key) -> str:
         """The one place where a key becomes a path."""
@@ -122,7 +141,7 @@ class FsspecClient(Client):
         return future
 
     def call(self, method: str, *args: Any, **options: Any) -> Any:
-        """Make a call. Raises FsError, with the library's own exception as its cause."""
+        """Make a call. Raises FsError."""
         what = f"{self.name}: {method}"
         future = self._start(method, *args, **options)
         try:
@@ -130,13 +149,20 @@ class FsspecClient(Client):
         except FsError:
             raise
         except Exception as error:
-            raise translated(error, what) from error
+            failed = translated(error, what)
+        except BaseException as error:
+            if future.cancelled() or not future.done() or future.exception() is not error:
+                raise  # of this thread's own, such as Ctrl-C
+            failed = translated(error, what)
+        raise failed
 
     # Looking
 
     def info(self, key: Key) -> Info | None:
         if self.has_links and key:
             return self._listed(key)
+        with contextlib.suppress(Exception):
+            self.fs.invalidate_cache(self.fs._parent(self.path(key)))
         try:
             entry = self.call("info", self.path(key))
         except FsError as error:
@@ -165,17 +191,24 @@ class FsspecClient(Client):
             if error.errno is Errno.NOENT:
                 return
             raise
+        if not isinstance(found, list | tuple):
+            raise FsError(Errno.IO, f"{self.name}: a directory with {type(found).__name__}")
         entries: dict[str, Info] = {}
         here = path.rstrip("/")
         for entry in found:
-            name = str(entry["name"])
+            name = entry.get("name") if isinstance(entry, dict) else None
+            if not isinstance(name, str):
+                continue
             if name.rstrip("/").lstrip("/") == here.lstrip("/"):
                 if entry.get("type") != "directory" and len(found) == 1:
                     raise FsError(Errno.NOTDIR)
                 continue
             name = self._name(name, here)
             if fits_a_key(name):
-                info = self.info_of(entry)
+                try:
+                    info = self.info_of(entry)
+                except FsError:  # nothing that a store can mean
+                    continue
                 if info.filetype is FileType.DIRECTORY or name not in entries:
                     entries[name] = info
         yield entries, True
@@ -186,25 +219,9 @@ class FsspecClient(Client):
         bare = full.lstrip("/")
         return bare[len(prefix) :] if bare.startswith(prefix) else bare.rpartition("/")[2]
 
-    def info_of(self, entry: dict[str, Any]) -> Info:
-        """What an entry of `info` or `ls` says."""
-        kind = entry.get("type")
-        time_ns = next((ns for name in _TIME_FIELDS if (ns := nanoseconds(entry.get(name))) is not None), None)
-        linked = entry.get("linkname") if self.nature is CONTENTS else None  # of tar, which reads what it leads to
-        if entry.get("islink") or kind in ("link", "symlink") or _is_link(entry.get("mode")) or linked:
-            target = entry.get("destination", linked)
-            text = os.fsdecode(target) if isinstance(target, str | bytes) else None
-            return Info(FileType.SYMBOLIC_LINK, len(os.fsencode(text or "")), time_ns, None, text)
-        if kind == "directory":
-            return Info(FileType.DIRECTORY, 0, time_ns)
-        if kind not in ("file", None):
-            return Info(FileType.UNKNOWN, 0, time_ns)
-        size = entry.get("size")
-        versions = [str(entry[name]) for name in _VERSION_FIELDS if entry.get(name)]
-        version = versions[0] if versions else None
-        if version is None and self.remembers and time_ns is not None:
-            version = f"{time_ns}-{size}"
-        return Info(FileType.REGULAR_FILE, int(size) if isinstance(size, int | float) else None, time_ns, version)
+    def info_of(self, entry: Any) -> Info:
+        """What an entry of `info` or `ls` says. Raises IO: nothing that a store can mean."""
+        return info_of(entry, self.name, self.remembers, self.nature is CONTENTS)
 
     # Reading
 
@@ -223,13 +240,19 @@ class FsspecClient(Client):
             try:
                 data = done.result()
             except BaseException as error:
-                outer.set_exception(_chained(translated(error, f"{self.name}: read"), error))
+                outer.set_exception(translated(error, f"{self.name}: read"))
+                return
+            if isinstance(data, memoryview):
+                data = bytes(data)
+            if not isinstance(data, bytes | bytearray):
+                outer.set_exception(FsError(Errno.IO, f"{self.name}: read: {type(data).__name__} came, no bytes"))
                 return
             self.counter.count(received=len(data))
             if end >= 0 and len(data) != end - start and len(data) == info.size:
                 data = data[start:end]
             outer.set_result(data)
 
+        outer.add_done_callback(lambda done: done.cancelled() and inner.cancel())
         inner.add_done_callback(arrived)
         return outer
 
@@ -282,6 +305,15 @@ class FsspecClient(Client):
             raise FsError(Errno.IO, f"{self.name}: the copy is not there")
         return found
 
+    def move(self, old: Key, new: Key, info: Info, replaces: bool) -> Info | None:
+        if info.filetype is not FileType.REGULAR_FILE or not is_one_of(self.fs, _REPLACES if replaces else _MOVES):
+            return None
+        self.call("mv", self.path(old), self.path(new))
+        found = self.info(new)
+        if found is None or found.size != info.size or self.info(old) is not None:
+            raise FsError(Errno.IO, f"{self.name}: the file is not where it was moved to")
+        return found
+
     def close(self) -> None:
         if self._threads is not None:
             self._threads.close()
@@ -289,46 +321,12 @@ class FsspecClient(Client):
             self._close_fs()
 
 
-def _is_link(mode: object) -> bool:
-    """Whether the mode in an entry, a number or as git writes it, is that of a link."""
-    if isinstance(mode, str):
-        return mode == "120000"
-    return isinstance(mode, int) and stat_module.S_ISLNK(mode)
-
-
-def _chained(error: FsError, cause: BaseException) -> FsError:
-    if error is not cause:
-        error.__cause__ = cause
-    return error
-
-
-def nanoseconds(value: object) -> int | None:
-    """A time of any of the kinds that file systems give, in nanoseconds since 1970; None for what is no time."""
-    if isinstance(value, bool) or value is None:
-        return None
-    if isinstance(value, int | float):
-        return int(value * 1e9) if math.isfinite(value) else None
-    if isinstance(value, str):
-        try:
-            value = datetime.datetime.fromisoformat(value)
-        except ValueError:
-            return None
-    if isinstance(value, datetime.datetime):
-        if value.tzinfo is None:
-            value = value.replace(tzinfo=datetime.UTC)
-        since = value - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-        return (since.days * 86400 + since.seconds) * 10**9 + since.microseconds * 1000
-    return None
-
-
-def http_date(value: object) -> int | None:
-    """`Last-Modified` in nanoseconds since 1970, or None."""
-    if not isinstance(value, str):
-        return None
-    try:
-        return nanoseconds(email.utils.parsedate_to_datetime(value))
-    except (TypeError, ValueError):
-        return None
+def _shown_name(fs: Any, protocol: str, root: str) -> str:
+    """What messages call it."""
+    if "://" in root:
+        return redacted(root if root.startswith(f"{protocol}://") else f"{protocol}::{root}")
+    host = getattr(fs, "host", None)
+    return redacted(f"{protocol}://{host if isinstance(host, str) and root[:1] in ('', '/') else ''}{root or '/'}")
 
 
 class FsspecBackend(RemoteBackend):
@@ -398,8 +396,11 @@ def check_root(backend: RemoteBackend, writing: bool) -> None:
     except FsError as error:
         if error.errno in (Errno.CANCELED, Errno.DQUOT, Errno.NOMEM):  # the caller's limits, and no fault of the store
             raise
+        if error.errno is Errno.NOENT:
+            raise MountError(f"{client.name} does not exist; create it or correct the URL") from error
         hint = "check the credentials" if error.errno is Errno.ACCES else "check the URL and the connection"
-        raise MountError(f"{client.name}: {error.detail or error}; {hint}") from error
+        what = (error.detail or str(error)).removeprefix(f"{client.name}: ")
+        raise MountError(f"{client.name}: {what}; {hint}") from error
     if info is None:
         if not (writing and client.implied):
             raise MountError(f"{client.name} does not exist")

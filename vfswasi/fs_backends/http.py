@@ -64,9 +64,12 @@ class HttpClient(FsspecClient):
     ) -> None:
         super().__init__(fs, root, timeout_s=timeout_s, close_fs=close_fs)
         if not (self._is_async and hasattr(fs, "set_session")):
-            raise MountError(f"{type(fs).__name__} cannot be mounted; web servers are reached by fsspec's HTTPFileSystem")
+            raise MountError(
+                f"{type(fs).__name__} cannot be mounted; web servers are reached by fsspec's HTTPFileSystem"
+            )
         self.lists_first = False
         self.writes = False
+        urlsplit(self.root)  # ValueError: it is no URL
         self._root = str(yarl.URL(self.root, encoded=bool(getattr(fs, "encoded", False))))
         self._inside = Root(self._root)
         self._redirects = redirects

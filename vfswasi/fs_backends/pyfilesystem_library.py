@@ -6,8 +6,10 @@ by the names of its classes, so the maintained forks of the library work as the 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
+import os
 import threading
 from collections.abc import Callable
 from typing import Any, Final
@@ -15,8 +17,9 @@ from typing import Any, Final
 from ..errors import Errno, FsError, MountError
 from . import waiting
 from .base import FileType, Key, Stat
+from .checked import SIZE_MAX, fits_a_key, whole_number
 from .local_file import translate
-from .remote.translate import translated
+from .remote.translate import scrubbed, stand_in, translated
 
 _INSTALL: Final = 'pip install "vfswasi[pyfilesystem]"'
 
@@ -49,6 +52,10 @@ _CLASSES: Final = {
     "InvalidPath": Errno.NAMETOOLONG,  # raised for nothing but its length
 }
 
+# Of a file whose size the store does not tell, and which cannot seek.
+COUNTED_MAX_BYTES: Final = 1 << 30
+_COUNT_BYTES: Final = 1 << 16
+
 _FILETYPES: Final = {
     1: FileType.DIRECTORY,
     2: FileType.REGULAR_FILE,
@@ -67,6 +74,14 @@ def is_pyfilesystem(obj: object) -> bool:
 
 def open_url(url: str) -> Any:
     """What an opener URL stands for. Raises MountError, which never shows more of the URL than its protocol."""
+    try:
+        return _open_url(url)
+    except MountError as error:
+        scrubbed(error)
+        raise
+
+
+def _open_url(url: str) -> Any:
     protocol, separator, _ = url.partition("://")
     if not separator or not protocol:
         raise MountError("a URL of PyFilesystem2 begins with a protocol, such as mem:// or osfs://")
@@ -156,7 +171,7 @@ class Library:
     def call(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Call the library, one call at a time; over a network on a thread, so that the run's deadline ends the wait.
 
-        Raises FsError, with the library's own exception as its cause.
+        Raises FsError.
         """
         what = f"{self.name}: {getattr(function, '__name__', 'call')}"
         threads = self._threads
@@ -172,7 +187,9 @@ class Library:
         except FsError:
             raise
         except Exception as error:
-            raise library_error(error, what) from error
+            failed = library_error(error, what)
+            failed.__cause__ = stand_in(error)
+        raise failed
 
     def syspath(self, key: Key) -> str | None:
         """Where the object lies in the operating system's tree; None if it does not."""
@@ -190,7 +207,11 @@ class Library:
         namespaces = ["basic", "details", "link"] if with_link else ["basic", "details"]
 
         def getinfo() -> tuple[Stat, str | None]:
-            return stat_of(self.fs.getinfo(self.path(key), namespaces=namespaces).raw)
+            raw = self.fs.getinfo(self.path(key), namespaces=namespaces).raw
+            stat, target = stat_of(raw)
+            if stat.filetype is FileType.REGULAR_FILE and (raw.get("details") or {}).get("size") is None:
+                stat = stat._replace(size=self._measured(self.path(key)))
+            return stat, target
 
         found: tuple[Stat, str | None] = self.call(getinfo)
         return found
@@ -201,10 +222,33 @@ class Library:
 
         def scandir() -> list[tuple[str, FileType]]:
             raws = [info.raw for info in self.fs.scandir(self.path(key), namespaces=namespaces)]
-            return [(str(raw["basic"]["name"]), stat_of(raw)[0].filetype) for raw in raws]
+            found = []
+            for raw in raws:
+                with contextlib.suppress(Exception):  # what a store cannot mean is left out
+                    if fits_a_key(name := raw["basic"]["name"]):
+                        found.append((str(name), stat_of(raw)[0].filetype))
+            return found
 
         found: list[tuple[str, FileType]] = self.call(scandir)
         return found
+
+    def _measured(self, path: str) -> int:
+        """Bytes of a file of which the store does not tell."""
+        with self.fs.openbin(path, "r") as file:
+            try:
+                end = file.seek(0, os.SEEK_END)
+                size = file.tell() if end is None else end
+            except (OSError, ValueError, AttributeError):
+                size = 0
+                while data := file.read(_COUNT_BYTES):
+                    size += len(data)
+                    waiting.check_time(f"{self.name}: counting a file")
+                    if size > COUNTED_MAX_BYTES:
+                        raise FsError(Errno.FBIG, f"{self.name}: a file of unknown size is larger than 1 GiB") from None
+        number = whole_number(size, 0, SIZE_MAX)
+        if number is None:
+            raise FsError(Errno.IO, f"{self.name}: a file has an impossible size")
+        return number
 
     def move_directory(self, old: str, new: str) -> None:
         """In one step; an empty directory at `new` is replaced. Only where `moves_directories`."""
@@ -235,8 +279,10 @@ def stat_of(raw: dict[str, Any]) -> tuple[Stat, str | None]:
     size = details.get("size")
     if target is not None:
         size = len(str(target).encode("utf-8", "surrogatepass"))
-    elif filetype is FileType.DIRECTORY or not isinstance(size, int) or size < 0:
+    elif filetype is FileType.DIRECTORY or size is None:
         size = 0
+    elif whole_number(size, 0, SIZE_MAX) is None:
+        raise FsError(Errno.IO, "a file has an impossible size")
     atim_ns, mtim_ns, ctim_ns = (
         nanoseconds(details.get(name)) for name in ("accessed", "modified", "metadata_changed")
     )

@@ -5,7 +5,8 @@
   goes along (`If-None-Match: *` for a new file, `If-Match` for a file that was open), so of two writers one wins
   and the other hears of it. A multipart upload that fails is aborted.
 - Directories: what lies before a `/` in a key, with or without a marker object `dir/`. A key that is both file and
-  directory is the directory. Keys with empty components, `.` and `..` are invisible.
+  directory is the directory. Who may read and not list can use names that are known; of others S3 says 403: ACCES.
+  Keys with empty components, `.` and `..` are invisible.
 
 Servers that know no conditions answer 501; then the condition is looked at just before the request.
 
@@ -16,26 +17,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from ..errors import Errno, FsError, MountError
 from . import s3_answers, waiting
 from .base import FileType, Key
 from .fsspec import FsspecClient, http_date, nanoseconds
-from .remote.client import DIRECTORY, Body, Data, Guard, Info, Page, Upload, fits_a_key
+from .remote.asker import asker_of, token_of
+from .remote.client import DIRECTORY, Body, Data, Guard, Info, Page, Upload, fits_a_key, sound
 from .remote.download import Downloader, is_plain
-from .remote.translate import chain, http_status, translated
+from .remote.translate import chain, http_status, store_code, translated
 from .s3_upload import MultipartUpload
 
 T = TypeVar("T")
+_log = logging.getLogger("vfswasi")
 
 DOWNLOAD_MIN_BYTES = 256 << 10  # smaller ranges go through s3fs
 _PIECE_BYTES = 256 << 10
+_TOLD_BY_THE_SIGNER = frozenset(
+    {"key", "secret", "token", "username", "password", "anon", "endpoint_url", "skip_instance_cache"}
+)
 _URL_S = 3600
 _URLS_MAX = 1000
 PUT_MAX_BYTES = 32 << 20  # a larger body goes in parts
@@ -53,6 +62,11 @@ class S3Client(FsspecClient):
         bucket, _, prefix = self.root.partition("/")
         if not bucket:
             raise MountError("an S3 mount needs a bucket: s3://bucket or s3://bucket/prefix")
+        if ("@" in bucket or ":" in bucket) and not bucket.startswith("arn:"):
+            raise MountError(
+                f"{self.name}: no password can stand before a bucket; give credentials in storage_options, in the "
+                "environment or in the configuration files of AWS"
+            )
         if any(not fits_a_key(name) for name in prefix.split("/") if prefix):
             raise MountError(f"{self.name}: a prefix has no empty component, no '.' and no '..'")
         self.bucket = bucket
@@ -61,13 +75,35 @@ class S3Client(FsspecClient):
         self.lists_first = True
         self._direct = self._downloader()
         self._urls: dict[str, tuple[str, float]] = {}
-        self.place = (
-            "s3",
-            str(getattr(fs, "endpoint_url", None)),
-            bucket,
-            *(name for name in prefix.split("/") if name),
-        )
-        self.identity = self.place
+        self._unlisted: set[Key] = set()  # directories that may not be listed
+
+    @functools.cached_property
+    def place(self) -> Key:  # type: ignore[override]
+        """The same bucket of the same server, whoever asks and however its endpoint was given."""
+        prefix = tuple(name for name in self._prefix.split("/") if name)
+        return ("s3", self._connection()[0], self.bucket, *prefix)
+
+    @functools.cached_property
+    def identity(self) -> object:  # type: ignore[override]
+        return self.place
+
+    @functools.cached_property
+    def asker(self) -> str:
+        """What requests are signed with, wherever it came from, and what else goes along with them."""
+        endpoint, signer = self._connection()
+        fs = self.fs
+        more = None if type(fs).__module__.startswith("s3fs.") else token_of(fs)
+        options = {name: value for name, value in fs.storage_options.items() if name not in _TOLD_BY_THE_SIGNER}
+        return asker_of(endpoint, signer, more, list(fs.storage_args), options)
+
+    def _connection(self) -> tuple[str, object]:
+        """(where the server is, what signs). Makes no request of the store. Where nobody knows: something that is
+        nobody else's."""
+        future = asyncio.run_coroutine_threadsafe(_connected(self.fs), self.fs.loop)
+        try:
+            return waiting.result(future, self.timeout_s, f"{self.name}: connect")
+        except Exception:
+            return token_of(self), token_of(self)
 
     def object_key(self, key: Key) -> str:
         """The one place where a key becomes an object's."""
@@ -90,7 +126,8 @@ class S3Client(FsspecClient):
         except FsError:
             raise
         except Exception as error:
-            raise translated(error, what) from error
+            failed = translated(error, what)
+        raise failed
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """As `run`, without waiting. Raises DQUOT."""
@@ -127,30 +164,50 @@ class S3Client(FsspecClient):
 
     def info(self, key: Key) -> Info | None:
         if not key:
-            answer = self.run("list", self._list(self._prefix, None, 1))
-            there = not self._prefix or answer.get("KeyCount") or answer.get("Contents") or answer.get("CommonPrefixes")
-            return DIRECTORY if there else None
+            return self._root()
+        if key[:-1] in self._unlisted and (found := self._head(key)) is not None:
+            return found
         prefix = self.object_key(key)
-        answer = self.run("list", self._list(prefix, None))
-        if any(found["Prefix"] == prefix + "/" for found in answer.get("CommonPrefixes", ())):
+        try:
+            answer = self.run("list", self._list(prefix, None))
+        except FsError as error:
+            if error.errno is not Errno.ACCES:
+                raise
+            if len(self._unlisted) >= _URLS_MAX:
+                self._unlisted.clear()
+            self._unlisted.add(key[:-1])
+            return self._head(key)
+        if any(found.get("Prefix") == prefix + "/" for found in _entries(answer, "CommonPrefixes")):
             return DIRECTORY
         if answer.get("IsTruncated") and self.run("list", self._list(prefix + "/", None, 1)).get("KeyCount"):
             return DIRECTORY
-        for found in answer.get("Contents", ()):
-            if found["Key"] == prefix:
-                return _info(found)
+        for entry in _entries(answer, "Contents"):
+            if entry.get("Key") == prefix:
+                return _info(entry)
         if answer.get("IsTruncated"):  # servers differ in the order of their listings
             return self._head(key)
         return None
 
+    def _root(self) -> Info | None:
+        try:
+            answer = self.run("list", self._list(self._prefix, None, 1))
+        except FsError as error:
+            if store_code(error) != "AccessDenied":  # of whom the server knows, and who may perhaps read
+                raise
+            _log.warning("%s: the server does not allow to list it; only names that are known can be used", self.name)
+            return DIRECTORY
+        there = not self._prefix or answer.get("KeyCount") or answer.get("Contents") or answer.get("CommonPrefixes")
+        return DIRECTORY if there else None
+
     def _head(self, key: Key) -> Info | None:
+        """Without the right to list, S3 says 403 of what is not there: ACCES."""
         try:
             answer = self.run("head", self.request("head_object", Key=self.object_key(key)))
         except FsError as error:
             if error.errno is Errno.NOENT:
                 return None
             raise
-        return _info({**answer, "Size": answer["ContentLength"]})
+        return _info({**answer, "Size": answer.get("ContentLength")})
 
     def pages(self, key: Key) -> Iterator[Page]:
         prefix = self.object_key(key) + "/" if key else self._prefix
@@ -158,13 +215,17 @@ class S3Client(FsspecClient):
         exists = not key
         while True:
             answer = self.run("list", self._list(prefix, token))
-            files, directories = answer.get("Contents", ()), answer.get("CommonPrefixes", ())
+            files, directories = _entries(answer, "Contents"), _entries(answer, "CommonPrefixes")
             exists = exists or bool(files or directories)
             if not exists:
                 return
-            entries = {name: _info(found) for found in files if fits_a_key(name := str(found["Key"])[len(prefix) :])}
+            entries: dict[str, Info] = {}
+            for found in files:
+                name = str(found.get("Key", ""))[len(prefix) :]
+                if fits_a_key(name) and sound(info := _info(found)):
+                    entries[name] = info
             for found in directories:
-                name = str(found["Prefix"])[len(prefix) : -1]
+                name = str(found.get("Prefix", ""))[len(prefix) : -1]
                 if fits_a_key(name):
                     entries[name] = DIRECTORY
             before, token = token, answer.get("NextContinuationToken")
@@ -233,6 +294,7 @@ class S3Client(FsspecClient):
             condition["Range"] = f"bytes={start}-{end - 1}"
         again = True
         while True:
+            failed: FsError | None = None
             try:
                 answer = await self.request("get_object", Key=name, **condition)
                 async with contextlib.AsyncExitStack() as stack:
@@ -247,7 +309,9 @@ class S3Client(FsspecClient):
                 if again and (status is None or status < 400):  # it broke off while it came
                     again = False
                     continue
-                raise translated(error, f"{self.name}: get") from error
+                failed = translated(error, f"{self.name}: get")
+            if failed is not None:
+                raise failed
             return data
 
     async def _taken(self, body: Any, count: int | None) -> Data:
@@ -376,11 +440,33 @@ class S3Client(FsspecClient):
 
 
 def _info(found: dict[str, Any]) -> Info:
-    return Info(FileType.REGULAR_FILE, int(found["Size"]), nanoseconds(found.get("LastModified")), found.get("ETag"))
+    size: Any = found.get("Size")
+    size = size if type(size) is int else -1  # which no file has: it is left out
+    return Info(FileType.REGULAR_FILE, size, nanoseconds(found.get("LastModified")), found.get("ETag"))
+
+
+def _entries(answer: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    found = answer.get(name)
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
 
 def _is_refused(error: FsError) -> bool:
     return any(http_status(link) in (409, 412) for link in chain(error))
+
+
+async def _connected(fs: Any) -> tuple[str, object]:
+    client = await fs.set_session()
+    parts = urlsplit(str(client.meta.endpoint_url))
+    # A bucket has one name in all regions of AWS.
+    host = (parts.hostname or "").removesuffix(".cn")
+    where = "aws" if host.endswith(".amazonaws.com") else f"{host}:{parts.port or parts.scheme}"
+    signer = client._request_signer
+    unsigned = str(signer.signature_version)
+    credentials = signer._credentials
+    if credentials is None:
+        return where, (unsigned, None)
+    frozen = await credentials.get_frozen_credentials()
+    return where, (unsigned, frozen.access_key, frozen.secret_key, frozen.token)
 
 
 async def _close(body: Any) -> None:

@@ -73,10 +73,12 @@ class MultipartUpload(Upload):
         what = f"{self._client.name}: upload of part {index + 1}"
         try:
             self._tags[index] = waiting.result(future, self._client.timeout_s, what)["ETag"]
+            return
         except FsError:
             raise
         except Exception as error:
-            raise translated(error, what) from error
+            failed = translated(error, what)
+        raise failed
 
     def changed(self, start: int, end: int) -> None:
         for index, (first, last) in enumerate(self._ranges):

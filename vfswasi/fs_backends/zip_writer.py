@@ -38,6 +38,7 @@ from collections.abc import Iterable, Iterator
 from typing import IO
 
 from ..errors import Errno, FsError, MountError
+from ..printing import shown
 from .archive.replacing import one_at_a_time, sync_directory, take_after, translated, version_of
 from .archive.source import PathSource
 from .archive.staged_file import ArchivedDirectory, ArchivedFile, ArchivedObject, Base
@@ -89,7 +90,7 @@ class WritableZipBackend(Backend):
     ) -> None:
         if not isinstance(path, str | os.PathLike):
             raise TypeError(f"path must be a path, not {type(path).__name__}")
-        self._name = repr(os.fspath(path))
+        self._name = shown(os.fspath(path))
         # The file itself is replaced, not a link that leads to it.
         self._path = _real(os.fspath(path), self._name)
         self._max_entries = max_entries

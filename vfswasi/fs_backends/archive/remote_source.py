@@ -7,10 +7,11 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ...errors import Errno, FsError, MountError
+from ...printing import redacted
 from ..base import Traffic
 from ..remote.backend import RemoteBackend
 from ..remote.client import fits_a_key
-from .source import ArchiveSource, redacted
+from .source import ArchiveSource
 
 
 class RemoteSource(ArchiveSource):

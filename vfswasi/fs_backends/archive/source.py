@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
 import stat
 import tempfile
 import threading
@@ -18,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ...errors import Errno, FsError, MountError
+from ...printing import shown
 from .. import waiting
 from ..base import Key, Traffic
 
@@ -63,7 +63,7 @@ class PathSource(ArchiveSource):
     """A regular file, opened here and closed here. `status`: what fstat said when it was opened."""
 
     def __init__(self, path: str | os.PathLike[str], kind: str = "zip") -> None:
-        self.name = repr(os.fspath(path))
+        self.name = shown(os.fspath(path))
         try:
             # O_NONBLOCK: opening a FIFO must not wait for its writer; regular files do not care.
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -250,7 +250,7 @@ def open_url(url: str, storage_options: Mapping[str, Any] | None = None, kind: s
         from .remote_source import open_web
 
         return open_web(url, options, kind)
-    name = repr(redacted(url))
+    name = shown(url)
     try:
         opened = fsspec.open(url, "rb", **options)
         file = opened.open()
@@ -280,10 +280,3 @@ def _can_seek(file: Any) -> bool:
     except Exception:
         return False
     return isinstance(end, int)
-
-
-def redacted(url: str) -> str:
-    """The URL without user names, passwords, queries and fragments."""
-    return "::".join(
-        re.sub(r"(?<=://)[^/]*@", "***@", re.sub(r"[?#].*", "?***", part, flags=re.DOTALL)) for part in url.split("::")
-    )

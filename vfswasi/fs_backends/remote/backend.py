@@ -7,13 +7,14 @@ synced or closed (see `open_object`). What the guest has written and not closed 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from ...errors import Errno, FsError, Uncommitted
 from ..base import Backend, Caps, DirEntry, FileType, Handle, Key, Stat, Traffic
 from .cache import default_cache
-from .client import DIRECTORY, Client, Info
+from .client import DIRECTORY, Client, Data, Info
 from .listings import Listings, Unknown
 from .open_object import OpenObject, RemoteHandle
 from .reader import ReadOptions
@@ -21,6 +22,7 @@ from .staging import Room
 
 STAGING_MEMORY_BYTES = 32 << 20
 STAGED_FILE_MEMORY_BYTES = 8 << 20
+_SIZES_MAX = 65536
 
 
 class RemoteBackend(Backend):
@@ -48,6 +50,8 @@ class RemoteBackend(Backend):
         self.uncommitted: list[Uncommitted] = []
         self._rename_directories = rename_directories or client.moves_directories
         self._open: dict[Key, OpenObject] = {}
+        self._sizes: dict[Key, tuple[Info, int, float]] = {}
+        self._whole: tuple[Key, Info, Data, float] | None = None
         self._lock = threading.RLock()
         self.caps = Caps.EMPTY_DIRS
         if client.writes:
@@ -112,7 +116,57 @@ class RemoteBackend(Backend):
         return FsError(Errno.NOENT)
 
     def stat(self, key: Key) -> Stat:
-        return _stat(self._existing(key))
+        return self._stat(key, self._existing(key))
+
+    # Sizes that the store does not tell
+
+    def _stat(self, key: Key, info: Info) -> Stat:
+        if info.size is None and info.filetype is FileType.REGULAR_FILE:
+            with self._lock:
+                known = self._sizes.get(key)
+            if known is None or known[0] != info or not self._believed(info, known[2]):
+                self.learned(key, info, self._measured(key, info))
+                known = self._sizes[key]
+            info = info._replace(size=known[1])
+        return _stat(info)
+
+    def _believed(self, info: Info, at: float) -> bool:
+        """Whether what was learned of a file then holds now."""
+        seconds = self.listings.seconds
+        return info.version is not None or info.mtim_ns is not None or time.monotonic() - at < seconds
+
+    def learned(self, key: Key, info: Info, size: int) -> None:
+        """So much there was to read of a file that is described so."""
+        with self._lock:
+            self._sizes[key] = info, size, time.monotonic()
+            if len(self._sizes) > _SIZES_MAX:
+                del self._sizes[next(iter(self._sizes))]
+
+    def _measured(self, key: Key, info: Info) -> int:
+        """Reads it to its end. Whoever looks at the size is likely to open it next, so a small file is kept."""
+        kept = bytearray()
+        size = 0
+
+        def write(data: Data) -> None:
+            nonlocal size
+            size += len(data)
+            if size <= STAGED_FILE_MEMORY_BYTES:
+                kept.extend(data)
+
+        self.client.download(key, info, write)
+        if size <= STAGED_FILE_MEMORY_BYTES:
+            with self._lock:
+                self._whole = key, info, bytes(kept), time.monotonic()
+        return size
+
+    def read_all(self, key: Key, info: Info, write: Callable[[Data], None]) -> None:
+        """All of a file, in order, given to `write` piece by piece."""
+        with self._lock:
+            kept, self._whole = self._whole, None
+        if kept is not None and kept[:2] == (key, info) and self._believed(info, kept[3]):
+            write(kept[2])
+        else:
+            self.client.download(key, info, write)
 
     def walk(self, key: Key, names: Key) -> tuple[int, Stat | None]:
         found: Info | None = None
@@ -125,18 +179,20 @@ class RemoteBackend(Backend):
             if isinstance(known, Unknown):
                 break
             if known is None:
-                return reached, None if found is None else _stat(self._look(full[: base + reached]) or found)
+                at = full[: base + reached]
+                return reached, None if found is None else self._stat(at, self._look(at) or found)
             found = known
             reached += 1
             if known.filetype is not FileType.DIRECTORY:
-                return reached, _stat(self._look(full[: base + reached]) or known)
+                at = full[: base + reached]
+                return reached, self._stat(at, self._look(at) or known)
         if reached == len(names):
             return reached, None if found is None else _stat(found)
         if self.client.has_links:
             return super().walk(key, names)
         last = self._look(full)
         if last is not None:
-            return len(names), _stat(last)
+            return len(names), self._stat(full, last)
         # How far the way exists: what is below something missing, or below a file, is missing.
         low, high = reached, len(names)  # low names exist, high names do not
         while high - low > 1:
@@ -148,7 +204,7 @@ class RemoteBackend(Backend):
                 low, found = middle, here
                 if here.filetype is not FileType.DIRECTORY:
                     break
-        return low, None if found is None or not low else _stat(found)
+        return low, None if found is None or not low else self._stat(full[: base + low], found)
 
     def list(self, key: Key) -> Iterable[DirEntry]:
         if key and self._existing(key).filetype is not FileType.DIRECTORY:
@@ -335,10 +391,12 @@ class RemoteBackend(Backend):
         if info is None:
             raise self._missing(old)
         self._check_copied(info)
-        copied = self.client.copy(old, new, info)
+        moved = self.client.move(old, new, info, target is not None)
+        copied = self.client.copy(old, new, info) if moved is None else moved
         self._forget_open(new)
         self.listings.note(new, copied)
-        self.client.remove(old)
+        if moved is None:
+            self.client.remove(old)
         self.listings.note(old, None)
         if opened is not None:
             opened.info = copied

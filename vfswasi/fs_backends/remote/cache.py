@@ -1,12 +1,12 @@
 """Blocks of remote files that were read: in memory, then on disk if that is wanted, for all runs and threads.
 
 A block belongs to one *version* of one file, so nothing has to be thrown away when a file changes: its new version is
-another file here. The least recently used blocks go first.
+another file here. It also belongs to whoever asked for it (see `asker`): a mount with other credentials asks the store
+itself. The least recently used blocks go first.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -16,10 +16,11 @@ from collections import OrderedDict
 from typing import Any
 
 from ...errors import MountError
+from .asker import digest
 
 DEFAULT_BYTES = 64 << 20
 
-# Which file and version; anything hashable whose repr is as unique.
+# Who asks, which file and which version of it; anything hashable whose repr is as unique.
 FileId = object
 
 
@@ -107,7 +108,7 @@ class ReadCache:
 
 
 def _file_name(file: FileId, index: int) -> str:
-    return hashlib.sha256(repr((file, index)).encode("utf-8", "surrogatepass")).hexdigest()
+    return digest((file, index))
 
 
 def _open_disk(owner: ReadCache, disk_bytes: int, directory: str | os.PathLike[str] | None) -> Any:

@@ -7,6 +7,7 @@ requests it says and no others, ends within the timeout, and raises nothing but 
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -17,6 +18,9 @@ from typing import NamedTuple, Protocol
 from ...errors import Errno, FsError
 from .. import waiting
 from ..base import FileType, Key, Traffic
+from ..checked import SIZE_MAX
+from ..checked import fits_a_key as fits_a_key
+from .asker import token_of
 
 
 class Info(NamedTuple):
@@ -28,6 +32,18 @@ class Info(NamedTuple):
     mtim_ns: int | None = None
     version: str | None = None
     target: str | None = None
+
+
+def sound(info: object) -> bool:
+    """Whether every part of a description can be what it says."""
+    return (
+        isinstance(info, Info)
+        and isinstance(info.filetype, FileType)
+        and (info.size is None or (type(info.size) is int and 0 <= info.size <= SIZE_MAX))
+        and (info.mtim_ns is None or type(info.mtim_ns) is int)
+        and (info.version is None or isinstance(info.version, str))
+        and (info.target is None or isinstance(info.target, str))
+    )
 
 
 DIRECTORY = Info(FileType.DIRECTORY)
@@ -113,8 +129,8 @@ class Counter:
 class Client:
     """One store below one root. Subclass it and say what the store can do.
 
-    name: what messages call it, without secrets. identity: equal for clients that show the same files. place: see
-    `Backend.place`. writes: anything
+    name: what messages call it, without secrets. identity: equal for clients that show the same files,
+    whoever asks for them. place: see `Backend.place`. writes: anything
     can be changed. lists_first: one listing of a directory is worth more than asking for one name in it. remembers:
     listings may be kept for a while. has_links: a name may
     be a symbolic link. moves_directories: a directory can be renamed. implied: directories are there as long as
@@ -135,6 +151,12 @@ class Client:
 
     def __init__(self) -> None:
         self.counter = Counter()
+
+    @functools.cached_property
+    def asker(self) -> str:
+        """Equal for clients that ask with the same credentials, options and session: they may have each other's
+        blocks. Here nobody else's. Raises what a request raises."""
+        return token_of(self)
 
     def info(self, key: Key) -> Info | None:
         """One object, or None: nothing is there. One request where the store has one for it. Raises ACCES, IO."""
@@ -188,18 +210,10 @@ class Client:
         IO."""
         raise FsError(Errno.ROFS)
 
+    def move(self, old: Key, new: Key, info: Info, replaces: bool) -> Info | None:
+        """Rename a file in one step of the server's own, what is at `new` too if it `replaces` that; None: the store
+        has no such step. Raises NOENT, ACCES, IO."""
+        return None
+
     def close(self) -> None:
         """Let go of connections and threads that are ours."""
-
-
-NAME_MAX_BYTES = 255
-
-
-def fits_a_key(name: str) -> bool:
-    """Whether a name from a store can be one component of a key."""
-    if not name or name in (".", "..") or "/" in name or "\0" in name:
-        return False
-    try:
-        return len(name.encode()) <= NAME_MAX_BYTES
-    except UnicodeEncodeError:
-        return False

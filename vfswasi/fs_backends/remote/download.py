@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from ...errors import Errno, FsError
 from ..waiting import Threads
 from .client import Counter, Data
-from .translate import STATUSES
+from .translate import STATUSES, stand_in
 
 THREADS_MAX = 8
 _ATTEMPTS = 2
@@ -75,9 +75,12 @@ class Downloader:
                 # A 403 may mean that the URL has expired.
                 if attempt >= _ATTEMPTS or error.errno not in (Errno.IO, Errno.ACCES):
                     raise
-            except (http.client.HTTPException, OSError) as error:
-                if attempt >= _ATTEMPTS:
-                    raise FsError(Errno.IO, f"{self._name}: get: {type(error).__name__}") from error
+                failed = error
+            except (http.client.HTTPException, OSError) as error:  # whose text may hold the URL
+                failed = FsError(Errno.IO, f"{self._name}: get: {type(error).__name__}")
+                failed.__cause__ = stand_in(error)
+            if attempt >= _ATTEMPTS:
+                raise failed
             time.sleep(_PAUSE_S)
 
     def _once(self, url: str, headers: Mapping[str, str], count: int) -> bytearray:

@@ -12,9 +12,10 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from ...errors import Errno, FsError
 from .. import waiting
 from ..base import FileType, Key
-from .client import DIRECTORY, Client, Info
+from .client import DIRECTORY, Client, Info, fits_a_key, sound
 
 _LISTINGS_MAX = 4096
 _ENTRIES_MAX = 250_000  # of all listings; about 300 bytes each
@@ -38,6 +39,18 @@ class _Listing:
     entries: dict[str, Info] | None  # None: there is no such directory
     complete: bool
     at: float
+    # Of what is not complete: before this, in the order of the bytes, nothing is missing.
+    until: bytes = b""
+
+    def tells(self, name: str, implied: bool) -> bool:
+        """Whether a file of that name, which is listed, is no directory as well, which would come later in the order.
+        `implied`: it could be both, and the directory wins."""
+        return self.complete or not implied or f"{name}/".encode() < self.until
+
+
+def _until(entries: dict[str, Info]) -> bytes:
+    names = (f"{name}/" if info.filetype is FileType.DIRECTORY else name for name, info in entries.items())
+    return max((name.encode() for name in names), default=b"")
 
 
 class Listings:
@@ -46,10 +59,11 @@ class Listings:
     def __init__(self, client: Client, seconds: float) -> None:
         """seconds: how long an answer of the store is believed; 0: never."""
         self._client = client
-        self._seconds = seconds
+        self.seconds = self._seconds = seconds
         self._lock = threading.RLock()
         self._listings: OrderedDict[Key, _Listing] = OrderedDict()
         self._singles: OrderedDict[Key, tuple[Info | None, float]] = OrderedDict()
+        self._refused: OrderedDict[Key, float] = OrderedDict()  # directories that may not be listed
         # Directories that the guest made or emptied. Where directories are implied the store may not show them.
         self.made: set[Key] = set()
 
@@ -62,7 +76,9 @@ class Listings:
             if listing is not None:
                 found = None if listing.entries is None else listing.entries.get(key[-1])
                 if found is not None and _is_whole(found):
-                    return found
+                    directory = found.filetype is FileType.DIRECTORY
+                    if directory or listing.tells(key[-1], self._client.implied):
+                        return found
                 if found is None and self._client.lists_all and (listing.entries is None or listing.complete):
                     return None
             below = self._fresh(key)
@@ -78,14 +94,33 @@ class Listings:
         known = self.peek(key)
         if not isinstance(known, Unknown):
             return known
-        if self._client.lists_first and self._fresh(key[:-1]) is None:
-            self.entries(key[:-1], complete=False)
+        if self._client.lists_first and self._fresh(key[:-1]) is None and self._list_if_allowed(key[:-1]):
             known = self.peek(key)
             if not isinstance(known, Unknown):
                 return known
         found = self._client.info(key)
+        if found is not None and not sound(found):
+            raise FsError(Errno.IO, f"{self._client.name}: what it says of {'/'.join(key)!r} is impossible")
         self._keep_single(key, found)
         return found
+
+    def _list_if_allowed(self, key: Key) -> bool:
+        """The first page of a directory; False: the store does not let us list it, which says nothing of its names."""
+        with self._lock:
+            refused = self._refused.get(key)
+        if refused is not None and time.monotonic() - refused < self._seconds:
+            return False
+        try:
+            self.entries(key, complete=False)
+        except FsError as error:
+            if error.errno is not Errno.ACCES or not self._client.implied:
+                raise
+            with self._lock:
+                self._refused[key] = time.monotonic()
+                if len(self._refused) > _LISTINGS_MAX:
+                    self._refused.popitem(last=False)
+            return False
+        return True
 
     def entries(self, key: Key, complete: bool = True) -> dict[str, Info] | None:
         """The entries of a directory as the store has them, a copy; None: there is no such directory. Only the first
@@ -97,7 +132,8 @@ class Listings:
         entries: dict[str, Info] | None = None
         at = time.monotonic()
         whole = True
-        for page, last in self._client.pages(key):
+        for told, last in self._client.pages(key):
+            page = {name: info for name, info in told.items() if fits_a_key(name) and sound(info)}
             if entries is None:
                 entries = page
             else:
@@ -114,7 +150,8 @@ class Listings:
                 break
         if self._seconds:
             with self._lock:
-                self._keep(key, _Listing(None if entries is None else dict(entries), whole, at))
+                until = b"" if whole or entries is None else _until(entries)
+                self._keep(key, _Listing(None if entries is None else dict(entries), whole, at, until))
         if entries is None and key in self.made:
             return {}
         return entries

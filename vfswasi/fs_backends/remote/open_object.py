@@ -6,6 +6,7 @@ The first write stages the contents; `sync`, and the close of the last handle th
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .backend import RemoteBackend
 
 _COPY_BYTES = 4 << 20
+_numbers = itertools.count()  # for what has no version of its own
 _ADVICE = ("normal", "sequential", "random", "willneed", "dontneed", "noreuse")
 
 
@@ -33,6 +35,7 @@ class OpenObject:
         self.info = info
         self.handles = 0
         self.writers = 0
+        self._number = next(_numbers)
         self.staged: Staged | None = None
         self.dirty = info is None  # the store has not what we have
         self.guard = Guard.NEW if info is None else Guard.SAME
@@ -62,7 +65,10 @@ class OpenObject:
                 self.backend.listings.forget(self.key)
             if reader.has_read or not self._look_again():
                 raise FsError(Errno.IO, f"{self.name}: it was changed by somebody else while it was open") from error
-        return self._read(self._open_reader(), offset, buf)
+        with self.lock:
+            self._close_reader()
+            reader = self._open_reader()
+        return self._read(reader, offset, buf)
 
     def _read(self, reader: Reader, offset: int, buf: Buffer) -> int:
         try:
@@ -86,8 +92,8 @@ class OpenObject:
             waiting.spend(count=end - start)
             return client.fetch(key, info, start, end)
 
-        version: object = info.version if info.version is not None else id(self)
-        file = (client.identity, key, version, info.size, info.mtim_ns)
+        version: object = info.version if info.version is not None else self._number
+        file = (client.identity, client.asker, key, version, info.size, info.mtim_ns)
         options = self.backend.read_options
         self._reader = Reader(fetch, info.size, file, options, self.name, client.give_back)
         return self._reader
@@ -136,7 +142,8 @@ class OpenObject:
         def write(data: Data) -> None:
             staged.write_from(staged.size, data)
 
-        self.backend.client.download(self.key, self.info, write)
+        self.backend.read_all(self.key, self.info, write)
+        self.backend.learned(self.key, self.info, staged.size)
 
     def write_from(self, offset: int, buf: ReadableBuffer) -> None:
         with self.lock:

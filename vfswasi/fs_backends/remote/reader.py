@@ -5,6 +5,9 @@
   window doubles with each piece that was used, up to `readahead` bytes. Of a file that is larger than half of
   the cache nothing is kept behind: a scan shall not drive out what others use.
 - Large: a read of several blocks that are not there is one request for each `PIECE_MAX_BYTES`.
+
+All that is fetched and not read yet is charged to the buffers of the run for which it is fetched: what comes ahead
+takes at most half of them, since others cannot do without. Where there is no room, blocks are fetched one by one.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from dataclasses import dataclass
 from ...errors import Errno, FsError
 from .. import waiting
 from ..base import Buffer
+from ..budget import Budget
 from .cache import ReadCache
 from .client import Data
 
@@ -46,6 +50,12 @@ class _Piece:
     start: int
     end: int
     future: Fetched
+    budget: Budget
+
+    def drop(self) -> None:
+        """It is not needed any more. What is still on its way takes memory until it has come or was given up."""
+        self.future.cancel()
+        self.future.add_done_callback(lambda _: self.budget.give(self.end - self.start))
 
 
 class Reader:
@@ -78,7 +88,8 @@ class Reader:
         self._window = 0
         self._ahead: deque[_Piece] = deque()  # fetched or on its way, in order, without gaps
         self._advice = "normal"
-        self._block_of_our_own: tuple[int, bytes] | None = None  # the last one, where the cache does not get it
+        # The last one, where the cache does not get it.
+        self._block_of_our_own: tuple[int, bytes, Budget] | None = None
         self.has_read = False
 
     def read_into(self, offset: int, buf: Buffer) -> int:
@@ -112,7 +123,7 @@ class Reader:
     def _some(self, at: int, view: memoryview, end: int) -> int:
         """At least one byte from `at`, where the whole read ends at `end`."""
         while self._ahead and self._ahead[0].end <= at:
-            self._ahead.popleft()
+            self._ahead.popleft().drop()
         if self._ahead and self._ahead[0].start <= at:
             count = self._from_piece(self._ahead[0], at, view)
             self._read_ahead(at + count)
@@ -128,9 +139,10 @@ class Reader:
         if in_order or end - at > self._options.block:
             self._forget_ahead()
             self._start_pieces(index * self._options.block, end)
-            if in_order:
-                self._read_ahead(at)
-            return self._from_piece(self._ahead[0], at, view)
+            if self._ahead:
+                if in_order:
+                    self._read_ahead(at)
+                return self._from_piece(self._ahead[0], at, view)
         start = index * self._options.block
         stop = min(start + self._options.block, self._size)
         data = bytes(self._result(self._fetch(start, stop), start, stop))
@@ -148,9 +160,20 @@ class Reader:
 
     def _keep(self, index: int, block: bytes) -> None:
         if self._cache is None or self._advice == "noreuse":
-            self._block_of_our_own = index, block
+            self._keep_of_our_own(index, block)
         if self._cache is not None and self._advice != "noreuse":
             self._cache.put(self._file, index, block)
+
+    def _keep_of_our_own(self, index: int, block: bytes) -> None:
+        self._drop_our_own()
+        budget = waiting.buffers()
+        if budget.try_take(len(block)):
+            self._block_of_our_own = index, block, budget
+
+    def _drop_our_own(self) -> None:
+        own, self._block_of_our_own = self._block_of_our_own, None
+        if own is not None:
+            own[2].give(len(own[1]))
 
     def _from_piece(self, piece: _Piece, at: int, view: memoryview) -> int:
         try:
@@ -163,7 +186,7 @@ class Reader:
         with memoryview(data) as whole:
             view[:count] = whole[inside : inside + count]
         if at + count == piece.end:
-            self._ahead.popleft()
+            self._ahead.popleft().drop()
             self._used_up(piece, data)
         return count
 
@@ -179,7 +202,7 @@ class Reader:
         else:  # the last block, so that a reader who steps back a little finds it
             start = (piece.end - 1) // block * block
             if start >= piece.start:
-                self._block_of_our_own = start // block, bytes(data[start - piece.start :])
+                self._keep_of_our_own(start // block, bytes(data[start - piece.start :]))
         if self._give_back is not None:
             self._give_back(data)
 
@@ -197,15 +220,16 @@ class Reader:
         pieces = (self._window - (reached - at)) // step  # whole ones, so that buffers fit again
         if reached < self._size and pieces > 0:
             with contextlib.suppress(FsError):  # the guest has not asked for it yet
-                self._start_pieces(reached, min(reached + pieces * step, self._size))
+                self._start_pieces(reached, min(reached + pieces * step, self._size), ahead=True)
 
     def _step(self) -> int:
         """Bytes of one piece, so that several are on their way."""
         block = self._options.block
         return max(min(self._window // _PIECES // block * block, PIECE_MAX_BYTES), 4 * block)
 
-    def _start_pieces(self, start: int, end: int) -> None:
-        """Fetch at least `[start, end)`, to the end of a block, behind what is on its way."""
+    def _start_pieces(self, start: int, end: int, ahead: bool = False) -> None:
+        """Fetch at least `[start, end)`, to the end of a block, behind what is on its way; less where there is no room
+        for it. `ahead`: nobody has asked for it yet."""
         block = self._options.block
         end = min(-(-end // block) * block, self._size)
         step = max(self._step(), min((end - start) // _PIECES // block * block, PIECE_MAX_BYTES))
@@ -213,13 +237,21 @@ class Reader:
             stop = min(start + step, end)
             if end - stop < step // 2:
                 stop = end
-            self._ahead.append(_Piece(start, stop, self._fetch(start, stop)))
+            budget = waiting.buffers()
+            count = stop - start
+            if (ahead and not _has_room_ahead(budget, count)) or not budget.try_take(count):
+                return
+            try:
+                future = self._fetch(start, stop)
+            except BaseException:
+                budget.give(count)
+                raise
+            self._ahead.append(_Piece(start, stop, future, budget))
             start = stop
 
     def _forget_ahead(self) -> None:
-        for piece in self._ahead:
-            piece.future.cancel()
-        self._ahead.clear()
+        while self._ahead:
+            self._ahead.popleft().drop()
 
     def _result(self, future: Fetched, start: int, end: int) -> Data:
         data: Data = waiting.result(future, self._options.timeout_s, f"{self._name}: bytes {start} to {end}")
@@ -234,7 +266,7 @@ class Reader:
                 end = min(offset + length if length else self._size, self._size, offset + self._options.readahead)
                 if offset < end and not self._ahead and self._kept(offset // self._options.block) is None:
                     with contextlib.suppress(FsError):
-                        self._start_pieces(offset // self._options.block * self._options.block, end)
+                        self._start_pieces(offset // self._options.block * self._options.block, end, ahead=True)
             elif advice == "dontneed":
                 self._forget_ahead()
                 block = self._options.block
@@ -250,4 +282,10 @@ class Reader:
         """Give up what is on its way."""
         with self._lock:
             self._forget_ahead()
-            self._block_of_our_own = None
+            self._drop_our_own()
+
+
+def _has_room_ahead(budget: Budget, count: int) -> bool:
+    """Whether what nobody has asked for yet leaves half of the budget, and of what it lies within, to others."""
+    levels = [budget] if budget.within is None else [budget, budget.within]
+    return all(level.used + count <= level.most // 2 for level in levels)

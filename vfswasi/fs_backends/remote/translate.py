@@ -6,11 +6,13 @@ counts first, then the errno, then the chain of causes for an HTTP status; what 
 
 from __future__ import annotations
 
-import asyncio
 import errno
+import os
+import re
 from collections.abc import Iterator
+from typing import TypeVar
 
-from ...errors import Errno, FsError
+from ...errors import Errno, FsError, SandboxError
 
 _CLASSES: tuple[tuple[type[BaseException], Errno], ...] = (
     (FileNotFoundError, Errno.NOENT),
@@ -44,6 +46,62 @@ STATUSES = {
     507: Errno.NOSPC,
 }
 _CHAIN_MAX = 8
+_CODE = re.compile(r"[A-Za-z0-9.]{1,64}")
+
+
+class StoreError(Exception):
+    """What a library raised, without its words: those may hold URLs, keys and answers of servers.
+
+    kind: its class. status: of an HTTP answer. errno: of the system. code: the store's own word for it, such as
+    NoSuchBucket. None where there is none.
+    """
+
+    def __init__(self, kind: str, status: int | None = None, errno: int | None = None, code: str | None = None) -> None:
+        super().__init__(kind, status, errno, code)
+        self.kind = kind
+        self.status = status
+        self.errno = errno
+        self.code = code
+
+    def __str__(self) -> str:
+        more = [f"HTTP status {self.status}"] * (self.status is not None)
+        more += [self.code] if self.code is not None else []
+        more += [os.strerror(self.errno)] if self.errno is not None else []
+        return f"{self.kind} ({', '.join(more)})" if more else self.kind
+
+
+def stand_in(error: BaseException) -> StoreError:
+    """For the chain of one of our errors, in place of somebody else's."""
+    if isinstance(error, StoreError):
+        return error
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    number = error.errno if isinstance(error, OSError) and isinstance(error.errno, int) else None
+    return StoreError(name, http_status(error), number, store_code(error))
+
+
+Ours = TypeVar("Ours", bound=BaseException)
+
+
+def scrubbed(error: Ours) -> Ours:
+    """The error, with stand-ins for whatever others raised in its chain of causes and contexts: before it leaves the
+    package."""
+    todo: list[BaseException] = [error]
+    seen: set[int] = set()
+    while todo:
+        here = todo.pop()
+        if id(here) in seen:
+            continue
+        seen.add(id(here))
+        suppressed = here.__suppress_context__
+        cause, context = _of_ours(here.__cause__), _of_ours(here.__context__)
+        here.__cause__, here.__context__, here.__suppress_context__ = cause, context, suppressed
+        todo += [link for link in (cause, context) if link is not None]
+    return error
+
+
+def _of_ours(error: BaseException | None) -> BaseException | None:
+    return error if error is None or isinstance(error, FsError | SandboxError) else stand_in(error)
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -63,7 +121,8 @@ def http_status(error: BaseException) -> int | None:
             return status
         response = getattr(link, "response", None)
         if isinstance(response, dict):
-            code = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            told = response.get("ResponseMetadata")
+            code = told.get("HTTPStatusCode") if isinstance(told, dict) else None
             if isinstance(code, int):
                 return code
         code = getattr(response, "status_code", None)
@@ -72,20 +131,41 @@ def http_status(error: BaseException) -> int | None:
     return None
 
 
+def store_code(error: BaseException) -> str | None:
+    """The store's own word for what was wrong, such as AccessDenied, or None."""
+    for link in chain(error):
+        code = getattr(link, "code", None) if isinstance(link, StoreError) else None
+        response = getattr(link, "response", None)
+        if isinstance(response, dict):
+            told = response.get("Error")
+            code = told.get("Code") if isinstance(told, dict) else None
+        if isinstance(code, str) and _CODE.fullmatch(code):
+            return code
+    return None
+
+
 def _is_connection(error: BaseException) -> bool:
     """fsspec's HTTP file system says FileNotFoundError when the server cannot be reached."""
     causes = list(chain(error))[1:]
-    return any(isinstance(link, ConnectionError | TimeoutError | asyncio.TimeoutError) for link in causes) or any(
+    return any(isinstance(link, ConnectionError | TimeoutError) for link in causes) or any(
         type(link).__module__.startswith("aiohttp") and getattr(link, "status", None) is None for link in causes
     )
 
 
 def translated(error: BaseException, what: str) -> FsError:
-    """`what` was being done; the text of the error, which may hold secrets, is only in the chain."""
+    """`what` was being done. Raise it outside of the `except`: of the error's own text, which may hold secrets, nothing
+    is kept, not even in the chain."""
     for link in chain(error):  # raised by us from within a library
         if isinstance(link, FsError):
             return link
-    detail = f"{what}: {type(error).__name__}"
+    made = _translated(error, what)
+    made.__cause__ = stand_in(error)
+    return made
+
+
+def _translated(error: BaseException, what: str) -> FsError:
+    code = store_code(error)
+    detail = f"{what}: {type(error).__name__}" + (f", {code}" if code is not None and not code.isdigit() else "")
     status = http_status(error)
     if status in STATUSES:
         return FsError(STATUSES[status], f"{detail}, HTTP status {status}")
@@ -94,7 +174,7 @@ def translated(error: BaseException, what: str) -> FsError:
     for kind, number in _CLASSES:
         if isinstance(error, kind):
             return FsError(number, detail)
-    if isinstance(error, OSError) and not isinstance(error, TimeoutError | asyncio.TimeoutError):
+    if isinstance(error, OSError) and not isinstance(error, TimeoutError):
         number = _ERRNOS.get(error.errno or 0, Errno.IO)
         return FsError(number, detail)
     return FsError(Errno.IO, detail if status is None else f"{detail}, HTTP status {status}")

@@ -63,6 +63,11 @@ def exact(obj: object, name: str) -> bool:
     return shown_as(type(obj), name)
 
 
+def is_one_of(obj: object, names: Iterable[str]) -> bool:
+    """Whether it is `exact` for any of them."""
+    return any(exact(obj, name) for name in names)
+
+
 def described(fs: object) -> str:
     """The class of a file system, for messages."""
     return f"{type(fs).__module__}.{type(fs).__qualname__}"
