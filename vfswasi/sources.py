@@ -21,12 +21,11 @@ URL |
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
-from .errors import MountError
+from .errors import FsError, MountError
 from .fs_backends.base import Backend
 from .fs_backends.local import LocalBackend
 from .fs_backends.memory import MemoryBackend
@@ -120,19 +119,28 @@ def _open_path(path: str, mount: Mount) -> Backend:
 
 
 def _open_archive(path: str, mount: Mount) -> Backend:
-    from .fs_backends import tar, zip
-
     if mount.rw:
-        if os.path.exists(path) and not zipfile.is_zipfile(path):
-            raise MountError(f"{path!r} is no zip archive; only directories and zip archives can be mounted with rw")
         from .fs_backends.zip_writer import WritableZipBackend
 
         return WritableZipBackend(path)
-    if zipfile.is_zipfile(path):
-        return zip.ZipBackend(path)
-    if tar.is_tar(path):
-        return tar.TarBackend(path)
-    raise MountError(f"{path!r} is a file, neither a directory nor a zip or tar archive")
+    from .fs_backends import tar, zip
+    from .fs_backends.archive.kind import beginning_of
+    from .fs_backends.archive.source import PathSource
+    from .fs_backends.archive.zip_directory import has_directory
+
+    # What is looked at is what is mounted, also if another file takes its name meanwhile.
+    source = PathSource(path, "zip or tar")
+    try:
+        kind = beginning_of(source)
+        if kind is None and not has_directory(source):
+            raise MountError(f"{path!r} is a file, neither a directory nor a zip or tar archive")
+    except FsError as error:
+        source.close()
+        raise MountError(f"{path!r} cannot be read: {error}") from error
+    except BaseException:
+        source.close()
+        raise
+    return zip.ZipBackend(source) if kind in ("zip", None) else tar.TarBackend(source)
 
 
 # Archives by URL
