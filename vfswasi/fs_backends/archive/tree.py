@@ -22,7 +22,7 @@ _NO_NAMES = frozenset({"", ".", ".."})
 
 # Measured with CPython 3.11 (tracemalloc) on trees of 1,000 to 1,000,000 entries, rounded up.
 ENTRY_COST_BYTES: Final = 104  # a number, its place in a dict that has just grown
-DIRECTORY_COST_BYTES: Final = 640  # the object, its attributes, a dict of a few names
+DIRECTORY_COST_BYTES: Final = 448  # the object, its attributes, a dict of a few names
 LISTED_COST_BYTES: Final = 96  # one `DirEntry` of a listing that is kept
 
 # Directories that names were lately put into are found by their path at once.
