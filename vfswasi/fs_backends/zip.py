@@ -11,13 +11,16 @@ a directory. The names in the archive map to the tree like this:
 | `a\\b`, `C:x`, `~`                                              | ordinary characters of one name         |
 | two files of one name                                           | the last entry                          |
 | a file and a directory (explicit, or implied by `a/b`)          | the directory, in whatever order        |
-| name without the UTF-8 flag                                     | decoded as code page 437                |
+| name with the UTF-8 flag, or a Unicode path field made for it   | decoded as UTF-8                        |
+| name without, made on Unix or OS X, that is valid UTF-8         | decoded as UTF-8                        |
+| any other name                                                  | decoded as code page 437                |
 | name flagged as UTF-8 that is none; sizes missing from zip64    | invisible                               |
 
-An invisible entry does no harm to its siblings.
+An invisible entry does no harm to its siblings; a log record says how many there are.
 
 Kinds. The Unix mode (`external_attr >> 16`, where the archive was made on Unix) makes symbolic links,
-whose target is the content, and devices, FIFOs and sockets, which cannot be opened (ACCES).
+whose target is the content, and devices, FIFOs and sockets, which cannot be opened (ACCES). What has
+contents is a regular file all the same: `zip` calls what it reads from a pipe a FIFO.
 
 Times. Modification time from the NTFS extra field, else from the extended timestamp field, else the
 MS-DOS date taken as UTC; None if that is no date. Access and change time equal it.
