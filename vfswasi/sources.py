@@ -25,12 +25,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .errors import MountError
+from .errors import FsError, MountError
 from .fs_backends.base import Backend, Key
 from .fs_backends.local import LocalBackend
 from .fs_backends.memory import MemoryBackend
@@ -158,21 +157,28 @@ def _open_path(path: str, mount: Mount) -> Backend:
 
 
 def _open_archive(path: str, mount: Mount, root: str = "") -> Backend:
-    from .fs_backends import tar, zip
-
     if mount.rw:
-        if os.path.exists(path) and not zipfile.is_zipfile(path):
-            raise MountError(
-                f"{shown(path)} is no zip archive; only directories and zip archives can be mounted with rw"
-            )
         from .fs_backends.zip_writer import WritableZipBackend
 
         return WritableZipBackend(path, root=root)
-    if zipfile.is_zipfile(path):
-        return zip.ZipBackend(path, root=root)
-    if tar.is_tar(path):
-        return tar.TarBackend(path, root=root)
-    raise MountError(f"{shown(path)} is a file, neither a directory nor a zip or tar archive")
+    from .fs_backends import tar, zip
+    from .fs_backends.archive.kind import beginning_of
+    from .fs_backends.archive.source import PathSource
+    from .fs_backends.archive.zip_directory import has_directory
+
+    # What is looked at is what is mounted, also if another file takes its name meanwhile.
+    source = PathSource(path, "zip or tar")
+    try:
+        kind = beginning_of(source)
+        if kind is None and not has_directory(source):
+            raise MountError(f"{shown(path)} is a file, neither a directory nor a zip or tar archive")
+    except FsError as error:
+        source.close()
+        raise MountError(f"{shown(path)} cannot be read: {error}") from error
+    except BaseException:
+        source.close()
+        raise
+    return zip.ZipBackend(source, root=root) if kind in ("zip", None) else tar.TarBackend(source, root=root)
 
 
 # PyFilesystem2

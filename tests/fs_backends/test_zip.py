@@ -92,7 +92,7 @@ def test_special_files() -> None:
         "block": (stat.S_IFBLK, FileType.BLOCK_DEVICE),
         "socket": (stat.S_IFSOCK, FileType.SOCKET_STREAM),
     }
-    backend = mount(forge(*[Entry(name, b"data", mode=mode | 0o644) for name, (mode, _) in kinds.items()]))
+    backend = mount(forge(*[Entry(name, b"", mode=mode | 0o644) for name, (mode, _) in kinds.items()]))
     assert tree(backend) == {name: kind for name, (_, kind) in kinds.items()}
     for name in kinds:
         assert backend.stat((name,)).size == 0

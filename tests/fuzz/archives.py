@@ -26,6 +26,7 @@ from vfswasi.fs_backends.zip import ZipBackend
 from vfswasi.fs_backends.zip_writer import WritableZipBackend
 from vfswasi.sources import open_source
 
+from . import shapes
 from .corpus import corpus, damaged
 from .stores import open_host_fds
 
@@ -335,6 +336,7 @@ class Figures:
 
     archives: Counter[str] = field(default_factory=Counter)
     seen: Counter[str] = field(default_factory=Counter)
+    shapes: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     slowest: tuple[float, str] = (0.0, "")
 
@@ -342,6 +344,8 @@ class Figures:
         made = ", ".join(f"{name}: {count}" for name, count in sorted(self.archives.items()))
         seen = ", ".join(f"{what}: {count}" for what, count in self.seen.most_common())
         lines = [f"{sum(self.archives.values())} archives, each mounted ten times ({made})", f"  {seen}"]
+        made = ", ".join(f"{name}: {count}" for name, count in sorted(self.shapes.items()))
+        lines.append(f"  {sum(self.shapes.values())} made to cost much ({made})")
         lines.append(f"  slowest: {self.slowest[0]:.2f} s for all ten, {self.slowest[1]}")
         return "\n".join([*lines, f"{len(self.failures)} failures"])
 
@@ -367,6 +371,12 @@ def campaign(first_seed: int, until: float, most: int | None = None, names: Sequ
                         small = minimised(name, seed, place, problems[0])
                         figures.failures.append(f"seed {seed}, {name}: {problems[0]}\n{as_literal(small)}")
                         print(f"FAILURE {figures.failures[-1]}\n", flush=True)
+            name, data = shapes.shape(seed)
+            figures.shapes[name] += 1
+            for problem in shapes.examine(data):
+                kinds[_kind_of(problem)] += 1
+                figures.failures.append(f"shape of seed {seed}, {name}: {problem}")
+                print(f"FAILURE {figures.failures[-1]}\n", flush=True)
             seed += 1
             if time.monotonic() > told + 30:
                 told = time.monotonic()

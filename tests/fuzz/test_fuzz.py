@@ -23,6 +23,7 @@ from vfswasi.engine.fastpath import FastPath
 from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends import http_answers
 from vfswasi.fs_backends.archive import tree
+from vfswasi.fs_backends.archive.charge import Charge
 from vfswasi.fs_backends.archive.ranges import RangeHandle
 from vfswasi.fs_backends.budget import Budget
 from vfswasi.fs_backends.http import HttpClient
@@ -37,7 +38,7 @@ from vfswasi.kernel.fdtable import FdTable
 from vfswasi.kernel.inode import FileInode
 from vfswasi.syscalls.memory import GuestMemory
 
-from . import archives, plans, servers
+from . import archives, plans, servers, shapes
 from .calls import SIGNATURES, Step, words
 from .corpus import corpus, damaged
 from .runs import Setup
@@ -248,6 +249,17 @@ def test_names_that_escape_are_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert archives.examine(data, tmp_path) == []
     monkeypatch.setattr(tree, "_NO_NAMES", frozenset())
     assert "a name that no key can hold" in archives.examine(data, tmp_path)[0]
+
+
+def test_an_archive_that_costs_too_much_to_mount_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = shapes.forge_zip(*[Entry(f"{number}/" + "a/" * 1000 + "f") for number in range(100)])
+    assert shapes.examine(data) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(Charge, "take", lambda self, count: None)
+        patch.setattr(shapes, "MEMORY_MAX_BYTES", 16 << 20)
+        assert "MiB to mount" in shapes.examine(data)[0]
+    monkeypatch.setattr(shapes, "SECONDS_MAX", 0.0)
+    assert "s to mount" in shapes.examine(data)[0]
 
 
 def test_a_wrong_exception_a_wrong_count_and_a_slow_archive_are_noticed(

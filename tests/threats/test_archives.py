@@ -124,10 +124,7 @@ HOSTILE_NAMES = [
     "/etc/passwd",
     "",
     ".",
-    "d/./x",
-    "d//x",
     "d//",
-    "a//b",
     "nul\0name",
     "n" * 300,
     "d/" + "n" * 300 + "/f",
@@ -146,6 +143,13 @@ def test_z1_a_hostile_name_is_invisible_and_poisons_no_sibling(mounted: Mounted,
     assert seen == {"good": b"1", "d": {"good": b"2"}, "z": b"3"}
     for path in ("../x", "../secret", "/abs", "/etc/passwd", "x", "abs", "d/x", "d/../../secret"):
         assert guest.try_open(path)[0] in (Errno.NOENT, Errno.NOTCAPABLE)
+
+
+@pytest.mark.parametrize("name", ["d/./x", "d//x", "./d/x", "././d/x", "d/.//./x"])
+def test_z1_slashes_and_dots_that_say_nothing(mounted: Mounted, name: str) -> None:
+    items = Item("good", b"1"), Item(name, b"x"), Item("d/good", b"2")
+    assert tree(mounted("tar", pack("tar", *items))) == {"good": b"1", "d": {"x": b"x", "good": b"2"}}
+    assert tree(mounted("zip", pack("zip", *items))) == {"good": b"1", "d": {"good": b"2"}}
 
 
 @each_kind
@@ -273,12 +277,21 @@ LYING: dict[str, Entry] = {
 }
 
 
+# Writing such an archive anew would lose them.
+WITH_BYTES_OF_NOBODY = ("compressed size of nothing", "compressed size of one", "overlaps")
+
+
 @pytest.mark.parametrize("kind", ["zip", "zip with rw"])
 @pytest.mark.parametrize("name", LYING)
 def test_z3_a_member_that_lies_is_io_at_the_guest_and_takes_little_memory(
     mounted: Mounted, kind: str, name: str
 ) -> None:
-    guest = mounted(kind, zip_forge.forge(Entry("good", b"good", DEFLATED), LYING[name], Entry("z", b"3")))
+    data = zip_forge.forge(Entry("good", b"good", DEFLATED), LYING[name], Entry("z", b"3"))
+    if kind.endswith("rw") and name in WITH_BYTES_OF_NOBODY:
+        with pytest.raises(vfswasi.MountError, match="the file holds more than the archive"):
+            mounted(kind, data)
+        return
+    guest = mounted(kind, data)
     tracemalloc.start()
     try:
         assert tree(guest)["bad"] is Errno.IO

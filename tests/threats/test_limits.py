@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,10 @@ from vfswasi.cli import main
 from vfswasi.engine import modules
 from vfswasi.errors import Errno
 from vfswasi.fs_backends.memory import MemoryBackend
+from vfswasi.fs_backends.waiting import Allowance, bounded_by
 from vfswasi.limits import LIMIT_NAMES, Limits
 from vfswasi.mount_options import parse_limits
+from vfswasi.sources import open_source
 
 from ..rawguest import ALL_FILE_RIGHTS, FREE, RawGuest, pack_subscriptions
 from ..wat_programs import ENDLESS, program
@@ -498,3 +502,36 @@ def test_a_store_of_the_hosts_keeps_its_own_limits_across_runs() -> None:
             assert guest.call("fd_filestat_set_size", fd, 101) is Errno.NOSPC
             guest.mkdir("d")
             assert guest.mkdir("e") is Errno.NOSPC
+
+
+@of("index_bytes")
+def test_index_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as made:
+        for number in range(2000):
+            made.addfile(tarfile.TarInfo(f"d{number}/f"))
+    little = bounded_by(None, Allowance(0, 0, 0, index_bytes=1 << 20))
+    with little, pytest.raises(vfswasi.MountError, match=r"Limits\.index_bytes \(1,048,576 bytes\); raise the limit"):
+        open_source(str(path))
+    with bounded_by(None, Allowance(0, 0, 0, index_bytes=4 << 20)):
+        open_source(str(path)).close()
+
+
+@of("buffer_bytes")
+def test_buffer_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as made:
+        made.writestr("f", bytes(1 << 20))
+    open_and_read = (
+        '(module (import "wasi_snapshot_preview1" "path_open" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32)'
+        ' (result i32))) (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))'
+        ' (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))'
+        ' (memory (export "memory") 1) (data (i32.const 0) "f") (data (i32.const 8) "\\40\\00\\00\\00\\10\\00\\00\\00")'
+        ' (func (export "_start") (if (call $open (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 0)'
+        " (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 32)) (then unreachable))"
+        " (call $exit (call $read (i32.load (i32.const 32)) (i32.const 8) (i32.const 1) (i32.const 40)))))"
+    )
+    for limit, errno in ((64 << 10, Errno.NOMEM), (64 << 20, Errno.SUCCESS)):
+        limits = Limits(buffer_bytes=limit)
+        result = vfswasi.run(open_and_read.encode(), preopens={"/d": str(path)}, limits=limits, vdso=False)
+        assert result.returncode == errno

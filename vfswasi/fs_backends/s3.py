@@ -25,7 +25,6 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from ..errors import Errno, FsError, MountError
 from . import s3_answers, waiting
@@ -35,6 +34,7 @@ from .remote.asker import asker_of, token_of
 from .remote.client import DIRECTORY, Body, Data, Guard, Info, Page, Upload, fits_a_key, sound
 from .remote.download import Downloader, is_plain
 from .remote.translate import chain, http_status, store_code, translated
+from .s3_signer import connected
 from .s3_upload import MultipartUpload
 
 T = TypeVar("T")
@@ -99,7 +99,7 @@ class S3Client(FsspecClient):
     def _connection(self) -> tuple[str, object]:
         """(where the server is, what signs). Makes no request of the store. Where nobody knows: something that is
         nobody else's."""
-        future = asyncio.run_coroutine_threadsafe(_connected(self.fs), self.fs.loop)
+        future = asyncio.run_coroutine_threadsafe(connected(self.fs), self.fs.loop)
         try:
             return waiting.result(future, self.timeout_s, f"{self.name}: connect")
         except Exception:
@@ -452,21 +452,6 @@ def _entries(answer: dict[str, Any], name: str) -> list[dict[str, Any]]:
 
 def _is_refused(error: FsError) -> bool:
     return any(http_status(link) in (409, 412) for link in chain(error))
-
-
-async def _connected(fs: Any) -> tuple[str, object]:
-    client = await fs.set_session()
-    parts = urlsplit(str(client.meta.endpoint_url))
-    # A bucket has one name in all regions of AWS.
-    host = (parts.hostname or "").removesuffix(".cn")
-    where = "aws" if host.endswith(".amazonaws.com") else f"{host}:{parts.port or parts.scheme}"
-    signer = client._request_signer
-    unsigned = str(signer.signature_version)
-    credentials = signer._credentials
-    if credentials is None:
-        return where, (unsigned, None)
-    frozen = await credentials.get_frozen_credentials()
-    return where, (unsigned, frozen.access_key, frozen.secret_key, frozen.token)
 
 
 async def _close(body: Any) -> None:

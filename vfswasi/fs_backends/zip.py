@@ -11,13 +11,16 @@ a directory. The names in the archive map to the tree like this:
 | `a\\b`, `C:x`, `~`                                              | ordinary characters of one name         |
 | two files of one name                                           | the last entry                          |
 | a file and a directory (explicit, or implied by `a/b`)          | the directory, in whatever order        |
-| name without the UTF-8 flag                                     | decoded as code page 437                |
+| name with the UTF-8 flag, or a Unicode path field made for it   | decoded as UTF-8                        |
+| name without, made on Unix or OS X, that is valid UTF-8         | decoded as UTF-8                        |
+| any other name                                                  | decoded as code page 437                |
 | name flagged as UTF-8 that is none; sizes missing from zip64    | invisible                               |
 
-An invisible entry does no harm to its siblings.
+An invisible entry does no harm to its siblings; a log record says how many there are.
 
 Kinds. The Unix mode (`external_attr >> 16`, where the archive was made on Unix) makes symbolic links,
-whose target is the content, and devices, FIFOs and sockets, which cannot be opened (ACCES).
+whose target is the content, and devices, FIFOs and sockets, which cannot be opened (ACCES). What has
+contents is a regular file all the same: `zip` calls what it reads from a pipe a FIFO.
 
 Times. Modification time from the NTFS extra field, else from the extended timestamp field, else the
 MS-DOS date taken as UTC; None if that is no date. Access and change time equal it.
@@ -33,16 +36,16 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import Errno, FsError
 from .archive import source as archive_source
+from .archive.member_spool import SPOOL_BYTES
 from .archive.source import ArchiveSource, BinaryFile
 from .archive.tree_backend import TreeBackend, rooted
 from .archive.zip_archive import CACHE_BYTES, MAX_ENTRIES, ZipArchive
-from .archive.zip_tree import Node
-from .base import FileType, Handle, Key, Traffic
+from .archive.zip_tree import Member
+from .base import Handle, Key, Traffic
 
 
-class ZipBackend(TreeBackend[Node]):
+class ZipBackend(TreeBackend):
     """The members of one archive. Several sandboxes, on several threads, may use it at once.
 
     source: path, or seekable binary file object. The file object stays the caller's, who must leave it
@@ -50,6 +53,8 @@ class ZipBackend(TreeBackend[Node]):
     root: directory inside the archive that becomes the root of the mount, with `/` between names.
     max_entries: more entries, or more objects once implied directories are counted, are a MountError.
     cache_bytes: the most that is kept of inflated members (see `archive.zip_member`).
+    spool_bytes: the most that is kept of them on disk, in unnamed temporary files, so that a second run need not
+        inflate a large member again; 0: nothing.
 
     Raises MountError (missing, corrupt, too many entries, no such root), TypeError.
     """
@@ -61,12 +66,15 @@ class ZipBackend(TreeBackend[Node]):
         root: str = "",
         max_entries: int = MAX_ENTRIES,
         cache_bytes: int = CACHE_BYTES,
+        spool_bytes: int = SPOOL_BYTES,
     ) -> None:
-        self._archive = ZipArchive(archive_source.source_of(source), max_entries, cache_bytes)
+        self._archive = ZipArchive(archive_source.source_of(source), max_entries, cache_bytes, spool_bytes=spool_bytes)
         self._cache = self._archive.cache
+        self._charge = self._archive.charge
+        self._entries = self._archive.index
         self._place = archive_source.place_in(source, root)
         try:
-            self._root = rooted(self._archive.root, root, f"zip archive {self._archive.source.name}")
+            self._root = rooted(self._archive.index.root, root, f"zip archive {self._archive.source.name}")
         except BaseException:
             self._archive.close()
             raise
@@ -84,20 +92,17 @@ class ZipBackend(TreeBackend[Node]):
         root: str = "",
         max_entries: int = MAX_ENTRIES,
         cache_bytes: int = CACHE_BYTES,
+        spool_bytes: int = SPOOL_BYTES,
     ) -> ZipBackend:
         """The archive behind a URL that fsspec can open; closed with the backend. Raises MountError."""
         source = archive_source.open_url(url, storage_options)
-        return cls(source, root=root, max_entries=max_entries, cache_bytes=cache_bytes)
+        return cls(source, root=root, max_entries=max_entries, cache_bytes=cache_bytes, spool_bytes=spool_bytes)
 
-    def _open_member(self, node: Node) -> Handle:
-        return self._archive.open(node)
+    def _open_member(self, number: int) -> Handle:
+        return self._archive.open(Member(self._archive.index, number))
 
-    def readlink(self, key: Key) -> str:
-        """Raises INVAL (not a link), NAMETOOLONG (over 4096 bytes), ILSEQ (no UTF-8, or NUL), IO."""
-        node = self._find(key)
-        if node.stat.filetype is not FileType.SYMBOLIC_LINK:
-            raise FsError(Errno.INVAL)
-        return self._archive.readlink(node)
+    def _read_target(self, number: int) -> str:
+        return self._archive.readlink(Member(self._archive.index, number))
 
     def traffic(self) -> Traffic | None:
         return self._archive.source.traffic()

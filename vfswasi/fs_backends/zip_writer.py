@@ -16,15 +16,17 @@ The owner of the backend decides:
 
 Handles that are open go on through a commit. After a rollback they go on as those of files without a name.
 
-What the new archive holds. Members that were not written to are copied as they stand, compressed bytes, mode and extra
-fields (times aside, where those were set); so are those that cannot be read, such as encrypted ones. New members are
+What the new archive holds. Members that were not written to are copied as they stand: names as they are encoded, flags,
+mode, extra fields, comments and compressed bytes (a name or times aside that were changed); so are those that cannot be
+read, such as encrypted ones, and the archive's own comment. New members are
 deflated (level 6; below 64 bytes stored), with mode 0600 (directories 0700, links 0777), the date in UTC and the
 extended timestamp, which has whole seconds; members that were written to keep their mode. Every directory that had an
 entry, is new or empty, or was changed has an entry.
 
-What it loses. Names that `zip` calls invisible, and all but the last of several members of one name, are dropped; so
-are comments, and what stands before the archive. A member whose header is broken, or whose data overlap another's,
-can be neither read nor copied: `commit` fails with IO until it is removed.
+What it loses. Names that `zip` calls invisible, and all but the last of several members of one name, are dropped. A
+file that holds more than the archive, such as a program that unpacks itself, is not taken at all. A member whose
+header is broken, or whose data overlap another's, can be neither read nor copied: `commit` fails with IO until it is
+removed.
 
 Costs. A commit reads and writes the whole archive, whatever was changed.
 """
@@ -39,17 +41,22 @@ from typing import IO
 
 from ..errors import Errno, FsError, MountError
 from ..printing import shown
+from .archive.charge import Charge
 from .archive.replacing import one_at_a_time, sync_directory, take_after, translated, version_of
 from .archive.source import PathSource
 from .archive.staged_file import ArchivedDirectory, ArchivedFile, ArchivedObject, Base
 from .archive.staged_tree import StagedTree
 from .archive.staging import Staged, StagingSpace
+from .archive.tree import Directory as Archived
+from .archive.tree_backend import refused
 from .archive.zip_archive import CACHE_BYTES, MAX_ENTRIES, ZipArchive
+from .archive.zip_member import find_data
 from .archive.zip_output import ZipOutput
-from .archive.zip_tree import Node as Member
+from .archive.zip_tree import Member, ZipIndex
 from .base import Backend, Caps, DirEntry, Handle, Key, Stat
+from .budget import INDEX_BYTES, Budget, index_budget
 from .memory_file import Directory, Link, Node
-from .waiting import check_time
+from .waiting import check_time, indexes
 
 STAGING_MEMORY_BYTES = 64 << 20
 MAX_STAGED_BYTES = 4 << 30
@@ -101,13 +108,17 @@ class WritableZipBackend(Backend):
         self._rollbacks = 0
         self._status: os.stat_result | None = None
         self._base: Base | None = None
+        self._indexes = indexes()
+        self._charge = Charge(self._indexes)
         if os.path.lexists(self._path):
-            self._base, self._status = self._open_archive(self._path, max_entries)
+            self._base, self._status = self._open_archive(self._path, max_entries, self._indexes, whole=True)
         self._next_ident = 1
         try:
-            self._tree = self._fresh_tree()
+            self._tree = self._fresh_tree(self._charge)
         except FsError as error:
             self._release()
+            if error.errno not in (Errno.NOENT, Errno.NOTDIR):
+                raise refused("zip", self._name, error, "check that it can be read") from error
             reason = "no such directory" if error.errno is Errno.NOENT else "not a directory"
             raise MountError(
                 f"cannot mount {root!r} of zip archive {self._name}: {reason} in the archive; "
@@ -118,18 +129,22 @@ class WritableZipBackend(Backend):
     def place(self) -> Key:
         return ("archive", self._path, *self._root_names)
 
-    def _open_archive(self, path: str, max_entries: int) -> tuple[Base, os.stat_result]:
+    def _open_archive(
+        self, path: str, max_entries: int, budget: Budget, *, whole: bool = False
+    ) -> tuple[Base, os.stat_result]:
         source = PathSource(path)
         source.name = self._name
-        return Base(ZipArchive(source, max_entries, self._cache_bytes)), source.status
+        archive = ZipArchive(source, max_entries, self._cache_bytes, whole=whole, budget=budget)
+        return Base(archive), source.status
 
-    def _fresh_tree(self) -> StagedTree:
+    def _fresh_tree(self, charge: Charge | None = None) -> StagedTree:
         tree = StagedTree(
             self._base,
             self._staging,
             first_ident=self._next_ident,
             time_ns=time.time_ns() if self._status is None else self._status.st_mtime_ns,
             max_entries=self._max_entries,
+            charge=charge,
         )
         tree.enter(self._root_names)
         return tree
@@ -207,11 +222,13 @@ class WritableZipBackend(Backend):
         if self._base is not None:
             self._base.archive.close()
         self._staging.close()
+        self._charge.close()
 
     # The new archive
 
     def _write(self, file: IO[bytes]) -> None:
-        with ZipOutput(file) as output:
+        comment = b"" if self._base is None else self._base.archive.index.ending.comment
+        with ZipOutput(file, comment) as output:
             for path, node in self._tree.nodes():
                 self._write_node(output, path, node)
         file.flush()
@@ -224,6 +241,8 @@ class WritableZipBackend(Backend):
         old = member.info if member is not None else None
         if isinstance(node, Directory):
             same = isinstance(node, ArchivedDirectory) and node.mtim == node.loaded_mtim
+            if member is not None and same and self._copied(output, path, member):
+                return
             if old is not None or not same or not node.entries:
                 output.add_directory(path, node.mtim, old)
         elif isinstance(node, Link):
@@ -234,15 +253,27 @@ class WritableZipBackend(Backend):
             time_ns = None if node.mtim == node.loaded_mtim else node.mtim
             output.copy(path, self._base.archive.source, member, time_ns)
 
-    def _checked(self, path: str) -> tuple[Base, os.stat_result, list[tuple[Node, Member]]]:
+    def _copied(self, output: ZipOutput, path: str, member: Member) -> bool:
+        """Whether the entry of a directory could be copied as it is; one that is broken is written anew."""
+        assert self._base is not None
+        try:
+            find_data(self._base.archive.source, member)
+        except FsError:
+            return False
+        output.copy(path, self._base.archive.source, member, None)
+        return True
+
+    def _checked(self, path: str) -> tuple[Base, os.stat_result, list[tuple[Node, Member | None]]]:
         """The new archive, read as everybody will read it, and the member of each node. Raises IO."""
         try:
             # What was let into the tree has been counted; the root of a directory may imply a few more.
-            new, status = self._open_archive(path, self._max_entries + MAX_ENTRIES)
+            # For a moment there are two indexes.
+            budget = index_budget(max(self._indexes.most, INDEX_BYTES))
+            new, status = self._open_archive(path, self._max_entries + MAX_ENTRIES, budget)
         except MountError as error:
             raise FsError(Errno.IO, f"zip archive {self._name}: what was written cannot be read") from error
         try:
-            return new, status, _matched(self._tree.nodes(), new.archive.root)
+            return new, status, _matched(self._tree.nodes(), new.archive.index)
         except BaseException:
             new.archive.close()
             raise
@@ -333,17 +364,18 @@ def _pieces(staged: Staged) -> Iterator[bytes]:
         at += count
 
 
-def _matched(nodes: Iterable[tuple[str, Node]], root: Member) -> list[tuple[Node, Member]]:
+def _matched(nodes: Iterable[tuple[str, Node]], index: ZipIndex) -> list[tuple[Node, Member | None]]:
     """Each node with the member that was made of it. Raises IO: there is none, or another."""
     pairs = []
-    members = {"": root}
+    directories = {"": index.root}
     for path, node in nodes:
         head, _, name = path.rpartition("/")
-        member = (members[head].children or {}).get(name)
+        found = directories[head].children.get(name)
         status = node.stat()
-        if member is None or (member.stat.filetype, member.stat.size) != (status.filetype, status.size):
+        then = None if found is None else found.stat if isinstance(found, Archived) else index.fresh_stat(found)
+        if found is None or then is None or (then.filetype, then.size) != (status.filetype, status.size):
             raise FsError(Errno.IO, f"zip member {path!r} was not written as it should be")
-        pairs.append((node, member))
-        if member.children is not None:
-            members[path] = member
+        pairs.append((node, index.member(found)))
+        if isinstance(found, Archived):
+            directories[path] = found
     return pairs

@@ -64,6 +64,7 @@ class PathSource(ArchiveSource):
 
     def __init__(self, path: str | os.PathLike[str], kind: str = "zip") -> None:
         self.name = shown(os.fspath(path))
+        self.path = os.fspath(path)
         try:
             # O_NONBLOCK: opening a FIFO must not wait for its writer; regular files do not care.
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -106,7 +107,7 @@ def read_file_into(fd: int, offset: int, view: memoryview, name: str) -> None:
 class BytesSource(ArchiveSource):
     """An archive that is in memory already."""
 
-    def __init__(self, data: bytes, name: str) -> None:
+    def __init__(self, data: bytes | memoryview, name: str) -> None:
         self._data = memoryview(data)
         self.name = name
         self.size = len(data)
@@ -188,6 +189,8 @@ def source_of(source: str | os.PathLike[str] | BinaryFile | ArchiveSource, kind:
 
 def place_in(source: object, root: str) -> Key | None:
     """`Backend.place` of the directory `root` in the archive at a path; None for archives that are no files."""
+    if isinstance(source, PathSource):
+        source = source.path
     if not isinstance(source, str | os.PathLike):
         return None
     return ("archive", os.path.realpath(os.fspath(source)), *(name for name in root.split("/") if name))

@@ -13,7 +13,7 @@ from ..memory_file import Directory, Node, now_ns, set_node_times
 from ..waiting import check_time
 from .staging import Staged, StagingSpace
 from .zip_archive import ZipArchive
-from .zip_tree import Node as Member
+from .zip_tree import Member
 
 _COPY_BYTES = 256 << 10
 
@@ -105,11 +105,11 @@ class ArchivedFile(Node):
 
 
 class ArchivedDirectory(Directory):
-    """A directory of the archive: `member` has its entry, if it has one; `loaded_mtim` is the time of that."""
+    """A directory of the archive: `member` is its entry, if it has one; `loaded_mtim` is the time of that."""
 
     __slots__ = ("loaded_mtim", "member")
 
-    def __init__(self, ident: int, now: int, member: Member) -> None:
+    def __init__(self, ident: int, now: int, member: Member | None) -> None:
         super().__init__(ident, now)
         self.loaded_mtim = now
         self.member = member

@@ -8,22 +8,36 @@ from ...errors import Errno, FsError
 from ..base import Backend, FileType, Handle, Key
 from ..memory import MemoryBackend
 from ..memory_file import Directory, Node, now_ns
+from ..waiting import check_time
+from .charge import Charge
 from .staged_file import ArchivedDirectory, ArchivedFile, ArchivedObject, Base, StagedHandle
 from .staging import Staged, StagingSpace
 from .tree import MAX_PATH_BYTES
-from .zip_tree import Node as Member
+from .tree import Directory as Archived
+from .tree import Node as ArchivedNode
+from .zip_tree import Member
+
+_NODE_COST_BYTES = 560  # of an object of the archive, beside what the archive's own index takes
 
 
 class StagedTree(MemoryBackend):
     """What `base` holds, with the changes since.
 
-    first_ident: idents start here. time_ns: of what has no time in the archive. max_entries: beyond it NOSPC.
+    first_ident: idents start here. time_ns: of what has no time in the archive. max_entries: beyond it NOSPC. charge:
+    what the objects are taken from, None if that was done before; its NOMEM goes through.
     """
 
     link = Backend.link
 
     def __init__(
-        self, base: Base | None, staging: StagingSpace, *, first_ident: int, time_ns: int, max_entries: int
+        self,
+        base: Base | None,
+        staging: StagingSpace,
+        *,
+        first_ident: int,
+        time_ns: int,
+        max_entries: int,
+        charge: Charge | None,
     ) -> None:
         super().__init__()
         self.staging = staging
@@ -36,36 +50,42 @@ class StagedTree(MemoryBackend):
         self._prefix_bytes = 0
         self.top = self._root = Directory(self._ident(), time_ns)
         if base is not None:
-            self._load(base, time_ns)
+            self._load(base, time_ns, charge)
 
     @property
     def next_ident(self) -> int:
         return self._next
 
-    def _load(self, base: Base, time_ns: int) -> None:
-        todo: list[tuple[Directory, Member]] = [(self.top, base.archive.root)]
+    def _load(self, base: Base, time_ns: int, charge: Charge | None) -> None:
+        todo: list[tuple[Directory, Archived]] = [(self.top, base.archive.index.root)]
         while todo:
-            directory, members = todo.pop()
-            for name, member in (members.children or {}).items():
-                mtim = member.stat.mtim_ns
-                node = self._loaded(base, member, time_ns if mtim is None else mtim)
+            directory, archived = todo.pop()
+            for name, child in archived.children.items():
+                if charge is not None:
+                    charge.take(_NODE_COST_BYTES)
+                if not self._count & 255:
+                    check_time("mounting")
+                node = self._loaded(base, child, time_ns)
                 directory.entries[name] = node
                 self._count += 1
-                if isinstance(node, Directory):
+                if isinstance(child, Archived) and isinstance(node, Directory):
                     directory.nlink += 1
-                    todo.append((node, member))
+                    todo.append((node, child))
 
-    def _loaded(self, base: Base, member: Member, time_ns: int) -> Node:
+    def _loaded(self, base: Base, child: ArchivedNode, time_ns: int) -> Node:
         ident = self._ident()
-        match member.stat.filetype:
-            case FileType.DIRECTORY:
-                return ArchivedDirectory(ident, time_ns, member)
-            case FileType.REGULAR_FILE:
-                file = ArchivedFile(ident, time_ns)
-                file.base, file.member = base, member
-                return file
-            case _:
-                return ArchivedObject(ident, time_ns, member)
+        index = base.archive.index
+        if isinstance(child, Archived):
+            mtim = child.stat.mtim_ns
+            return ArchivedDirectory(ident, time_ns if mtim is None else mtim, index.member(child))
+        member = Member(index, child)
+        status = index.fresh_stat(child)
+        mtim = status.mtim_ns
+        if status.filetype is FileType.REGULAR_FILE:
+            file = ArchivedFile(ident, time_ns if mtim is None else mtim)
+            file.base, file.member = base, member
+            return file
+        return ArchivedObject(ident, time_ns if mtim is None else mtim, member)
 
     def enter(self, names: Key) -> None:
         """Make a directory of the archive the root of all keys. Raises NOENT, NOTDIR."""
@@ -93,12 +113,12 @@ class StagedTree(MemoryBackend):
             if isinstance(node, ArchivedFile):
                 node.release()
 
-    def adopt(self, base: Base, pairs: list[tuple[Node, Member]]) -> None:
+    def adopt(self, base: Base, pairs: list[tuple[Node, Member | None]]) -> None:
         """From now on `base` holds all this, each node in its member."""
         for node, member in pairs:
-            if isinstance(node, ArchivedFile):
+            if isinstance(node, ArchivedFile) and member is not None:
                 node.adopt(base, member)
-            elif isinstance(node, ArchivedObject | ArchivedDirectory):
+            elif isinstance(node, ArchivedDirectory) or (isinstance(node, ArchivedObject) and member is not None):
                 node.member = member
                 node.loaded_mtim = node.mtim
         self.base = base

@@ -48,11 +48,11 @@ def parse_header(block: bytes) -> Header:
     """Raises BrokenHeader: the checksum or the size is wrong."""
     name, size_field, time_field, checksum, kind, linkname, magic, prefix = _HEADER.unpack(block)
     # Some old programs added signed bytes up.
-    rest = block[:_CHECKSUM_AT], block[_CHECKSUM_AT + 8 :]
-    unsigned = 8 * 0x20 + sum(rest[0]) + sum(rest[1])
+    unsigned = 8 * 0x20 + sum(block) - sum(checksum)
     wanted = number(checksum)
     if wanted != unsigned:
-        signed = unsigned - 256 * sum(byte > 127 for part in rest for byte in part)
+        rest = block[:_CHECKSUM_AT] + block[_CHECKSUM_AT + 8 :]
+        signed = unsigned - 256 * sum(byte > 127 for byte in rest)
         if wanted != signed:
             raise BrokenHeader("checksum of a header is wrong")
     size = number(size_field)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import bisect
 from array import array
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Final
 
 from ...errors import Errno, FsError
 from ..base import Buffer, Handle, Stat
+from .charge import Charge
 from .source import ArchiveSource
 from .tar_header import BLOCK_BYTES, pax_number
 
 SIZE_MAX_BYTES = 2**63 - 1
 MAP_MAX_BYTES = 1 << 20
+PIECE_COST_BYTES: Final = 48  # three columns of 8 bytes, when they have just grown, and two while they are read
 
 
 class BadMap(Exception):
@@ -22,15 +25,18 @@ class BadMap(Exception):
 class SparseMap:
     """The pieces of one file in ascending order: where each starts and ends in the file, and its offset in the data.
 
+    pieces: start and length of each in turn.
+
     Raises BadMap: they overlap, lie outside the file, or are more than there are data. Units are bytes.
     """
 
-    def __init__(self, pieces: Iterable[tuple[int, int]], full_bytes: int, data_bytes: int) -> None:
+    def __init__(self, pieces: Sequence[int], full_bytes: int, data_bytes: int) -> None:
         self.starts = array("q")
         self.ends = array("q")
         self.places = array("q")
         at = place = 0
-        for start, length in pieces:
+        for index in range(0, len(pieces), 2):
+            start, length = pieces[index], pieces[index + 1]
             if start < at or length < 0 or start + length > full_bytes:
                 raise BadMap("pieces of a sparse file overlap or lie outside it")
             if place + length > data_bytes:
@@ -46,7 +52,7 @@ class SparseMap:
 def map_in_data(source: ArchiveSource, start: int, data_bytes: int, full_bytes: int) -> tuple[SparseMap, int]:
     """(the map that stands before the data itself, in PAX format 1.0; bytes that it takes). Raises BadMap, IO."""
     text = b""
-    numbers: list[int] = []
+    numbers = array("q")
     wanted = 1  # the count of pieces comes first
     taken = 0
     while len(numbers) < wanted:
@@ -63,17 +69,20 @@ def map_in_data(source: ArchiveSource, start: int, data_bytes: int, full_bytes: 
                 raise BadMap("map of a sparse file holds what is no number")
             if not numbers:
                 wanted = 1 + 2 * value
-            numbers.append(value)
+            numbers.append(min(value, SIZE_MAX_BYTES))
         if len(text) > BLOCK_BYTES:
             raise BadMap("map of a sparse file holds what is no number")
-    pieces = zip(numbers[1::2], numbers[2::2], strict=True)
-    return SparseMap(pieces, full_bytes, data_bytes - taken), taken
+    return SparseMap(numbers[1:], full_bytes, data_bytes - taken), taken
 
 
 class SparseHandle(Handle):
-    """A file of which only the pieces of `pieces` stand in the archive, from `start` on; the rest is zeros."""
+    """A file of which only the pieces of `pieces` stand in the archive, from `start` on; the rest is zeros. `charge`:
+    what the pieces were taken from, if they are this handle's own."""
 
-    def __init__(self, source: ArchiveSource, start: int, status: Stat, pieces: SparseMap) -> None:
+    def __init__(
+        self, source: ArchiveSource, start: int, status: Stat, pieces: SparseMap, charge: Charge | None = None
+    ) -> None:
+        self._charge = charge
         self._source = source
         self._start = start
         self._stat = status
@@ -108,6 +117,10 @@ class SparseHandle(Handle):
 
     def stat(self) -> Stat:
         return self._stat
+
+    def close(self) -> None:
+        if self._charge is not None:
+            self._charge.close()
 
 
 def bad_map(error: BadMap) -> FsError:

@@ -6,26 +6,37 @@ what comes out, and the checksums of the formats are checked.
 
 from __future__ import annotations
 
+import io
 import tempfile
 import zlib
 from collections.abc import Callable
-from typing import IO, Any, Protocol
+from typing import IO, Final, NamedTuple, Protocol
 
-from ...errors import FsError, MountError
+from ...errors import Errno, FsError, MountError
+from ..waiting import check_time
+from .charge import Charge
+from .decoders import DEFLATE_BYTES, bzip2_bytes, reserve, xz_bytes, zstd_bytes
+from .kind import COMPRESSIONS
 from .source import ArchiveSource, BytesSource, read_file_into
 
 _INPUT_BYTES = 32 << 10
+_HEADER_BYTES = 2048  # more than a stream needs to say what it needs
 _OUTPUT_BYTES = 1 << 20
 _SPOOL_MEMORY_BYTES = 32 << 20
-_WINDOW_MAX_BYTES = 256 << 20  # what a decoder may take; `xz -9` needs 65 MiB, `zstd --ultra -22` 128 MiB
+_SLACK_BYTES = 4 << 20  # of a decoder, beside its dictionary
 _STREAMS_MAX = 1000
 _STREAM_MEAN_BYTES = 1024
 
 
 class _Decoder(Protocol):
-    eof: bool
-    needs_input: bool
-    unused_data: bytes
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def needs_input(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
 
     def decompress(self, data: bytes, max_length: int) -> bytes: ...
 
@@ -52,110 +63,177 @@ class _Gzip:
         return self._inner.decompress(self._inner.unconsumed_tail or data, max_length)
 
 
-def _bzip2() -> Any:
+def _gzip(_: int) -> _Decoder:
+    return _Gzip()
+
+
+def _bzip2(_: int) -> _Decoder:
     import bz2
 
-    return bz2.BZ2Decompressor
+    return bz2.BZ2Decompressor()
 
 
-def _xz() -> Any:
+def _xz(dictionary_bytes: int) -> _Decoder:
     import lzma
 
-    return lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_WINDOW_MAX_BYTES)
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=dictionary_bytes + _SLACK_BYTES)
 
 
-def _zstd() -> Any:
+def _zstd(window_bytes: int) -> _Decoder:
     import importlib
 
     zstd = importlib.import_module("compression.zstd")
-    window_log_max = _WINDOW_MAX_BYTES.bit_length() - 1
-    return lambda: zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: window_log_max})
+    window_log_max = max(window_bytes - 1, 1 << 10).bit_length()
+    made: _Decoder = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: window_log_max})
+    return made
 
 
-# First bytes, name, what gives a constructor of decoders.
-_FORMATS: tuple[tuple[bytes, str, Callable[[], Any]], ...] = (
-    (b"\x1f\x8b", "gzip", lambda: _Gzip),
-    (b"BZh", "bzip2", _bzip2),
-    (b"\xfd7zXZ\0", "xz", _xz),
-    (b"\x28\xb5\x2f\xfd", "zstd", _zstd),
-)
+class _Format(NamedTuple):
+    """new: a decoder that may take so many bytes. needs: so many, for a stream that begins so. rubbish: the format's
+    own program lets anything stand behind a stream."""
+
+    new: Callable[[int], _Decoder]
+    needs: Callable[[bytes], int]
+    rubbish: bool
 
 
-def compression_of(source: ArchiveSource) -> str | None:
-    """ "gzip", "bzip2", "xz", "zstd" by the first bytes, or None. Raises IO."""
-    start = source.read(0, min(source.size, 6))
-    return next((name for magic, name, _ in _FORMATS if start.startswith(magic)), None)
+_FORMATS: Final = {
+    "gzip": _Format(_gzip, lambda header: DEFLATE_BYTES, True),
+    "bzip2": _Format(_bzip2, bzip2_bytes, True),
+    "xz": _Format(_xz, xz_bytes, False),
+    "zstd": _Format(_zstd, zstd_bytes, False),
+}
 
 
-def unpacked(source: ArchiveSource, compression: str, max_bytes: int) -> ArchiveSource:
-    """All that `source` unpacks to, which is no longer needed then. Raises MountError: corrupt, more than `max_bytes`,
-    no decoder in this Python, no space for the spool."""
+class _Spool:
+    """What comes out: in memory as long as it is little, and `charge` lets it be there."""
+
+    def __init__(self, charge: Charge) -> None:
+        self._charge = charge
+        self._memory: io.BytesIO | None = io.BytesIO()
+        self._file: IO[bytes] | None = None
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        """Raises OSError."""
+        memory = self._memory
+        if memory is not None:
+            # A buffer that grows has a quarter more than it needs.
+            if self.size + len(data) <= _SPOOL_MEMORY_BYTES and self._charge.try_take(len(data) * 5 // 4):
+                memory.write(data)
+                self.size += len(data)
+                return
+            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  the source that is made of it keeps it
+            with memory.getbuffer() as kept:
+                _write(self._file, kept)
+            self._charge.give(self.size * 5 // 4)
+            self._memory = None
+        assert self._file is not None
+        _write(self._file, memoryview(data))
+        self.size += len(data)
+
+    def source(self, name: str) -> ArchiveSource:
+        """All of it."""
+        if self._memory is not None:
+            return BytesSource(self._memory.getbuffer(), name)
+        assert self._file is not None
+        return _SpoolSource(self._file, self.size, name)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _write(file: IO[bytes], data: memoryview) -> None:
+    while len(data):
+        data = data[file.write(data) :]
+
+
+def unpacked(source: ArchiveSource, compression: str, max_bytes: int, charge: Charge) -> ArchiveSource:
+    """All that `source` unpacks to, which is no longer needed then. Raises MountError (corrupt, more than `max_bytes`,
+    no decoder in this Python, a dictionary larger than the budget, no space for the spool), FsError (CANCELED).
+
+    charge: for the part of the spool that is in memory.
+    """
+    spool = _Spool(charge)
     try:
-        new = next(get for _, name, get in _FORMATS if name == compression)()
+        _unpack(source, compression, spool, max_bytes)
+        return spool.source(source.name)
     except ImportError as error:
+        spool.close()
         needs = "needs Python 3.14" if compression == "zstd" else "is not part of this Python"
         raise MountError(f"cannot mount tar archive {source.name}: {compression} {needs}; unpack it first") from error
-    spool = tempfile.SpooledTemporaryFile(_SPOOL_MEMORY_BYTES)  # noqa: SIM115  the source that is returned keeps it
-    try:
-        size = _unpack(source, new, spool, max_bytes)
-        return _spooled(spool, size, source.name)
     except MountError:
         spool.close()
         raise
     except Exception as error:  # zlib.error, LZMAError, EOFError, ValueError, MemoryError, OSError, ZstdError ...
         spool.close()
+        if isinstance(error, FsError) and error.errno is Errno.CANCELED:
+            raise
         reason = str(error) if isinstance(error, FsError) else f"{compression}: {error}"
-        raise MountError(
-            f"cannot mount tar archive {source.name}: {' '.join(reason.split())}; "
-            "it is cut short or corrupt, or there is no space for temporary files"
-        ) from error
+        advice = "it is cut short or corrupt, or there is no space for temporary files"
+        if isinstance(error, FsError) and error.errno is Errno.NOMEM:
+            reason, advice = error.detail, "raise the limit, or pack it with a smaller one"
+        raise MountError(f"cannot mount tar archive {source.name}: {' '.join(reason.split())}; {advice}") from error
     except BaseException:
         spool.close()
         raise
 
 
-def _unpack(source: ArchiveSource, new: Callable[[], _Decoder], spool: IO[bytes], max_bytes: int) -> int:
-    total = at = streams = 0
+def _unpack(source: ArchiveSource, compression: str, spool: _Spool, max_bytes: int) -> None:
+    format = _FORMATS[compression]
+    magic = next(start for start, name in COMPRESSIONS.items() if name == compression)
+    at = streams = 0
     rest = b""
     while True:
-        decoder = new()
         streams += 1
-        if streams > _STREAMS_MAX + total // _STREAM_MEAN_BYTES:
+        if streams > _STREAMS_MAX + spool.size // _STREAM_MEAN_BYTES:
             raise ValueError("many streams with next to nothing in them")
-        while not decoder.eof:
-            if decoder.needs_input and not rest:
-                rest = source.read(at, min(_INPUT_BYTES, source.size - at))
-                at += len(rest)
-                if not rest:
-                    raise EOFError("the compressed data are cut short")
-            piece = decoder.decompress(rest if decoder.needs_input else b"", _OUTPUT_BYTES)
-            rest = b""
-            total += len(piece)
-            if total > max_bytes:
-                raise MountError(
-                    f"cannot mount tar archive {source.name}: it unpacks to more than {max_bytes} bytes; "
-                    "raise max_unpacked_bytes"
-                )
-            spool.write(piece)
+        if len(rest) < _HEADER_BYTES and at < source.size:
+            more = source.read(at, min(_INPUT_BYTES, source.size - at))
+            at += len(more)
+            rest += more
+        needed = format.needs(rest[:_HEADER_BYTES])
+        charge = reserve(needed, f"the dictionary of {compression}")
+        try:
+            at, rest = _unpack_stream(source, format.new(needed), at, rest, spool, max_bytes)
+        finally:
+            charge.close()
         # Further streams may follow, and zeros.
-        rest = decoder.unused_data.lstrip(b"\0")
+        rest = rest.lstrip(b"\0")
         while not rest and at < source.size:
+            check_time("unpacking")
             rest = source.read(at, min(_INPUT_BYTES, source.size - at))
             at += len(rest)
             rest = rest.lstrip(b"\0")
-        if not rest:
-            return total
+        if len(rest) < len(magic) and at < source.size:
+            more = source.read(at, min(_INPUT_BYTES, source.size - at))
+            at += len(more)
+            rest += more
+        if not rest or (format.rubbish and not rest.startswith(magic)):
+            return
 
 
-def _spooled(spool: Any, size: int, name: str) -> ArchiveSource:
-    if size <= _SPOOL_MEMORY_BYTES:
-        spool.seek(0)
-        data = spool.read()
-        spool.close()
-        return BytesSource(data, name)
-    spool.rollover()
-    spool.flush()
-    return _SpoolSource(spool, size, name)
+def _unpack_stream(
+    source: ArchiveSource, decoder: _Decoder, at: int, rest: bytes, spool: _Spool, max_bytes: int
+) -> tuple[int, bytes]:
+    """Unpack one stream, which begins with `rest` and goes on at `at`; the same for what follows it."""
+    while not decoder.eof:
+        check_time("unpacking")
+        if decoder.needs_input and not rest:
+            rest = source.read(at, min(_INPUT_BYTES, source.size - at))
+            at += len(rest)
+            if not rest:
+                raise EOFError("the compressed data are cut short")
+        piece = decoder.decompress(rest if decoder.needs_input else b"", _OUTPUT_BYTES)
+        rest = b""
+        if spool.size + len(piece) > max_bytes:
+            raise MountError(
+                f"cannot mount tar archive {source.name}: it unpacks to more than {max_bytes} bytes; "
+                "raise max_unpacked_bytes"
+            )
+        spool.write(piece)
+    return at, decoder.unused_data
 
 
 class _SpoolSource(ArchiveSource):
