@@ -34,6 +34,7 @@ from .remote.asker import asker_of, token_of
 from .remote.client import DIRECTORY, Body, Data, Guard, Info, Page, Upload, fits_a_key, sound
 from .remote.download import Downloader, is_plain
 from .remote.translate import chain, http_status, store_code, translated
+from .s3_answers import entries, info_of_key
 from .s3_signer import connected
 from .s3_upload import MultipartUpload
 
@@ -177,13 +178,13 @@ class S3Client(FsspecClient):
                 self._unlisted.clear()
             self._unlisted.add(key[:-1])
             return self._head(key)
-        if any(found.get("Prefix") == prefix + "/" for found in _entries(answer, "CommonPrefixes")):
+        if any(found.get("Prefix") == prefix + "/" for found in entries(answer, "CommonPrefixes")):
             return DIRECTORY
         if answer.get("IsTruncated") and self.run("list", self._list(prefix + "/", None, 1)).get("KeyCount"):
             return DIRECTORY
-        for entry in _entries(answer, "Contents"):
+        for entry in entries(answer, "Contents"):
             if entry.get("Key") == prefix:
-                return _info(entry)
+                return info_of_key(entry)
         if answer.get("IsTruncated"):  # servers differ in the order of their listings
             return self._head(key)
         return None
@@ -207,7 +208,7 @@ class S3Client(FsspecClient):
             if error.errno is Errno.NOENT:
                 return None
             raise
-        return _info({**answer, "Size": answer.get("ContentLength")})
+        return info_of_key({**answer, "Size": answer.get("ContentLength")})
 
     def pages(self, key: Key) -> Iterator[Page]:
         prefix = self.object_key(key) + "/" if key else self._prefix
@@ -215,14 +216,14 @@ class S3Client(FsspecClient):
         exists = not key
         while True:
             answer = self.run("list", self._list(prefix, token))
-            files, directories = _entries(answer, "Contents"), _entries(answer, "CommonPrefixes")
+            files, directories = entries(answer, "Contents"), entries(answer, "CommonPrefixes")
             exists = exists or bool(files or directories)
             if not exists:
                 return
             entries: dict[str, Info] = {}
             for found in files:
                 name = str(found.get("Key", ""))[len(prefix) :]
-                if fits_a_key(name) and sound(info := _info(found)):
+                if fits_a_key(name) and sound(info := info_of_key(found)):
                     entries[name] = info
             for found in directories:
                 name = str(found.get("Prefix", ""))[len(prefix) : -1]
@@ -437,17 +438,6 @@ class S3Client(FsspecClient):
             with contextlib.suppress(Exception):
                 await self.request("abort_multipart_upload", Key=name, UploadId=upload)
             raise
-
-
-def _info(found: dict[str, Any]) -> Info:
-    size: Any = found.get("Size")
-    size = size if type(size) is int else -1  # which no file has: it is left out
-    return Info(FileType.REGULAR_FILE, size, nanoseconds(found.get("LastModified")), found.get("ETag"))
-
-
-def _entries(answer: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    found = answer.get(name)
-    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
 
 def _is_refused(error: FsError) -> bool:

@@ -14,8 +14,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import Errno, FsError
+from .base import FileType
 from .http_answers import number_of, range_of
-from .remote.client import Elsewhere
+from .remote.client import Elsewhere, Info
+from .remote.entries import nanoseconds
 
 # 1,000 keys of 1,024 bytes, each byte as %XX, are 3 MiB and 30,000 tags.
 ANSWER_MAX_BYTES = 8 << 20
@@ -111,3 +113,16 @@ async def _follow_nothing(session: Any, request: Any) -> None:
 async def _refuse(session: Any, context: Any, request: Any) -> None:
     request.response.close()
     raise Elsewhere("the S3 server redirects to another place, which is not followed")
+
+
+def info_of_key(found: dict[str, Any]) -> Info:
+    """What an entry of a listing says of a key."""
+    size: Any = found.get("Size")
+    size = size if type(size) is int else -1  # which no file has: it is left out
+    return Info(FileType.REGULAR_FILE, size, nanoseconds(found.get("LastModified")), found.get("ETag"))
+
+
+def entries(answer: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """A list in an answer, of what is an entry at all."""
+    found = answer.get(name)
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
