@@ -34,7 +34,7 @@ from .remote.asker import asker_of, token_of
 from .remote.client import DIRECTORY, Body, Data, Guard, Info, Page, Upload, fits_a_key, sound
 from .remote.download import Downloader, is_plain
 from .remote.translate import chain, http_status, store_code, translated
-from .s3_answers import entries, info_of_key
+from .s3_answers import entries_of, info_of_key
 from .s3_signer import connected
 from .s3_upload import MultipartUpload
 
@@ -178,11 +178,11 @@ class S3Client(FsspecClient):
                 self._unlisted.clear()
             self._unlisted.add(key[:-1])
             return self._head(key)
-        if any(found.get("Prefix") == prefix + "/" for found in entries(answer, "CommonPrefixes")):
+        if any(found.get("Prefix") == prefix + "/" for found in entries_of(answer, "CommonPrefixes")):
             return DIRECTORY
         if answer.get("IsTruncated") and self.run("list", self._list(prefix + "/", None, 1)).get("KeyCount"):
             return DIRECTORY
-        for entry in entries(answer, "Contents"):
+        for entry in entries_of(answer, "Contents"):
             if entry.get("Key") == prefix:
                 return info_of_key(entry)
         if answer.get("IsTruncated"):  # servers differ in the order of their listings
@@ -216,7 +216,7 @@ class S3Client(FsspecClient):
         exists = not key
         while True:
             answer = self.run("list", self._list(prefix, token))
-            files, directories = entries(answer, "Contents"), entries(answer, "CommonPrefixes")
+            files, directories = entries_of(answer, "Contents"), entries_of(answer, "CommonPrefixes")
             exists = exists or bool(files or directories)
             if not exists:
                 return

@@ -122,7 +122,7 @@ def info_of_key(found: dict[str, Any]) -> Info:
     return Info(FileType.REGULAR_FILE, size, nanoseconds(found.get("LastModified")), found.get("ETag"))
 
 
-def entries(answer: dict[str, Any], name: str) -> list[dict[str, Any]]:
+def entries_of(answer: dict[str, Any], name: str) -> list[dict[str, Any]]:
     """A list in an answer, of what is an entry at all."""
     found = answer.get(name)
     return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
