@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from .engine import stacks, workers
@@ -42,7 +42,7 @@ class Bounds:
 
 
 def open_mounts(
-    preopens: Mapping[str, Source] | None, trusted: str | os.PathLike[str] | None, bounds: Bounds
+    preopens: Mapping[str, Source] | None, trusted: Iterable[str | os.PathLike[str]], bounds: Bounds
 ) -> MountTable:
     """A `MountTable` of them; `trusted` is its argument.
 

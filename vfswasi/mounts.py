@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,13 +39,13 @@ class _Prepared:
 class MountTable:
     """The preopens of a sandbox: opened once, given to every run."""
 
-    def __init__(self, preopens: Mapping[str, Source] | None, trusted: str | os.PathLike[str] | None = None) -> None:
-        """`preopens`: guest directory -> source, in the order in which the guest gets them. `trusted`: a directory of
-        this machine that no guest may write to.
+    def __init__(self, preopens: Mapping[str, Source] | None, trusted: Iterable[str | os.PathLike[str]] = ()) -> None:
+        """`preopens`: guest directory -> source, in the order in which the guest gets them. `trusted`: directories
+        of this machine that no guest may write to.
 
         Raises MountError (missing, corrupt, twice, overlapping, shows what is trusted), TypeError, ValueError.
         """
-        self._trusted = trusted
+        self._trusted = [os.path.abspath(directory) for directory in trusted]
         self._mounts: list[_Prepared] = []
         if preopens is None:
             return
@@ -64,8 +64,8 @@ class MountTable:
             raise MountError(f"mount {name!r}: given twice; each guest directory can have one source")
         prepared = _prepare(name, source)
         self._mounts.append(prepared)  # before the check, so that close() finds it
-        if not prepared.readonly and prepared.backend is not None and self._trusted is not None:
-            _check_trusted(name, prepared.backend, os.path.abspath(self._trusted))
+        if not prepared.readonly and prepared.backend is not None:
+            _check_trusted(name, prepared.backend, self._trusted)
         for other in self._mounts[:-1]:
             if _conflict(prepared, other):
                 raise MountError(
@@ -126,21 +126,22 @@ def _holders(path: str) -> Iterator[str]:
             done.append(name)
 
 
-def _check_trusted(name: str, backend: Backend, trusted: str) -> None:
+def _check_trusted(name: str, backend: Backend, trusted: Iterable[str]) -> None:
     place = backend.place
     if place is None or place[0] != "local":
         return
     table = mount_table()
     mounted = seen_from(_path_of(place), backend.identity, table)
-    inside = seen_from(os.path.realpath(trusted), None, table)
-    holders = [seen_from(holder, None, table) for holder in _holders(trusted)]
-    shows = mounted is None or any(holder is not None and mounted.holds(holder) for holder in holders)
-    if shows or (inside is not None and mounted is not None and (inside.holds(mounted) or mounted.holds(inside))):
-        raise MountError(
-            f"mount {name!r}: a program that writes there could change the compiled modules in {trusted}, which are "
-            "run without a check; mount another directory, or mount it read-only, or set VFSWASI_CACHE_DIR to a "
-            "directory outside of it"
-        )
+    for directory in trusted:
+        inside = seen_from(os.path.realpath(directory), None, table)
+        holders = [seen_from(holder, None, table) for holder in _holders(directory)]
+        shows = mounted is None or any(holder is not None and mounted.holds(holder) for holder in holders)
+        if shows or (inside is not None and mounted is not None and (inside.holds(mounted) or mounted.holds(inside))):
+            raise MountError(
+                f"mount {name!r}: a program that writes there could change what vfswasi runs or trusts, in "
+                f"{directory}; mount another directory, or mount it read-only, or set VFSWASI_CACHE_DIR and "
+                "VFSWASI_KEY_DIR to directories outside of it"
+            )
 
 
 def _path_of(place: Key) -> str:

@@ -141,7 +141,7 @@ class Sandbox:
         self._program.check_command()
         self._program.check_counts(self._limits)
         self._opening = self._bounds(timeout)
-        self._mounts = open_mounts(preopens, modules.trusted_directory(), self._opening)
+        self._mounts = open_mounts(preopens, modules.trusted_directories(), self._opening)
         weakref.finalize(self, self._mounts.close)
         self._running: set[Deadline] = set()  # also of runs that are inside some host call after their time
         self._lock = threading.Lock()

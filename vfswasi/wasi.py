@@ -78,7 +78,7 @@ class WASI:
         check_args_bytes(argv, environ, limits)
         streams = standard_streams(stdin, stdout, stderr, limits.output_bytes)
         opening = Bounds.of(limits, limits.wall_seconds)
-        self._mounts = open_mounts(preopens, modules.trusted_directory(), opening)
+        self._mounts = open_mounts(preopens, modules.trusted_directories(), opening)
         self._preopens = self._mounts.instantiate(limits)
         self._process = Process(
             argv=argv,

@@ -310,6 +310,18 @@ def test_w5_no_guest_can_write_to_the_cache(cache: Path, where: str, tmp_path: P
     assert _fresh(1) == 1
 
 
+def test_w5_no_guest_can_write_where_the_key_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = tmp_path / "state" / "vfswasi"
+    key.mkdir(parents=True, mode=0o700)
+    monkeypatch.setenv("VFSWASI_KEY_DIR", str(key))
+    for source in (key, key.parent, tmp_path):
+        with pytest.raises(vfswasi.MountError, match="what vfswasi runs or trusts"):
+            vfswasi.run(_exiting(0), preopens={"/d": vfswasi.Mount(source, rw=True)})
+        assert vfswasi.run(_exiting(0), preopens={"/d": source}).returncode == 0, "to read is allowed"
+    (tmp_path / "other").mkdir()
+    assert vfswasi.run(_exiting(0), preopens={"/d": vfswasi.Mount(tmp_path / "other", rw=True)}).returncode == 0
+
+
 WAYS = ["its bytes changed", "another file in its place", "another module of ours", "a link to a file of its own"]
 
 
@@ -324,7 +336,7 @@ def test_w5_a_guest_that_writes_to_the_cache_all_the_same_decides_nothing(
     (name,) = {path.name for path in cache.glob("*.cwasm")} - {other}
     good = (cache / name).read_bytes()
     code = _code(66) + good[-32:]
-    monkeypatch.setattr(modules, "trusted_directory", lambda: None)
+    monkeypatch.setattr(modules, "trusted_directories", list)
     with RawGuest({"/d": vfswasi.Mount(cache, rw=True)}) as guest:
         if way == "another module of ours":
             guest.rename(other, name)

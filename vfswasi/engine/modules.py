@@ -172,9 +172,12 @@ def _compile(
     return module
 
 
-def trusted_directory() -> Path | None:
-    """From where machine code is loaded; None if there is no such place."""
-    try:
-        return module_cache.directory()
-    except RuntimeError:  # nobody has a home
-        return None
+def trusted_directories() -> list[Path]:
+    """Where compiled modules lie, and the key that signs them: no guest may write there."""
+    found = []
+    for place in (module_cache.directory, module_cache.key_directory):
+        try:
+            found.append(place())
+        except RuntimeError:  # nobody has a home
+            pass
+    return found
