@@ -20,6 +20,7 @@ from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends.fsspec import FsspecBackend, client_for
 from vfswasi.fs_backends.pyfilesystem import PyFilesystemBackend
 from vfswasi.fs_backends.remote.translate import StoreError, stand_in, translated
+from vfswasi.fs_backends.trust.fsspec import resolved
 from vfswasi.mount_options import parse_mount, parse_source
 from vfswasi.mounts import MountTable
 from vfswasi.printing import printable, redacted, shown, without_secrets
@@ -194,7 +195,7 @@ class Talkative(MemoryFileSystem):  # type: ignore[misc]
 
 def test_s4_what_a_library_says_stays_inside() -> None:
     fs = Talkative(skip_instance_cache=True)
-    backend = FsspecBackend(fs, f"u:{SECRET}@host/x")
+    backend = FsspecBackend(fs, f"u:{SECRET}@host/x", trust=True)
     calls: list[Callable[[], Any]] = [
         lambda: backend.stat(("f",)),
         lambda: backend.list(()),
@@ -204,15 +205,21 @@ def test_s4_what_a_library_says_stays_inside() -> None:
         lambda: backend.rmdir(("f",)),
         lambda: backend.remove(("f",)),
         lambda: backend.rename(("f",), ("g",)),
-        lambda: MountTable({"/d": Mount(fs, root="x")}),
-        lambda: MountTable({"/d": Mount(fs, root=f"talkative://user:{SECRET}@host")}),
+        lambda: MountTable({"/d": Mount(fs, root="x", trust=True)}),
+        lambda: MountTable({"/d": Mount(fs, root=f"talkative://user:{SECRET}@host", trust=True)}),
     ]
     for call in calls:
         with pytest.raises((FsError, MountError)) as caught:
             call()
         for text in everything_of(caught.value):
             assert SECRET not in text
-    for thing in (backend, backend.client, Mount(fs), client_for(fs, f"u:{SECRET}@h/x").name, backend.client.name):
+    for thing in (
+        backend,
+        backend.client,
+        Mount(fs),
+        client_for(resolved(fs, f"u:{SECRET}@h/x", trust=True)).name,
+        backend.client.name,
+    ):
         assert SECRET not in repr(thing)
 
 
@@ -226,7 +233,7 @@ def test_s4_the_end_of_a_run_tells_nothing_of_a_library(caplog: pytest.LogCaptur
             raise PermissionError(f"https://user:{SECRET}@host/")
 
     MemoryFileSystem().makedirs("/late", exist_ok=True)
-    guest = RawGuest({"/d": Mount(Late(skip_instance_cache=True), root="/late", rw=True)})
+    guest = RawGuest({"/d": Mount(Late(skip_instance_cache=True), root="/late", rw=True, trust=True)})
     guest.create("f", b"lost")
     with pytest.raises(vfswasi.UncommittedError) as caught:
         guest.close()

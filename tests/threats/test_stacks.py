@@ -273,7 +273,7 @@ def test_the_room_on_a_stack_is_known() -> None:
         assert elsewhere is None
         if bounds is None:
             pytest.skip("this system does not say where stacks are")
-        assert size - 64 * KIB <= bounds[1] - bounds[0] <= size + 64 * KIB
+        assert size - 64 * KIB <= bounds[1] - bounds[0], "more, if the system had the stack of a thread that has ended"
         assert bounds[1] - bounds[0] - 64 * KIB <= room <= bounds[1] - bounds[0]
 
 

@@ -181,7 +181,8 @@ class CheckedHandle(Handle):
 
     def _overrides(self, name: str) -> bool:
         """What is left to `Handle` must not see the answers of `inner` before they are looked at."""
-        return getattr(type(self.inner), name) is not getattr(Handle, name)
+        own = name in getattr(self.inner, "__dict__", ())  # an attribute of the object, as wrappers have them
+        return own or getattr(type(self.inner), name) is not getattr(Handle, name)
 
     def read_into(self, offset: int, buf: Buffer) -> int:
         count: Any = self.inner.read_into(offset, buf)
