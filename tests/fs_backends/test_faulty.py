@@ -35,6 +35,7 @@ CALLS: dict[str, tuple[object, ...]] = {
     "link": (("f",), ("second",)),
     "set_times": (("f",), 1, 2),
     "remove": (("second",),),
+    "sync_directory": ((), False),
     "handle.read_into": (0, bytearray(4)),
     "handle.write_from": (0, b"DA"),
     "handle.append": (b"!",),
@@ -82,6 +83,8 @@ def test_without_a_plan_everything_is_the_inner_store_and_counted() -> None:
         if name in ("stat", "handle.stat", "walk"):
             continue  # times differ; the trees are compared below
         if name not in ("open", "create"):
+            if name == "list":
+                results = [list(entries) for entries in results]
             assert results[0] == results[1], name
     assert plain.export() == inner.export() != TREE
     assert faulty.counts == {name: 2 if name == "open" else 1 for name in CALLS}

@@ -27,7 +27,7 @@ MUTATORS: dict[str, tuple[object, ...]] = {
     "link": (("f",), ("new",)),
     "set_times": (("f",), 1, 1),
 }
-READERS = {"stat", "walk", "list", "listing_version", "device", "open", "readlink", "close"}
+READERS = {"stat", "walk", "list", "listing_version", "device", "open", "readlink", "sync_directory", "close"}
 RUNS = {"finish", "take_uncommitted", "traffic"}  # about a run as a whole
 
 HANDLE_MUTATORS: dict[str, tuple[object, ...]] = {

@@ -81,12 +81,16 @@ def _filetype(value: object) -> FileType | None:
     return None if number is None else FileType(number)
 
 
+# Methods of a backend that answer nothing.
+_FORWARDED = "mkdir rmdir remove rename symlink link set_times sync_directory finish close".split()
+
+
 class Checked(Backend):
     """`inner`, whose answers are looked at."""
 
     def __init__(self, inner: Backend) -> None:
         self.inner = inner
-        for name in ("mkdir", "rmdir", "remove", "rename", "symlink", "link", "set_times", "finish", "close"):
+        for name in _FORWARDED:
             setattr(self, name, getattr(inner, name))
 
     @property
