@@ -15,8 +15,10 @@ from vfswasi import Mount, ReadCache
 from vfswasi.fs_backends.fsspec import FsspecBackend, client_for
 from vfswasi.fs_backends.remote.asker import asker_of, digest, token_of
 from vfswasi.fs_backends.remote.backend import RemoteBackend
+from vfswasi.fs_backends.remote.client import Client
 from vfswasi.fs_backends.remote.reader import ReadOptions
-from vfswasi.sources import _remote
+from vfswasi.fs_backends.trust.fsspec import Directory, resolved
+from vfswasi.sources import _backend, _opened
 
 
 class Slow(MemoryFileSystem):  # type: ignore[misc]
@@ -31,8 +33,14 @@ class Slow(MemoryFileSystem):  # type: ignore[misc]
         return bytes(super().cat_file(path, **options))
 
 
+def client_of(fs: Any, root: str) -> Client:
+    store = resolved(fs, root, trust=True)
+    assert not isinstance(store, Directory)
+    return client_for(store)
+
+
 def backend(fs: Any, cache: ReadCache) -> FsspecBackend:
-    return FsspecBackend(fs, "/users", options=ReadOptions(cache=cache))
+    return FsspecBackend(fs, "/users", options=ReadOptions(cache=cache), trust=True)
 
 
 def read(made: RemoteBackend) -> bytes:
@@ -110,7 +118,10 @@ OTHERS: list[dict[str, Any]] = [
 
 
 def of_url(options: dict[str, Any], url: str = URL) -> str:
-    made = _remote(url, Mount(url, storage_options=options))
+    mount = Mount(url, storage_options=options)
+    store, close = _opened(url, mount)
+    assert not isinstance(store, Directory)
+    made = _backend(store, mount, close)
     try:
         return made.client.asker
     finally:
@@ -140,9 +151,9 @@ def test_who_signs_with_what_others_set_up_is_alone() -> None:
         pass
 
     given = [Own(skip_instance_cache=True), Own(skip_instance_cache=True), HTTPFileSystem(skip_instance_cache=True)]
-    askers = [client_for(fs, URL).asker for fs in given]
+    askers = [client_of(fs, URL).asker for fs in given]
     assert len({*askers, of_url({})}) == 4
-    assert client_for(given[0], URL).asker == askers[0]
+    assert client_of(given[0], URL).asker == askers[0]
 
 
 S3_OTHERS: list[dict[str, Any]] = [
@@ -173,7 +184,7 @@ def _no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def of_s3(**options: Any) -> Any:
-    return client_for(fsspec.filesystem("s3", skip_instance_cache=True, **options), "bucket/p")
+    return client_for(resolved(fsspec.filesystem("s3", skip_instance_cache=True, **options), "bucket/p"))
 
 
 @pytest.mark.usefixtures("_no_credentials")
@@ -221,7 +232,7 @@ def test_stores_of_one_account_are_one_place_whoever_asks() -> None:
         protocol = "gs"
 
     one, other = (Account(token=token, skip_instance_cache=True) for token in ("a", "b"))
-    assert client_for(one, "/bucket").place == client_for(other, "/bucket").place
-    assert client_for(one, "/bucket").asker != client_for(other, "/bucket").asker
+    assert client_of(one, "/bucket").place == client_of(other, "/bucket").place
+    assert client_of(one, "/bucket").asker != client_of(other, "/bucket").asker
     here, there = (Account(endpoint_url=url, skip_instance_cache=True) for url in ("http://a", "http://b"))
-    assert client_for(here, "/bucket").place != client_for(there, "/bucket").place
+    assert client_of(here, "/bucket").place != client_of(there, "/bucket").place

@@ -46,7 +46,7 @@ def fs() -> Sizeless:
 
 @pytest.mark.parametrize("vdso", [False, True])
 def test_its_size_is_told_before_it_is_read_and_after(fs: Sizeless, vdso: bool) -> None:
-    with RawGuest({"/d": Mount(fs, root="/sizeless")}, vdso=vdso) as guest:
+    with RawGuest({"/d": Mount(fs, root="/sizeless", trust=True)}, vdso=vdso) as guest:
         assert guest.stat("f").size == len(DATA)
         assert guest.stat("empty").size == 0
         fd = guest.open("f")
@@ -60,7 +60,7 @@ def test_its_size_is_told_before_it_is_read_and_after(fs: Sizeless, vdso: bool) 
 
 
 def test_it_is_read_once_for_its_size_and_to_be_opened(fs: Sizeless) -> None:
-    with RawGuest({"/d": Mount(fs, root="/sizeless")}) as guest:
+    with RawGuest({"/d": Mount(fs, root="/sizeless", trust=True)}) as guest:
         for _ in range(5):
             assert guest.stat("f").size == len(DATA)
         assert guest.contents("f") == DATA
@@ -68,7 +68,7 @@ def test_it_is_read_once_for_its_size_and_to_be_opened(fs: Sizeless) -> None:
 
 
 def test_a_file_that_changes_has_another_size(fs: Sizeless) -> None:
-    with RawGuest({"/d": Mount(fs, root="/sizeless", listing=0)}) as guest:
+    with RawGuest({"/d": Mount(fs, root="/sizeless", trust=True, listing=0)}) as guest:
         assert guest.stat("f").size == len(DATA)
         fs.pipe_file("/sizeless/f", b"short")
         assert guest.stat("f").size == 5
@@ -76,7 +76,10 @@ def test_a_file_that_changes_has_another_size(fs: Sizeless) -> None:
 
 def test_what_it_costs_is_within_the_limits(fs: Sizeless) -> None:
     limits = Limits(remote_bytes=len(DATA) - 1)
-    with RawGuest({"/d": Mount(fs, root="/sizeless")}, limits=limits) as guest, pytest.raises(GuestErrno) as caught:
+    with (
+        RawGuest({"/d": Mount(fs, root="/sizeless", trust=True)}, limits=limits) as guest,
+        pytest.raises(GuestErrno) as caught,
+    ):
         guest.stat("f")
     assert caught.value.errno is Errno.DQUOT
 
@@ -105,5 +108,5 @@ def test_pyfilesystem_without_sizes(seeks: bool, monkeypatch: pytest.MonkeyPatch
 
     store = Plain()
     store.writebytes("/f", DATA)
-    with RawGuest({"/d": store}) as guest:
+    with RawGuest({"/d": Mount(store, trust=True)}) as guest:
         assert guest.stat("f").size == len(DATA)

@@ -194,7 +194,7 @@ def test_403_of_a_server_for_who_may_not_list_is_acces(
         (
             "zip://*::s3://{bucket}/none.zip",
             {},
-            "mount '/d': cannot mount archive s3://{bucket}/none.zip: no such file",
+            "mount '/d': cannot mount zip archive s3://{bucket}/none.zip: no such file",
         ),
         ("tar://*::s3://{bucket}/new.tar", {"rw": True}, "a tar archive can only be read"),
         ("new.tar", {"rw": True}, "mount '/d': 'new.tar': a tar archive can only be read; write to a directory"),

@@ -101,7 +101,7 @@ def test_the_same_user_finds_what_it_has_read(seaweed: Server, bucket: str) -> N
             before = guest.wasi._process.fds.get(3, 0).mount.backend.traffic()  # type: ignore[attr-defined]
             assert guest.contents("secret") == PATIENT
             after = guest.wasi._process.fds.get(3, 0).mount.backend.traffic()  # type: ignore[attr-defined]
-        assert (after - before).bytes_received == 0
+        assert (after - before).bytes_received < min(len(PATIENT), 1024), "what a listing takes"
 
 
 def test_mounts_with_other_credentials_are_one_place(seaweed: Server, bucket: str) -> None:

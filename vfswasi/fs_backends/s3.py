@@ -391,7 +391,8 @@ class S3Client(FsspecClient):
     def remove_directory(self, key: Key) -> None:
         prefix = self.object_key(key) + "/"
         answer = self.run("list", self._list(prefix, None, 2))
-        if answer.get("CommonPrefixes") or any(found["Key"] != prefix for found in answer.get("Contents", ())):
+        files, directories = entries_of(answer, "Contents"), entries_of(answer, "CommonPrefixes")
+        if directories or any(found.get("Key") != prefix for found in files):
             raise FsError(Errno.NOTEMPTY)
         self.run("remove directory", self.request("delete_object", Key=prefix))
 

@@ -54,7 +54,10 @@ class MultipartUpload(Upload):
     def _send(self, index: int, body: Body) -> None:
         if self._id is None:
             answer = self._client.run("start upload", self._client.request("create_multipart_upload", Key=self._name))
-            self._id = answer["UploadId"]
+            number = answer.get("UploadId")
+            if not isinstance(number, str):
+                raise FsError(Errno.IO, f"{self._client.name}: the server began an upload without saying which")
+            self._id = number
         while len(self._going) >= PARTS_AT_ONCE:
             self._wait(next(iter(self._going)))
         start, end = self._ranges[index]

@@ -116,5 +116,5 @@ def http_date(value: object) -> int | None:
         return None
     try:
         return nanoseconds(email.utils.parsedate_to_datetime(value))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, IndexError):
         return None
