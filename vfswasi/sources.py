@@ -7,8 +7,8 @@
 | `"dev:"`                              | devices, to be mounted at `/dev`                          |
 | a `PathLike`, a path to a directory   | that directory, live (see `source_text.py`)               |
 | a path to a zip or tar archive        | its contents; a zip archive, or a new one, with `rw` too  |
-| `zip://inner/dir::TARGET`, `zip://*::TARGET`, `zip:///abs.zip` | a directory inside the archive TARGET: a path, or a
-URL |
+| `zip://inner/dir::TARGET`, `zip://*::TARGET`, `zip:///abs.zip` | a directory inside the archive TARGET, |
+|                                                                | which is a path or a URL         |
 | `tar://inner/dir::TARGET`, `tar:///abs.tar.gz`                 | the same for tar                 |
 | `file:///dir`                         | that directory                                            |
 | `s3://bucket/prefix`, `https://..`, a URL of fsspec, chained ones too | what is below it          |
