@@ -170,7 +170,8 @@ def parse_source(text: str) -> Mount:
         name, equals, value = option.replace("\0", ",").partition("=")
         known = _OPTIONS.get(name)
         if known is None or isinstance(known[1], bool) == bool(equals):
-            told = option.replace("\0", ",") if redacted(text) == text else _HIDDEN  # or the rest of a password
+            shown = name + "=" * bool(equals)  # a value may be a secret
+            told = shown.replace("\0", ",") if redacted(text) == text else _HIDDEN  # or the rest of a password
             raise ValueError(
                 f"there is no option {told!r}; the options are {', '.join(OPTIONS)} "
                 "(a comma in the source is written twice)"

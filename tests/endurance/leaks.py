@@ -131,7 +131,7 @@ class Held:
         kinds = Counter(
             f"{type(thing).__module__}.{type(thing).__name__}"
             for thing in objects
-            if type(thing).__module__.partition(".")[0] in ("vfswasi", "wasmtime")
+            if str(type(thing).__module__).partition(".")[0] in ("vfswasi", "wasmtime")
         )
         rest = {
             "descriptors": len(os.listdir("/proc/self/fd")),

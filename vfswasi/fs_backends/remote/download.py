@@ -76,7 +76,7 @@ class Downloader:
                 if attempt >= _ATTEMPTS or error.errno not in (Errno.IO, Errno.ACCES):
                     raise
                 failed = error
-            except (http.client.HTTPException, OSError) as error:  # whose text may hold the URL
+            except (http.client.HTTPException, OSError, ValueError) as error:  # whose text may hold the URL
                 failed = FsError(Errno.IO, f"{self._name}: get: {type(error).__name__}")
                 failed.__cause__ = stand_in(error)
             if attempt >= _ATTEMPTS:
