@@ -249,6 +249,11 @@ def _open_archive_url(kind: str, source: str, mount: Mount) -> Backend:
 
 def _archive_source(url: str, mount: Mount, kind: str) -> ArchiveSource:
     """The bytes behind a URL: by ranges, through the cache, wherever the file has a directory that can be mounted."""
+    if url.startswith(("zip://", "tar://", "libarchive://")) and not mount.trust:
+        raise MountError(
+            f"{shown(url)}: an archive in an archive would be read by fsspec, which has no limits for a hostile one; "
+            "take the inner archive out, or say trust=True (the option trust)"
+        )
     from .fs_backends.archive.remote_source import RemoteSource
     from .fs_backends.archive.source import PathSource, is_web, open_url
     from .fs_backends.remote.client import fits_a_key

@@ -8,6 +8,7 @@ import io
 import lzma
 import os
 import struct
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -232,3 +233,24 @@ def test_split_archives_with_wide_fields_too(tmp_path: Path) -> None:
         locator = struct.pack("<4sLQL", b"PK\6\7", 0, start + len(directory), disks)
         with pytest.raises(MountError, match="split into"):
             zip_forge.mount(ZIP[:-22] + end64 + locator + ZIP[-22:])
+
+
+@pytest.mark.parametrize("outer", ["zip", "tar"])
+@pytest.mark.parametrize("inner", ["zip", "tar"])
+def test_an_archive_in_an_archive_is_refused_unless_it_is_trusted(tmp_path: Path, outer: str, inner: str) -> None:
+    """fsspec reads the inner one, without budgets."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("f", b"data")
+    with zipfile.ZipFile(tmp_path / "o.zip", "w") as archive:
+        archive.write(tmp_path / "a.zip", "a.zip")
+    with tarfile.open(tmp_path / "o.tar", "w") as other:
+        other.add(tmp_path / "a.zip", "a.zip")
+    url = f"zip://*::{inner}://a.zip::{tmp_path}/o.{inner}"
+    if outer == "tar":
+        url = url.replace("zip://*::", "tar://*::")
+    with pytest.raises(MountError, match="an archive in an archive"):
+        open_source(url)
+    if outer == "zip":
+        backend = open_source(Mount(url, trust=True))
+        assert [name for name, *_ in backend.list(())] == ["f"]
+        backend.close()
