@@ -144,7 +144,7 @@ class Sandbox:
         self._mounts = open_mounts(preopens, modules.trusted_directories(), self._opening)
         weakref.finalize(self, self._mounts.close)
         self._running: set[Deadline] = set()  # also of runs that are inside some host call after their time
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may interrupt the runs
         self._closed = False
 
     def run(
@@ -257,15 +257,21 @@ class Sandbox:
                 finally:
                     self._is_over(deadline)
 
+        def unbegun() -> None:
+            try:
+                finish(process, preopens, False, False)
+            finally:
+                self._is_over(deadline)
+
         with self._lock:
             self._running.add(deadline)
         try:
-            ending, lost = workers.call(whole, deadline, end_what_is_over, _nothing, bounds.stack_bytes)
+            ending, lost = workers.call(whole, deadline, end_what_is_over, _nothing, bounds.stack_bytes, unbegun)
         except workers.LeftBehindError as left:
             process.let_go_of_streams()
             ending, lost = left_behind(process, left.end, self._argv0), []
         finally:
-            del whole
+            del whole, unbegun
         traffic = traffic_since(preopens, before)
         captured = [capture_of(out), None if err.sink is out.sink else capture_of(err)]
         usage = usage_of(process, meter, started_ns, captured)
@@ -296,7 +302,8 @@ class Sandbox:
         return self._mounts.traffic()
 
     def interrupt(self) -> None:
-        """End all runs that are going on now; they raise `HostCallError`. Any thread may call this."""
+        """End all runs that are going on now; they raise `HostCallError`. Any thread may call this, and a signal
+        handler."""
         with self._lock:
             for deadline in self._running:
                 deadline.interrupt()

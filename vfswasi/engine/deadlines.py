@@ -32,19 +32,22 @@ class Watchdog:
         self._thread: threading.Thread | None = None
 
     def watch(self, deadline: Deadline) -> None:
-        """Tick when it has passed, until `forget`."""
+        """Tick when it has passed, until `forget`. Raises OSError: there can be no more threads."""
         at_ns = deadline.at_ns
         if at_ns is None:
             return
         with self._lock:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="vfswasi-deadlines", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    raise OSError("no thread could be started that looks at deadlines") from error
+                self._thread = thread
             self._watched[deadline] = at_ns
             if at_ns < self._wakes_ns:
                 self._wakes_ns = at_ns
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name="vfswasi-deadlines", daemon=True)
-                    self._thread.start()
-                else:
-                    self._condition.notify()
+                self._condition.notify()
 
     def forget(self, deadline: Deadline) -> None:
         """The run is over."""

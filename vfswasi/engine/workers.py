@@ -54,9 +54,17 @@ class _Job(Generic[T]):
         self._waiting.acquire()
         self.outcome: list[T | BaseException] = []
 
+    def take_back(self) -> bool:
+        """Whether it has not begun; it never will, then."""
+        with self._lock:
+            function, self._function = self._function, None
+        return function is not None
+
     def run(self) -> None:
-        function, self._function = self._function, None
-        assert function is not None
+        with self._lock:
+            function, self._function = self._function, None
+        if function is None:
+            return
         try:
             outcome: T | BaseException = self._context.run(function)
         except BaseException as error:
@@ -123,27 +131,36 @@ def call(
     tick: Callable[[], None],
     orphaned: Callable[[], None],
     stack_bytes: int,
+    unbegun: Callable[[], None] = lambda: None,
 ) -> T:
     """Call `function` on another thread, in a copy of the caller's context; signal handlers of the caller may raise.
 
     deadline: what the function keeps to as far as it can. tick: makes a guest that computes look at it. orphaned:
     called on the thread when a function that was left behind is over; what it returns or raises then is lost.
-    stack_bytes: what a guest may use of that thread's stack, as `stacks.rounded` gives it.
+    stack_bytes: what a guest may use of that thread's stack, as `stacks.rounded` gives it. unbegun: called here if
+    something is raised before the function was called; it will not be.
 
     Raises LeftBehindError, OSError (no room for a thread), and what `function` or a signal handler raises.
     """
     job = _Job(function, orphaned)
     del function
     idle = _idle.setdefault(stack_bytes, [])
-    try:
-        worker = idle.pop()
-    except IndexError:
-        worker = _Worker(stack_bytes)
-    worker.submit(job)
+    worker: _Worker | None = None
     end: BaseException | None = None
     try:
+        try:
+            worker = idle.pop()
+        except IndexError:
+            worker = _Worker(stack_bytes)
+        worker.submit(job)
         end = _wait(job, deadline)
     except BaseException:
+        if job.take_back():
+            if worker is not None:
+                worker.submit(None)
+            unbegun()
+            raise
+        assert worker is not None
         deadline.interrupt()
         tick()
         # What is raised does not wait for a guest that hangs. A second signal does not wait for one at all.
