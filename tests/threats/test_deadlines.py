@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import vfswasi
-from vfswasi.engine import host
+from vfswasi.engine import deadlines, host, runner, workers
 from vfswasi.fs_backends.faulty import CALL_NAMES, Call, Faulty
 from vfswasi.fs_backends.memory import MemoryBackend
 
@@ -301,3 +301,59 @@ def test_ten_thousand_runs_with_a_deadline_are_forgotten() -> None:
         for _ in range(300):
             sandbox.run()
     assert len(_watchdog._watched) < 20
+
+
+NOTHING_TO_DO = program("")
+
+
+def refuse_threads(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+def test_deadlines_are_kept_after_the_thread_that_looks_at_them_could_not_be_had(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watchdog = deadlines.Watchdog(runner.end_what_is_over)
+    monkeypatch.setattr(runner, "_watchdog", watchdog)
+    with monkeypatch.context() as patch:
+        refuse_threads(patch, "vfswasi-deadlines")
+        with pytest.raises(OSError, match="no thread could be started"):
+            vfswasi.run(NOTHING_TO_DO, timeout=5)
+    with vfswasi.Sandbox(program(ENDLESS)) as sandbox:
+        with pytest.raises(vfswasi.GuestTimeoutError):
+            sandbox.run(timeout=TIMEOUT_S)
+        begun = time.monotonic()
+        while sandbox._running and time.monotonic() < begun + VERY_LATE_S:
+            time.sleep(0.01)
+        assert not sandbox._running, "the guest has ended, and was not left behind"
+
+
+def test_a_run_for_which_there_is_no_thread_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_idle", {})
+    closed = []
+    with pipe_ends() as (reads, writes), vfswasi.Sandbox(NOTHING_TO_DO, preopens={"/d": {}}) as sandbox:
+        monkeypatch.setattr(sandbox._mounts, "close", lambda: closed.append(True))
+        refuse_threads(monkeypatch, "vfswasi-guest")
+        with pytest.raises(OSError, match="stack"):
+            sandbox.run(stdout=writes)
+        os.close(writes)
+        assert os.read(reads, 1) == b"", "nobody holds the other end"
+    assert closed, "no run is going on"
+
+
+def test_a_signal_handler_may_interrupt_a_sandbox_at_any_moment() -> None:
+    sandbox = vfswasi.Sandbox(NOTHING_TO_DO)
+    before = signal.signal(signal.SIGUSR1, lambda *_: sandbox.interrupt())
+    try:
+        with sandbox._lock:  # as it is for a moment at the beginning of each run
+            signal.raise_signal(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        sandbox.close()

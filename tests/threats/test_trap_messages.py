@@ -10,6 +10,7 @@ import resource
 from collections.abc import Iterator
 
 import pytest
+import wasmtime
 
 import vfswasi
 from vfswasi.limits import Limits
@@ -84,6 +85,31 @@ def test_e5_other_ends_in_a_function_with_a_hostile_name(name: str) -> None:
 
     with pytest.raises(LookupError):
         vfswasi.run(wat(NAMES[name], "(call $i)", '(import "env" "i" (func $i))'), imports={"env": {"i": fail}})
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_e5_the_class_does_not_write_the_text_of_a_trap(end: str) -> None:
+    body, more, _ = ENDS[end]
+    store = wasmtime.Store()
+    module = wasmtime.Module(store.engine, bytes(wasmtime.wat2wasm(wat(DOUBLING, body, more).decode())))
+    with vfswasi.WASI(version="preview1") as wasi:
+        wasi.get_import_object(store)
+        with pytest.raises((wasmtime.Trap, wasmtime.WasmtimeError)):
+            wasi.start(wasmtime.Instance(store, module, []))
+
+
+def test_e5_what_a_function_of_the_callers_raises_is_raised_without_that_text() -> None:
+    def fail() -> None:
+        raise LookupError("of the host's")
+
+    store = wasmtime.Store()
+    text = wat(DOUBLING, "(call $i)", '(import "env" "i" (func $i))').decode()
+    module = wasmtime.Module(store.engine, bytes(wasmtime.wat2wasm(text)))
+    with vfswasi.WASI(version="preview1") as wasi:
+        wasi.get_import_object(store)
+        function = wasmtime.Func(store, wasmtime.FuncType([], []), fail)
+        with pytest.raises(LookupError):
+            wasi.start(wasmtime.Instance(store, module, [function]))
 
 
 def test_a_trap_is_told_as_wasmtime_tells_it() -> None:
