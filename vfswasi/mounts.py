@@ -15,13 +15,12 @@ from .fs_backends.memory import MemoryBackend
 from .fs_backends.readonly import ReadOnly
 from .fs_backends.remote.translate import scrubbed
 from .fs_backends.trust.directories import mount_table, seen_from
+from .holders import holders
 from .kernel.process import Preopen
 from .limits import Limits
 from .mount_options import Mount, guest_name
 from .printing import shown
 from .sources import Source, open_mount, tree_of
-
-_LINKS_MAX = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,31 +100,6 @@ class MountTable:
         return (mount.name for mount in self._mounts)
 
 
-def _holders(path: str) -> Iterator[str]:
-    """The directories in which a name on the way to `path` lies, those behind links too: whoever can write to one of
-    them decides where the path leads."""
-    todo = [part for part in reversed(path.split("/")) if part]
-    done: list[str] = []
-    links = 0
-    while todo:
-        yield "/" + "/".join(done)
-        name = todo.pop()
-        if name == ".":
-            continue
-        if name == "..":
-            del done[-1:]
-            continue
-        here = "/".join(["", *done, name])
-        if os.path.islink(here) and links < _LINKS_MAX:
-            links += 1
-            target = os.readlink(here)
-            if target.startswith("/"):
-                done = []
-            todo += [part for part in reversed(target.split("/")) if part]
-        else:
-            done.append(name)
-
-
 def _check_trusted(name: str, backend: Backend, trusted: Iterable[str]) -> None:
     place = backend.place
     if place is None or place[0] != "local":
@@ -134,8 +108,8 @@ def _check_trusted(name: str, backend: Backend, trusted: Iterable[str]) -> None:
     mounted = seen_from(_path_of(place), backend.identity, table)
     for directory in trusted:
         inside = seen_from(os.path.realpath(directory), None, table)
-        holders = [seen_from(holder, None, table) for holder in _holders(directory)]
-        shows = mounted is None or any(holder is not None and mounted.holds(holder) for holder in holders)
+        above = [seen_from(holder, None, table) for holder in holders(directory)]
+        shows = mounted is None or any(holder is not None and mounted.holds(holder) for holder in above)
         if shows or (inside is not None and mounted is not None and (inside.holds(mounted) or mounted.holds(inside))):
             raise MountError(
                 f"mount {name!r}: a program that writes there could change what vfswasi runs or trusts, in "

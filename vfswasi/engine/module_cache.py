@@ -29,6 +29,7 @@ from typing import Any, Final
 
 import wasmtime
 
+from ..holders import holders
 from ..printing import printable
 
 _log = logging.getLogger("vfswasi.cache")
@@ -38,7 +39,6 @@ _KEY_BYTES: Final = 32
 _SIGNATURE_BYTES: Final = hashlib.sha256().digest_size
 _PIECE_BYTES: Final = 4 << 20  # large modules are copied and hashed in pieces, by several threads
 _THREADS_MAX: Final = 4
-_LINKS_MAX: Final = 40
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 _WORKS: Final = hasattr(os, "getuid") and hasattr(os, "preadv")
@@ -142,32 +142,10 @@ def _open(place: Callable[[], Path], make: bool) -> Path:
         raise _Unusable(f"{path} is not a directory")
     if status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise _Unusable(f"{path} must be owned by you with mode 0700")
-    for holder in _holders(os.path.abspath(path)):
+    for holder in holders(os.path.abspath(path)):
         if _others_may_change(os.lstat(holder)):
             raise _Unusable(f"{path} must not lie below {holder}, which others may change")
     return path
-
-
-def _holders(path: str) -> Iterator[str]:
-    """The directories in which a name on the way to `path` lies, those behind links too: whoever can write to one of
-    them decides where the path leads."""
-    todo = [part for part in reversed(path.split("/")) if part]
-    here = "/"
-    links = 0
-    while todo:
-        yield here
-        name = todo.pop()
-        if name == "..":
-            here = os.path.dirname(here)
-        elif name != ".":
-            below = os.path.join(here, name)
-            if links < _LINKS_MAX and os.path.islink(below):
-                links += 1
-                target = os.readlink(below)
-                here = "/" if target.startswith("/") else here
-                todo += [part for part in reversed(target.split("/")) if part]
-            else:
-                here = below
 
 
 def _others_may_change(status: os.stat_result) -> bool:
