@@ -166,16 +166,33 @@ class Sandbox:
         bounds = self._bounds(timeout)
         before = self._mounts.traffic()
         return self._run(
-            bounds, before, args, stdin, stdout, stderr, capture_output, text, encoding, errors, check, seed
+            bounds,
+            before,
+            args,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            capture_output=capture_output,
+            text=text,
+            encoding=encoding,
+            errors=errors,
+            check=check,
+            seed=seed,
         )
 
     def _bounds(self, timeout: float | None) -> Bounds:
         """Of something that begins now."""
         return Bounds.of(self._limits, _checked_timeout(self._limits.wall_seconds if timeout is None else timeout))
 
-    def _run_once(
+    def _run_once(self, args: Iterable[str] = (), **options: Any) -> Result:
+        """`run` as one piece of work with the mounting: within the time that began there, and counting what it cost."""
+        return self._run(self._opening, {}, args, **options)
+
+    def _run(
         self,
-        args: Iterable[str] = (),
+        bounds: Bounds,
+        before: Mapping[str, Traffic],
+        args: Iterable[str],
         *,
         stdin: Any = None,
         stdout: Any = None,
@@ -186,26 +203,6 @@ class Sandbox:
         errors: str = "replace",
         check: bool = False,
         seed: int | None = None,
-    ) -> Result:
-        """`run` as one piece of work with the mounting: within the time that began there, and counting what it cost."""
-        return self._run(
-            self._opening, {}, args, stdin, stdout, stderr, capture_output, text, encoding, errors, check, seed
-        )
-
-    def _run(
-        self,
-        bounds: Bounds,
-        before: Mapping[str, Traffic],
-        args: Iterable[str],
-        stdin: Any,
-        stdout: Any,
-        stderr: Any,
-        capture_output: bool,
-        text: bool,
-        encoding: str,
-        errors: str,
-        check: bool,
-        seed: int | None,
     ) -> Result:
         """`before`: what the mounts had cost when it began."""
         if self._closed:
