@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import io
-import resource
 import shutil
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from vfswasi.sources import open_source
 
 from . import shapes
 from .corpus import corpus, damaged
+from .peak import forget_peak, peak_bytes
 from .stores import open_host_fds
 
 SECONDS_MAX = 2.0  # of the processor's time
@@ -201,9 +201,10 @@ def examine(data: bytes, place: Path | None = None, seen: Counter[str] | None = 
         problems: list[str] = []
         views: list[Answers | str] = []
         for _ in range(2):
-            before, started = _peak_bytes(), time.process_time()
+            forget_peak()
+            before, started = peak_bytes(), time.process_time()
             views.append(_view(mount, data, place, problems))
-            taken, grown = time.process_time() - started, _peak_bytes() - before
+            taken, grown = time.process_time() - started, peak_bytes() - before
             if taken > SECONDS_MAX:
                 problems.append(f"took {taken:.1f} s")
             if grown > MEMORY_MAX_BYTES:
@@ -301,10 +302,6 @@ def _count(view: Answers | str, seen: Counter[str]) -> None:
             seen[f"{kind} {'not all read' if _errors(answer) else 'read'}"] += 1
         else:
             seen[f"{kind} {answer.name}" if isinstance(answer, Errno) else kind] += 1
-
-
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
 def minimised(name: str, seed: int, place: Path, wanted: str) -> bytes:

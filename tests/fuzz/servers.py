@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import io
 import random
-import resource
 import sys
 import time
 import zipfile
@@ -25,6 +24,8 @@ from vfswasi.fs_backends.base import Backend, FileType
 from vfswasi.fs_backends.remote.cache import ReadCache
 from vfswasi.mount_options import Mount
 from vfswasi.sources import open_source
+
+from .peak import forget_peak, peak_bytes
 
 SECONDS_MAX = 15.0  # of the clock, for all that is asked of one server
 MEMORY_MAX_BYTES = 150 << 20
@@ -356,7 +357,8 @@ def examine(
     seen = Counter() if seen is None else seen
     server = Server(seed, badness, kinds)
     problems: list[str] = []
-    started, before = time.monotonic(), _peak_bytes()
+    forget_peak()
+    started, before = time.monotonic(), peak_bytes()
     usual, http_answers.WHOLE_MAX_BYTES = http_answers.WHOLE_MAX_BYTES, _WHOLE_MAX_BYTES
     allowance = waiting.Allowance(2000, 256 << 20, 10_000)
     used = allowance.buffers.within.used if allowance.buffers.within else 0
@@ -371,7 +373,7 @@ def examine(
     problems += _requests(server)
     if allowance.buffers.used or (allowance.buffers.within and allowance.buffers.within.used > used):
         problems.append(f"{allowance.buffers.used} bytes of buffers were not given back")
-    taken, grown = time.monotonic() - started, _peak_bytes() - before
+    taken, grown = time.monotonic() - started, peak_bytes() - before
     if taken > SECONDS_MAX + len(server.raw.asked) * TIMEOUT_S:
         problems.append(f"took {taken:.1f} s")
     if grown > MEMORY_MAX_BYTES:
@@ -433,10 +435,6 @@ def _requests(server: Server) -> list[str]:
         if asked.method not in ("GET", "HEAD"):
             problems.append(f"asked with {asked.method}")
     return problems[:3]
-
-
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
 @dataclass

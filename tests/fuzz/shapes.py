@@ -13,7 +13,6 @@ import random
 import time
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from vfswasi.errors import MountError
@@ -25,6 +24,7 @@ from vfswasi.fs_backends.zip import ZipBackend
 from ..fs_backends.tar_forge import block, member, octal, pax_record
 from ..fs_backends.zip_forge import Entry
 from ..fs_backends.zip_forge import forge as forge_zip
+from .peak import forget_peak, peak_bytes
 
 INDEX_BYTES: Final = 16 << 20
 SECONDS_MAX: Final = 5.0  # of the processor's time, which counts more on a machine that does other things
@@ -101,8 +101,8 @@ def examine(data: bytes) -> list[str]:
     """Mount it with little memory for its index; what must not have happened."""
     problems: list[str] = []
     allowance = waiting.Allowance(0, 0, 0, index_bytes=INDEX_BYTES)
-    _forget_peak()
-    before, started = _peak_bytes(), time.process_time()
+    forget_peak()
+    before, started = peak_bytes(), time.process_time()
     backend: Backend | None = None
     try:
         with waiting.bounded_by(None, allowance):
@@ -111,7 +111,7 @@ def examine(data: bytes) -> list[str]:
         pass
     except Exception as error:
         problems.append(f"{type(error).__name__}: {error}")
-    taken, grown = time.process_time() - started, _peak_bytes() - before
+    taken, grown = time.process_time() - started, peak_bytes() - before
     if taken > SECONDS_MAX:
         problems.append(f"took {taken:.1f} s to mount")
     if grown > MEMORY_MAX_BYTES:
@@ -122,12 +122,3 @@ def examine(data: bytes) -> list[str]:
     if allowance.indexes.used:
         problems.append(f"{allowance.indexes.used} bytes of the index were not given back")
     return problems
-
-
-def _forget_peak() -> None:
-    """Count the peak of memory from now on (proc(5), clear_refs)."""
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak_bytes() -> int:
-    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) << 10
