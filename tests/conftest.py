@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import vfswasi
-from vfswasi.engine import fastpath
+from vfswasi.engine.fast_path import publishing as fastpath
 
 from .guest_programs import compile_guest
 from .rawguest import RawGuest

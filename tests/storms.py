@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any
 
 import vfswasi
-from vfswasi.fs_backends.memory import MemoryBackend
+from vfswasi.fs_backends.memory.backend import MemoryBackend
 
 _SIGNATURES = {
     "clock_time_get": "i32 i64 i32",

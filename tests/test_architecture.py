@@ -183,7 +183,7 @@ def late():
     from fsspec.core import open
     from ..engine import host
     from .. import errors
-    import vfswasi.cli
+    import vfswasi.cli.main
 """
     assert set(imports_of(PACKAGE / "kernel" / "process.py", code)) == {
         ("foreign", "fs"),
@@ -199,7 +199,7 @@ HEAVY = ("s3fs", "fs", "botocore", "aiohttp", "pytest", "hypothesis", "fsspec", 
 
 
 def test_importing_the_package_imports_no_storage_library_and_no_test_tool() -> None:
-    code = "import sys, vfswasi, vfswasi.cli; print(*{name.partition('.')[0] for name in sys.modules})"
+    code = "import sys, vfswasi, vfswasi.cli.main; print(*{name.partition('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert {"vfswasi", "wasmtime"} <= loaded

@@ -27,23 +27,23 @@ from .errors import (
     UncommittedError,
     WasiStateError,
 )
+from .fs_backends.archive.zip.backend import ZipBackend
 from .fs_backends.base import Backend, Caps, Traffic
-from .fs_backends.local import LocalBackend
-from .fs_backends.memory import MemoryBackend, Symlink
-from .fs_backends.zip import ZipBackend
+from .fs_backends.local.backend import LocalBackend
+from .fs_backends.memory.backend import MemoryBackend, Symlink
+from .host.result import Result
+from .host.sandbox import Sandbox, run
+from .host.wasi import WASI
 from .limits import Limits, Usage
-from .mount_options import Mount
-from .result import Result
-from .sandbox import Sandbox, run
-from .wasi import WASI
+from .mounts.options import Mount
 
 if TYPE_CHECKING:
+    from .fs_backends.archive.tar.backend import TarBackend
+    from .fs_backends.archive.zip.writer import WritableZipBackend
     from .fs_backends.devices import DeviceBackend
-    from .fs_backends.fsspec import FsspecBackend
-    from .fs_backends.pyfilesystem import PyFilesystemBackend
+    from .fs_backends.pyfilesystem.backend import PyFilesystemBackend
     from .fs_backends.remote.cache import ReadCache
-    from .fs_backends.tar import TarBackend
-    from .fs_backends.zip_writer import WritableZipBackend
+    from .fs_backends.remote.fsspec.backend import FsspecBackend
 
 __version__ = "0.1.0"
 

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from vfswasi.engine import fastpath
+from vfswasi.engine.fast_path import publishing as fastpath
 
 from .faults import FIRST, KINDS, Bench, class_of
 from .leaks import ENDINGS, left_behind

@@ -21,7 +21,7 @@ from tests import avr_build
 from tests.guest_programs import compile_c, compile_guest
 from vfswasi.engine import host
 from vfswasi.errors import Errno, FsError
-from vfswasi.kernel import sharing
+from vfswasi.kernel.files import sharing
 
 from . import ledger
 from .stores import STORES

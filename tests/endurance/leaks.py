@@ -20,9 +20,9 @@ from tests.wat_programs import program as wat
 from vfswasi.engine import host
 from vfswasi.errors import Errno
 from vfswasi.fs_backends.base import Backend
-from vfswasi.fs_backends.faulty import Call, Faulty
-from vfswasi.kernel import sharing
-from vfswasi.sources import open_mount
+from vfswasi.fs_backends.layers.faulty import Call, Faulty
+from vfswasi.kernel.files import sharing
+from vfswasi.mounts.sources import open_mount
 
 RUNS_OF_A_SANDBOX = 100
 _MORE_MEMORY = "KiB more memory"

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vfswasi.fs_backends.memory import Symlink
+from vfswasi.fs_backends.memory.backend import Symlink
 
 BIG = bytes((at * 13 + at // 251) % 256 for at in range(100_000))
 TREE: dict[str, Any] = {

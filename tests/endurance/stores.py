@@ -33,8 +33,8 @@ def _weak(tree: dict[str, Any], _place: Path) -> tuple[Backend, Callable[[], dic
 
 
 def _zip(tree: dict[str, Any], place: Path) -> tuple[Backend, Callable[[], dict[str, Any]]]:
-    from vfswasi.fs_backends.zip import ZipBackend
-    from vfswasi.fs_backends.zip_writer import WritableZipBackend
+    from vfswasi.fs_backends.archive.zip.backend import ZipBackend
+    from vfswasi.fs_backends.archive.zip.writer import WritableZipBackend
 
     path = place / "store.zip"
     path.unlink(missing_ok=True)
@@ -47,7 +47,7 @@ def _zip(tree: dict[str, Any], place: Path) -> tuple[Backend, Callable[[], dict[
 def _fsspec(tree: dict[str, Any], _place: Path) -> tuple[Backend, Callable[[], dict[str, Any]]]:
     from fsspec.implementations.memory import MemoryFileSystem
 
-    from vfswasi.sources import open_mount
+    from vfswasi.mounts.sources import open_mount
 
     fs = MemoryFileSystem(skip_instance_cache=True)
     fs.store, fs.pseudo_dirs = {}, [""]  # not those of the class

@@ -20,9 +20,9 @@ from tests.guest_programs import compile_c
 from tests.kernel.test_weak_stores import WeakStore
 from tests.rawguest import ALL_FILE_RIGHTS, RawGuest
 from vfswasi.errors import Errno, FsError
-from vfswasi.fs_backends.faulty import Call, Faulty
-from vfswasi.fs_backends.local import LocalBackend
-from vfswasi.fs_backends.memory import MemoryBackend
+from vfswasi.fs_backends.layers.faulty import Call, Faulty
+from vfswasi.fs_backends.local.backend import LocalBackend
+from vfswasi.fs_backends.memory.backend import MemoryBackend
 
 from . import ledger
 from .faults import FIRST, KINDS, Bench, class_of, resources

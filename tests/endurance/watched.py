@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vfswasi.fs_backends.base import Backend, Handle, Key
-from vfswasi.fs_backends.faulty import CALL_NAMES, Call, Faulty
+from vfswasi.fs_backends.layers.faulty import CALL_NAMES, Call, Faulty
 
 _HANDLE_CALLS = sorted(name.removeprefix("handle.") for name in CALL_NAMES if name.startswith("handle."))
 _BACKEND_CALLS = sorted(name for name in CALL_NAMES if not name.startswith("handle."))

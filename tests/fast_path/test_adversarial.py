@@ -10,11 +10,12 @@ import pytest
 
 import vfswasi
 from vfswasi.abi import constants as c
-from vfswasi.engine import fastpath, windows
+from vfswasi.engine.fast_path import publishing as fastpath
+from vfswasi.engine.fast_path import windows
 from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends.base import Buffer, Caps, Handle, Key, ReadableBuffer
-from vfswasi.fs_backends.faulty import Faulty
-from vfswasi.fs_backends.memory import MemoryBackend
+from vfswasi.fs_backends.layers.faulty import Faulty
+from vfswasi.fs_backends.memory.backend import MemoryBackend
 
 from ..rawguest import RawGuest
 

@@ -14,9 +14,9 @@ import pytest
 import vfswasi
 from tests.rawguest import ALL_FILE_RIGHTS, READ, SIZE, RawGuest
 from vfswasi.abi import constants as c
-from vfswasi.engine import fastpath
+from vfswasi.engine.fast_path import publishing as fastpath
 from vfswasi.errors import Errno
-from vfswasi.fs_backends.memory import MemoryBackend
+from vfswasi.fs_backends.memory.backend import MemoryBackend
 
 pytestmark = pytest.mark.skipif(not fastpath.wanted(None), reason="compares the fast path with Python")
 

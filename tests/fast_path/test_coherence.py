@@ -15,10 +15,10 @@ import pytest
 import vfswasi
 from tests.rawguest import ALL_FILE_RIGHTS, RawGuest
 from vfswasi.abi import constants as c
-from vfswasi.engine import fastpath
+from vfswasi.engine.fast_path import publishing as fastpath
 from vfswasi.errors import Errno
-from vfswasi.fs_backends.memory import MemoryBackend
-from vfswasi.kernel import sharing
+from vfswasi.fs_backends.memory.backend import MemoryBackend
+from vfswasi.kernel.files import sharing
 
 from . import guests
 

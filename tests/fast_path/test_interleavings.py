@@ -23,9 +23,9 @@ import vfswasi
 from tests.rawguest import SIZE, RawGuest
 from vfswasi.abi import constants as c
 from vfswasi.abi.layouts import ABIS
-from vfswasi.engine import fastpath
+from vfswasi.engine.fast_path import publishing as fastpath
 from vfswasi.errors import Errno
-from vfswasi.fs_backends.memory import MemoryBackend
+from vfswasi.fs_backends.memory.backend import MemoryBackend
 from vfswasi.kernel import rights
 from vfswasi.kernel.entropy import SeededEntropy
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 import vfswasi
-from vfswasi.engine import fastpath
+from vfswasi.engine.fast_path import publishing as fastpath
 from vfswasi.errors import Errno
-from vfswasi.fs_backends.faulty import Faulty
-from vfswasi.fs_backends.memory import MemoryBackend
+from vfswasi.fs_backends.layers.faulty import Faulty
+from vfswasi.fs_backends.memory.backend import MemoryBackend
 
 from . import guests
 

@@ -11,10 +11,11 @@ import pytest
 
 import vfswasi
 from tests.rawguest import ALL_FILE_RIGHTS, RawGuest
-from vfswasi.engine import access_pattern, fastpath, vdso
+from vfswasi.engine.fast_path import access_pattern, vdso
+from vfswasi.engine.fast_path import publishing as fastpath
 from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends.base import Buffer, Handle
-from vfswasi.fs_backends.memory import MemoryBackend
+from vfswasi.fs_backends.memory.backend import MemoryBackend
 
 from . import guests
 

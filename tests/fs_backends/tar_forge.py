@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from vfswasi.errors import FsError
+from vfswasi.fs_backends.archive.tar.backend import TarBackend
 from vfswasi.fs_backends.base import Backend, FileType, Key
-from vfswasi.fs_backends.memory import Symlink
-from vfswasi.fs_backends.tar import TarBackend
+from vfswasi.fs_backends.memory.backend import Symlink
 from vfswasi.testing.ground import contents, errno_of
 
 __all__ = ["PACKERS", "block", "errno_of", "forge", "member", "mount", "pax", "pax_record", "tar_of", "tree"]

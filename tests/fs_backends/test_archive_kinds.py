@@ -19,10 +19,10 @@ from tests.fs_backends.tar_forge import tree
 from tests.fs_backends.zip_forge import DEFLATED, Entry
 from vfswasi import Mount
 from vfswasi.errors import MountError
-from vfswasi.fs_backends.tar import TarBackend
-from vfswasi.fs_backends.zip import ZipBackend
-from vfswasi.fs_backends.zip_writer import WritableZipBackend
-from vfswasi.sources import open_source
+from vfswasi.fs_backends.archive.tar.backend import TarBackend
+from vfswasi.fs_backends.archive.zip.backend import ZipBackend
+from vfswasi.fs_backends.archive.zip.writer import WritableZipBackend
+from vfswasi.mounts.sources import open_source
 
 ZIP = zip_forge.forge(Entry("inner.txt", b"x", DEFLATED))
 EMPTY_ZIP = zip_forge.forge()

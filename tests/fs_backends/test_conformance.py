@@ -18,11 +18,11 @@ import pytest
 
 from examples.mapping_backend import MappingBackend
 from vfswasi.errors import Errno, FsError
+from vfswasi.fs_backends.archive.zip.backend import ZipBackend
 from vfswasi.fs_backends.base import Backend, Caps, DirEntry, FileType, Handle, Key, Stat
-from vfswasi.fs_backends.local import LocalBackend
-from vfswasi.fs_backends.memory import MemoryBackend, Symlink
-from vfswasi.fs_backends.readonly import ReadOnly
-from vfswasi.fs_backends.zip import ZipBackend
+from vfswasi.fs_backends.layers.readonly import ReadOnly
+from vfswasi.fs_backends.local.backend import LocalBackend
+from vfswasi.fs_backends.memory.backend import MemoryBackend, Symlink
 from vfswasi.testing import BackendConformance
 from vfswasi.testing.ground import TREE
 
@@ -278,7 +278,7 @@ def test_the_kit_says_that_it_needs_pytest() -> None:
 
 def test_a_failure_of_the_kit_shows_values(tmp_path: Path) -> None:
     (tmp_path / "test_mine.py").write_text(
-        "from vfswasi.fs_backends.memory import MemoryBackend\n"
+        "from vfswasi.fs_backends.memory.backend import MemoryBackend\n"
         "from vfswasi.testing import BackendConformance\n"
         "class TestMine(BackendConformance):\n"
         "    def make(self, tree):\n"

@@ -13,8 +13,8 @@ import vfswasi
 from tests.rawguest import RawGuest
 from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends.base import Backend, Handle
-from vfswasi.fs_backends.faulty import CALL_NAMES, Call, Faulty
-from vfswasi.fs_backends.memory import MemoryBackend, Symlink
+from vfswasi.fs_backends.layers.faulty import CALL_NAMES, Call, Faulty
+from vfswasi.fs_backends.memory.backend import MemoryBackend, Symlink
 
 TREE = {"f": b"data", "d": {"g": b""}, "e": {}, "l": Symlink("f")}
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vfswasi.errors import Errno, FsError
-from vfswasi.fs_backends.http_page import VALUE_MAX_BYTES, links, unescaped
-from vfswasi.fs_backends.http_urls import names_on_page
+from vfswasi.fs_backends.remote.http.page import VALUE_MAX_BYTES, links, unescaped
+from vfswasi.fs_backends.remote.http.urls import names_on_page
 
 HERE = "http://host:8000/pub/"
 

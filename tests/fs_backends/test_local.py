@@ -21,10 +21,12 @@ from typing import Any
 import pytest
 
 from vfswasi.errors import Errno, FsError
-from vfswasi.fs_backends import local_file, local_listing, openat2
 from vfswasi.fs_backends.base import Caps, FileType, Key
-from vfswasi.fs_backends.local import LocalBackend
-from vfswasi.fs_backends.local_file import Idents, translate
+from vfswasi.fs_backends.local import file as local_file
+from vfswasi.fs_backends.local import listing as local_listing
+from vfswasi.fs_backends.local import openat2
+from vfswasi.fs_backends.local.backend import LocalBackend
+from vfswasi.fs_backends.local.file import Idents, translate
 
 MODES = pytest.mark.parametrize("use_openat2", [True, False], ids=["openat2", "by-component"])
 pytestmark = pytest.mark.usefixtures("plain_umask")
@@ -95,7 +97,7 @@ def test_constructor_raises_what_the_host_says(ground: Path) -> None:
 
 
 def test_constructor_leaves_no_descriptor_behind_when_it_fails(ground: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vfswasi.fs_backends.local.openat2_works", lambda fd: False)
+    monkeypatch.setattr("vfswasi.fs_backends.local.backend.openat2_works", lambda fd: False)
     before = descriptors()
     with pytest.raises(OSError, match="openat2"):
         LocalBackend(ground, use_openat2=True)
@@ -1013,7 +1015,7 @@ def test_openat2_is_chosen_where_it_works(ground: Path, monkeypatch: pytest.Monk
         calls.append(path)
         return real(dir_fd, path, how)
 
-    monkeypatch.setattr("vfswasi.fs_backends.local.openat2", counting)
+    monkeypatch.setattr("vfswasi.fs_backends.local.backend.openat2", counting)
     (ground / "d").mkdir()
     for choice, expected in ((None, [b"d/x"]), (True, [b"d/x"]), (False, [])):
         calls.clear()

@@ -13,7 +13,7 @@ import pytest
 
 from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends.base import Caps, FileType, Handle, Key
-from vfswasi.fs_backends.memory import MemoryBackend, Symlink
+from vfswasi.fs_backends.memory.backend import MemoryBackend, Symlink
 
 
 def errno_of(call: Callable[..., object], *args: object) -> Errno:

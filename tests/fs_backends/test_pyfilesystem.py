@@ -21,11 +21,11 @@ import pytest
 import vfswasi
 from vfswasi.errors import Errno, FsError, MountError
 from vfswasi.fs_backends.base import Backend, Caps, FileType
-from vfswasi.fs_backends.local import LocalBackend
-from vfswasi.fs_backends.memory import Symlink
-from vfswasi.fs_backends.pyfilesystem import PyFilesystemBackend, is_pyfilesystem
-from vfswasi.fs_backends.pyfilesystem_file import MEMORY_FILE_MAX_BYTES
-from vfswasi.fs_backends.pyfilesystem_library import library_error, nanoseconds, stat_of
+from vfswasi.fs_backends.local.backend import LocalBackend
+from vfswasi.fs_backends.memory.backend import Symlink
+from vfswasi.fs_backends.pyfilesystem.backend import PyFilesystemBackend, is_pyfilesystem
+from vfswasi.fs_backends.pyfilesystem.file import MEMORY_FILE_MAX_BYTES
+from vfswasi.fs_backends.pyfilesystem.library import library_error, nanoseconds, stat_of
 from vfswasi.fs_backends.remote.translate import StoreError
 from vfswasi.testing import BackendConformance
 from vfswasi.testing.ground import contents, errno_of, read
@@ -304,7 +304,7 @@ def test_objects_are_known_by_their_methods() -> None:
 
 def test_importing_the_module_imports_no_library() -> None:
     code = (
-        "import sys, vfswasi.fs_backends.pyfilesystem as p; p.is_pyfilesystem(object()); "
+        "import sys, vfswasi.fs_backends.pyfilesystem.backend as p; p.is_pyfilesystem(object()); "
         "print('fs' in sys.modules, 'fsspec' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -352,7 +352,7 @@ def test_the_known_break_of_the_original(tmp_path: Path) -> None:
         "raise ModuleNotFoundError(\"No module named 'pkg_resources'\", name=__name__)"
     )
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from vfswasi.fs_backends.pyfilesystem import *\n"
+        "import sys; sys.path.insert(0, sys.argv[1]); from vfswasi.fs_backends.pyfilesystem.backend import *\n"
         "try: PyFilesystemBackend('mem://')\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
@@ -676,7 +676,7 @@ def test_files_that_cannot_seek_are_copied_up_to_a_bound(monkeypatch: pytest.Mon
     assert read(handle, 0, 3) == b"\0\1\2"
     assert handle.size() == 2 << 20
     handle.close()
-    monkeypatch.setattr("vfswasi.fs_backends.pyfilesystem_file.SPOOL_MAX_BYTES", 1 << 20)
+    monkeypatch.setattr("vfswasi.fs_backends.pyfilesystem.file.SPOOL_MAX_BYTES", 1 << 20)
     assert errno_of(backend.open, ("f",), False) is Errno.FBIG
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends.base import Backend, Caps, Handle
-from vfswasi.fs_backends.faulty import Faulty
-from vfswasi.fs_backends.local import LocalBackend
-from vfswasi.fs_backends.memory import MemoryBackend, Symlink
-from vfswasi.fs_backends.readonly import ReadOnly
+from vfswasi.fs_backends.layers.faulty import Faulty
+from vfswasi.fs_backends.layers.readonly import ReadOnly
+from vfswasi.fs_backends.local.backend import LocalBackend
+from vfswasi.fs_backends.memory.backend import MemoryBackend, Symlink
 
 TREE = {"f": b"data", "d": {"g": b""}, "e": {}, "l": Symlink("f")}
 

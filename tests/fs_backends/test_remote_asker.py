@@ -12,13 +12,13 @@ from fsspec.implementations.http import HTTPFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from vfswasi import Mount, ReadCache
-from vfswasi.fs_backends.fsspec import FsspecBackend, client_for
 from vfswasi.fs_backends.remote.asker import asker_of, digest, token_of
 from vfswasi.fs_backends.remote.backend import RemoteBackend
 from vfswasi.fs_backends.remote.client import Client
+from vfswasi.fs_backends.remote.fsspec.backend import FsspecBackend, client_for
 from vfswasi.fs_backends.remote.reader import ReadOptions
 from vfswasi.fs_backends.trust.fsspec import Directory, resolved
-from vfswasi.sources import _backend, _opened
+from vfswasi.mounts.sources import _backend, _opened
 
 
 class Slow(MemoryFileSystem):  # type: ignore[misc]

@@ -28,9 +28,9 @@ from tests.fs_backends.tar_forge import (
 )
 from vfswasi.errors import Errno, MountError
 from vfswasi.fs_backends.archive.source import ArchiveSource, BytesSource
+from vfswasi.fs_backends.archive.tar.backend import TarBackend, is_tar
 from vfswasi.fs_backends.base import Backend, Caps, FileType
-from vfswasi.fs_backends.memory import Symlink
-from vfswasi.fs_backends.tar import TarBackend, is_tar
+from vfswasi.fs_backends.memory.backend import Symlink
 from vfswasi.testing import BackendConformance
 from vfswasi.testing.ground import TREE, contents, read
 

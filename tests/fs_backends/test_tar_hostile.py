@@ -32,8 +32,8 @@ from tests.fs_backends.tar_forge import (
 from tests.fs_backends.test_tar import pax_sparse
 from vfswasi.errors import Errno, FsError, MountError
 from vfswasi.fs_backends import waiting
+from vfswasi.fs_backends.archive.tar.backend import TarBackend
 from vfswasi.fs_backends.base import FileType
-from vfswasi.fs_backends.tar import TarBackend
 from vfswasi.testing.ground import read
 
 MESSAGE = r"^cannot mount tar archive <BytesIO object>: [^\n]+; [^\n]+$"

@@ -28,8 +28,8 @@ from tests.fs_backends.zip_forge import (
     tree,
 )
 from vfswasi.errors import Errno
+from vfswasi.fs_backends.archive.zip.backend import ZipBackend
 from vfswasi.fs_backends.base import Backend, Caps, FileType, Key
-from vfswasi.fs_backends.zip import ZipBackend
 
 # The tree
 

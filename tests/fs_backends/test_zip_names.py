@@ -11,9 +11,9 @@ import pytest
 
 from tests.fs_backends.tar_forge import tree
 from tests.fs_backends.zip_forge import DEFLATED, Entry, forge, mount
+from vfswasi.fs_backends.archive.zip.backend import ZipBackend
+from vfswasi.fs_backends.archive.zip.writer import WritableZipBackend
 from vfswasi.fs_backends.base import FileType
-from vfswasi.fs_backends.zip import ZipBackend
-from vfswasi.fs_backends.zip_writer import WritableZipBackend
 
 RAW = "été.txt".encode()
 UNIX, DOS, OS_X, NTFS = 3, 0, 19, 10

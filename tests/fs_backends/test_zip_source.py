@@ -12,7 +12,7 @@ import pytest
 
 from tests.fs_backends.zip_forge import archive, errno_of, mount, noise, read, read_all, tree
 from vfswasi.errors import Errno, MountError
-from vfswasi.fs_backends.zip import ZipBackend
+from vfswasi.fs_backends.archive.zip.backend import ZipBackend
 from vfswasi.printing import redacted
 
 

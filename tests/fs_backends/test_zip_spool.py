@@ -10,7 +10,7 @@ import pytest
 import vfswasi
 from tests.fs_backends.zip_forge import DEFLATED, Entry, errno_of, forge, mount, noise, read, read_all
 from vfswasi.errors import Errno
-from vfswasi.fs_backends.zip import ZipBackend
+from vfswasi.fs_backends.archive.zip.backend import ZipBackend
 
 from ..wat_programs import program
 

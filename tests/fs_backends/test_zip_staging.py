@@ -16,10 +16,10 @@ from tests.fs_backends.tar_forge import tree
 from tests.fs_backends.zip_forge import DEFLATED, Entry, archive, forge, noise
 from tests.fs_backends.zip_written import OLD, check, open_descriptors, put
 from vfswasi.errors import Errno, FsError, MountError
-from vfswasi.fs_backends.archive.staging import PAGE_BYTES, Staged, StagingSpace
+from vfswasi.fs_backends.archive.zip.writer import WritableZipBackend
 from vfswasi.fs_backends.base import Backend, FileType
-from vfswasi.fs_backends.memory import MemoryBackend
-from vfswasi.fs_backends.zip_writer import WritableZipBackend
+from vfswasi.fs_backends.memory.backend import MemoryBackend
+from vfswasi.fs_backends.staging.tree import PAGE_BYTES, Staged, StagingSpace
 from vfswasi.testing.ground import contents, errno_of
 
 

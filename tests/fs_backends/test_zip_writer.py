@@ -19,11 +19,11 @@ from tests.fs_backends.tar_forge import tree
 from tests.fs_backends.zip_forge import BZIP2, DEFLATED, LZMA, Entry, archive, forge, noise
 from tests.fs_backends.zip_written import OLD, check, fill, only, open_descriptors, put
 from vfswasi.errors import Errno, FsError, MountError
-from vfswasi.fs_backends.archive.zip_directory import extra_fields
+from vfswasi.fs_backends.archive.zip.backend import ZipBackend
+from vfswasi.fs_backends.archive.zip.directory import extra_fields
+from vfswasi.fs_backends.archive.zip.writer import WritableZipBackend
 from vfswasi.fs_backends.base import Backend, Caps, FileType
-from vfswasi.fs_backends.memory import MemoryBackend, Symlink
-from vfswasi.fs_backends.zip import ZipBackend
-from vfswasi.fs_backends.zip_writer import WritableZipBackend
+from vfswasi.fs_backends.memory.backend import MemoryBackend, Symlink
 from vfswasi.testing import BackendConformance
 from vfswasi.testing.ground import contents, errno_of, read
 

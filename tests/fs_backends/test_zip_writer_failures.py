@@ -23,9 +23,9 @@ from tests.fs_backends.tar_forge import tree
 from tests.fs_backends.zip_forge import archive, noise
 from tests.fs_backends.zip_written import OLD, check, only, open_descriptors, put
 from vfswasi.errors import Errno, FsError
-from vfswasi.fs_backends.archive.zip_output import ZipOutput
-from vfswasi.fs_backends.zip import ZipBackend
-from vfswasi.fs_backends.zip_writer import WritableZipBackend
+from vfswasi.fs_backends.archive.zip.backend import ZipBackend
+from vfswasi.fs_backends.archive.zip.output import ZipOutput
+from vfswasi.fs_backends.archive.zip.writer import WritableZipBackend
 from vfswasi.testing.ground import errno_of
 
 ROOT = Path(__file__).parents[2]
@@ -132,7 +132,7 @@ def test_of_many_commits_at_once_one_wins(path: Path, old: bytes) -> None:
         ("tempfile.mkstemp", OSError(30, "Read-only file system"), Errno.ROFS),
         ("fcntl.flock", OSError(37, "No locks available"), Errno.IO),
         ("zipfile.ZipFile.writestr", OSError(122, "Disk quota exceeded"), Errno.DQUOT),
-        ("vfswasi.fs_backends.archive.zip_output.ZipOutput._write_end", struct.error("too large"), Errno.IO),
+        ("vfswasi.fs_backends.archive.zip.output.ZipOutput._write_end", struct.error("too large"), Errno.IO),
         ("zipfile.ZipFile.open", zipfile.LargeZipFile("too large"), Errno.IO),
         ("os.fsync", KeyboardInterrupt(), None),
     ],
@@ -212,7 +212,7 @@ def test_what_was_written_is_read_before_it_counts(path: Path, old: bytes, monke
 
 PROGRAM = """
     import os, sys, time
-    from vfswasi.fs_backends.zip_writer import WritableZipBackend
+    from vfswasi.fs_backends.archive.zip.writer import WritableZipBackend
     backend = WritableZipBackend(sys.argv[1])
     handle = backend.create(("new",))
     handle.write_from(0, os.urandom(1 << 20))
@@ -220,7 +220,7 @@ PROGRAM = """
     def wait(*arguments):
         print("here", flush=True)
         time.sleep(60)
-    import vfswasi.fs_backends.zip_writer as module
+    import vfswasi.fs_backends.archive.zip.writer as module
     {patch}
     backend.commit()
 """

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import pytest
 
 from vfswasi.errors import Errno, FsError
+from vfswasi.fs_backends.archive.zip.backend import ZipBackend
 from vfswasi.fs_backends.base import FileType, Handle, Key
-from vfswasi.fs_backends.zip import ZipBackend
 
 STORED, DEFLATED, BZIP2, LZMA = 0, 8, 12, 14
 UTF8_FLAG = 0x800

@@ -12,9 +12,9 @@ from typing import Any
 from tests.fs_backends.tar_forge import tree
 from tests.fs_backends.zip_forge import noise
 from vfswasi.errors import Errno
+from vfswasi.fs_backends.archive.zip.backend import ZipBackend
 from vfswasi.fs_backends.base import Backend
-from vfswasi.fs_backends.memory import Symlink
-from vfswasi.fs_backends.zip import ZipBackend
+from vfswasi.fs_backends.memory.backend import Symlink
 from vfswasi.testing.ground import errno_of
 
 

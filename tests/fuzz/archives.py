@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from vfswasi.errors import Errno, FsError, MountError
+from vfswasi.fs_backends.archive.tar.backend import TarBackend
+from vfswasi.fs_backends.archive.zip.backend import ZipBackend
+from vfswasi.fs_backends.archive.zip.writer import WritableZipBackend
 from vfswasi.fs_backends.base import Backend, Caps, FileType, Handle, Key, Stat
-from vfswasi.fs_backends.tar import TarBackend
-from vfswasi.fs_backends.zip import ZipBackend
-from vfswasi.fs_backends.zip_writer import WritableZipBackend
-from vfswasi.sources import open_source
+from vfswasi.mounts.sources import open_source
 
 from . import shapes
 from .corpus import corpus, damaged

@@ -13,7 +13,8 @@ from typing import Any
 import vfswasi
 from vfswasi.abi import constants as c
 from vfswasi.abi.layouts import Abi
-from vfswasi.engine import capi, fastpath
+from vfswasi.engine import capi
+from vfswasi.engine.fast_path import publishing as fastpath
 from vfswasi.errors import GuestExitError, GuestTrapError, HostCallError
 from vfswasi.fs_backends.base import FileType
 from vfswasi.kernel.descriptor import OpenFile

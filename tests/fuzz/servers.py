@@ -19,11 +19,12 @@ from typing import Any
 
 from tests.storage.raw_server import Asked, RawServer, answer, file_answer, page_answer
 from vfswasi.errors import FsError, MountError
-from vfswasi.fs_backends import http_answers, waiting
+from vfswasi.fs_backends import waiting
 from vfswasi.fs_backends.base import Backend, FileType
 from vfswasi.fs_backends.remote.cache import ReadCache
-from vfswasi.mount_options import Mount
-from vfswasi.sources import open_source
+from vfswasi.fs_backends.remote.http import answers as http_answers
+from vfswasi.mounts.options import Mount
+from vfswasi.mounts.sources import open_source
 
 from .peak import forget_peak, peak_bytes
 

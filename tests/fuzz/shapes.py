@@ -17,9 +17,9 @@ from typing import Final
 
 from vfswasi.errors import MountError
 from vfswasi.fs_backends import waiting
+from vfswasi.fs_backends.archive.tar.backend import TarBackend
+from vfswasi.fs_backends.archive.zip.backend import ZipBackend
 from vfswasi.fs_backends.base import Backend
-from vfswasi.fs_backends.tar import TarBackend
-from vfswasi.fs_backends.zip import ZipBackend
 
 from ..fs_backends.tar_forge import block, member, octal, pax_record
 from ..fs_backends.zip_forge import Entry

@@ -23,15 +23,15 @@ from fsspec.implementations.local import LocalFileSystem
 
 from vfswasi import LocalBackend, MemoryBackend, Mount, Symlink
 from vfswasi.errors import Errno
+from vfswasi.fs_backends.archive.zip.backend import ZipBackend
 from vfswasi.fs_backends.base import Backend, Key
-from vfswasi.fs_backends.faulty import Call, Faulty
-from vfswasi.fs_backends.fsspec import FsspecClient
-from vfswasi.fs_backends.memory_file import Directory, File, Link, MemoryHandle, Node
+from vfswasi.fs_backends.layers.faulty import Call, Faulty
+from vfswasi.fs_backends.memory.file import Directory, File, Link, MemoryHandle, Node
 from vfswasi.fs_backends.remote.backend import RemoteBackend
+from vfswasi.fs_backends.remote.fsspec.backend import FsspecClient
 from vfswasi.fs_backends.remote.reader import ReadOptions
 from vfswasi.fs_backends.trust import SERVER
-from vfswasi.fs_backends.zip import ZipBackend
-from vfswasi.sources import open_source
+from vfswasi.mounts.sources import open_source
 
 from .wrappers import Counted, Poor
 

@@ -21,22 +21,22 @@ import pytest
 
 from tests.fs_backends.zip_forge import Entry, forge
 from vfswasi.abi.layouts import ABIS
-from vfswasi.engine.fastpath import FastPath
+from vfswasi.engine.fast_path.publishing import FastPath
 from vfswasi.errors import Errno, FsError
-from vfswasi.fs_backends import http_answers
 from vfswasi.fs_backends.archive import tree
 from vfswasi.fs_backends.archive.ranges import RangeHandle
+from vfswasi.fs_backends.archive.zip.writer import WritableZipBackend
 from vfswasi.fs_backends.budget import Budget
-from vfswasi.fs_backends.http import HttpClient
-from vfswasi.fs_backends.http_urls import Root
-from vfswasi.fs_backends.local import LocalBackend
-from vfswasi.fs_backends.memory import MemoryBackend
-from vfswasi.fs_backends.memory_file import MemoryHandle
-from vfswasi.fs_backends.zip_writer import WritableZipBackend
-from vfswasi.kernel import sharing
+from vfswasi.fs_backends.local.backend import LocalBackend
+from vfswasi.fs_backends.memory.backend import MemoryBackend
+from vfswasi.fs_backends.memory.file import MemoryHandle
+from vfswasi.fs_backends.remote.http import answers as http_answers
+from vfswasi.fs_backends.remote.http.client import HttpClient
+from vfswasi.fs_backends.remote.http.urls import Root
 from vfswasi.kernel.descriptor import OpenFile
 from vfswasi.kernel.fdtable import FdTable
-from vfswasi.kernel.inode import FileInode
+from vfswasi.kernel.files import sharing
+from vfswasi.kernel.files.inode import FileInode
 from vfswasi.syscalls.memory import GuestMemory
 
 from . import archives, plans, servers, shapes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import vfswasi
-from vfswasi.kernel.serials import Serials
+from vfswasi.kernel.files.serials import Serials
 
 from ..rawguest import RawGuest
 from .test_weak_stores import WeakStore

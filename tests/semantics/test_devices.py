@@ -18,12 +18,12 @@ from vfswasi.abi import constants as c
 from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends.base import Backend, Caps, Device, DirEntry, FileType, Stat
 from vfswasi.fs_backends.devices import DeviceBackend
-from vfswasi.fs_backends.memory import MemoryBackend
-from vfswasi.fs_backends.readonly import ReadOnly
+from vfswasi.fs_backends.layers.readonly import ReadOnly
+from vfswasi.fs_backends.memory.backend import MemoryBackend
 from vfswasi.kernel import rights
 from vfswasi.kernel.clocks import DeadlinePassed
 from vfswasi.kernel.entropy import SeededEntropy
-from vfswasi.kernel.path_open import open_at
+from vfswasi.kernel.paths.open import open_at
 from vfswasi.kernel.process import Preopen, Process
 
 from ..fs_backends import tar_forge, zip_forge

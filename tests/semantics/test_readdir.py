@@ -13,8 +13,8 @@ import pytest
 import vfswasi
 from tests.rawguest import RawGuest, parse_dirents
 from vfswasi.errors import Errno
-from vfswasi.fs_backends.local import LocalBackend
-from vfswasi.fs_backends.memory import MemoryBackend
+from vfswasi.fs_backends.local.backend import LocalBackend
+from vfswasi.fs_backends.memory.backend import MemoryBackend
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import vfswasi
 from vfswasi.abi import constants as c
 from vfswasi.errors import Errno
 from vfswasi.fs_backends.base import Caps, Handle
-from vfswasi.fs_backends.local_file import LocalHandle
-from vfswasi.fs_backends.memory import MemoryBackend
+from vfswasi.fs_backends.local.file import LocalHandle
+from vfswasi.fs_backends.memory.backend import MemoryBackend
 
 from ..rawguest import ALL_FILE_RIGHTS, FREE, READ, GuestErrno, RawGuest
 

@@ -14,9 +14,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from vfswasi.errors import Errno
 from vfswasi.fs_backends.base import Backend
-from vfswasi.fs_backends.fsspec import FsspecBackend, FsspecClient
-from vfswasi.fs_backends.memory import Symlink
+from vfswasi.fs_backends.memory.backend import Symlink
 from vfswasi.fs_backends.remote.backend import RemoteBackend
+from vfswasi.fs_backends.remote.fsspec.backend import FsspecBackend, FsspecClient
 from vfswasi.fs_backends.remote.reader import ReadOptions
 from vfswasi.fs_backends.trust import UNKNOWN
 from vfswasi.testing import BackendConformance

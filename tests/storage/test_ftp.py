@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vfswasi import Errno, Mount, MountError
-from vfswasi.mounts import MountTable
+from vfswasi.mounts.table import MountTable
 
 from ..rawguest import RawGuest
 

@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 
 import vfswasi
-from vfswasi import Errno, FsError, Mount, MountError, ReadCache, TarBackend, ZipBackend, sources
-from vfswasi.fs_backends import http_answers, waiting
+from vfswasi import Errno, FsError, Mount, MountError, ReadCache, TarBackend, ZipBackend
+from vfswasi.fs_backends import waiting
 from vfswasi.fs_backends.base import Backend, FileType
 from vfswasi.fs_backends.remote.backend import RemoteBackend
+from vfswasi.fs_backends.remote.http import answers as http_answers
+from vfswasi.mounts import sources
 from vfswasi.testing.ground import contents, errno_of
 
 from ..guest_programs import compile_guest

@@ -10,9 +10,10 @@ from typing import Any
 import fsspec
 import pytest
 
-from vfswasi import Errno, FsError, Mount, MountError, ReadCache, ZipBackend, sources
+from vfswasi import Errno, FsError, Mount, MountError, ReadCache, ZipBackend
 from vfswasi.fs_backends.base import Backend, FileType
-from vfswasi.fs_backends.http_session import with_guard
+from vfswasi.fs_backends.remote.http.session import with_guard
+from vfswasi.mounts import sources
 from vfswasi.testing.ground import contents, errno_of
 
 from .raw_server import Asked, RawServer, answer, file_answer, page_answer

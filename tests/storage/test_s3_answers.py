@@ -12,10 +12,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from vfswasi import Errno, Mount, MountError, ReadCache, sources
-from vfswasi.fs_backends import s3_answers, waiting
+from vfswasi import Errno, Mount, MountError, ReadCache
+from vfswasi.fs_backends import waiting
 from vfswasi.fs_backends.base import Backend
 from vfswasi.fs_backends.remote.backend import RemoteBackend
+from vfswasi.fs_backends.remote.s3 import answers as s3_answers
+from vfswasi.mounts import sources
 from vfswasi.testing.ground import contents, errno_of
 
 from .raw_server import Asked, RawServer, answer, file_answer

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from vfswasi import Mount, MountError, sources
+from vfswasi import Mount, MountError
 from vfswasi.errors import Errno
 from vfswasi.fs_backends.base import FileType
+from vfswasi.mounts import sources
 from vfswasi.testing.ground import contents, errno_of
 
 from ..rawguest import RawGuest

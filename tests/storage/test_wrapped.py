@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from fsspec.implementations.dirfs import DirFileSystem
 
-from vfswasi import Mount, MountError, sources
+from vfswasi import Mount, MountError
 from vfswasi.errors import Errno
 from vfswasi.fs_backends.base import FileType
-from vfswasi.fs_backends.s3 import S3Client
+from vfswasi.fs_backends.remote.s3.client import S3Client
+from vfswasi.mounts import sources
 from vfswasi.testing.ground import contents, errno_of
 
 from ..rawguest import RawGuest

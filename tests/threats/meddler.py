@@ -14,8 +14,8 @@ import wasmtime
 
 import vfswasi
 from vfswasi.abi import constants as c
-from vfswasi.fs_backends.faulty import Call, Faulty
-from vfswasi.fs_backends.memory import MemoryBackend
+from vfswasi.fs_backends.layers.faulty import Call, Faulty
+from vfswasi.fs_backends.memory.backend import MemoryBackend
 
 from .. import rawguest
 from ..rawguest import ALL_FILE_RIGHTS, FREE, RawGuest, pack_subscriptions

@@ -19,10 +19,10 @@ import pytest
 import vfswasi
 from vfswasi.abi import constants as c
 from vfswasi.errors import Errno
+from vfswasi.fs_backends.archive.zip.backend import ZipBackend
+from vfswasi.fs_backends.archive.zip.writer import WritableZipBackend
 from vfswasi.fs_backends.base import Buffer, Handle, Key, ReadableBuffer
-from vfswasi.fs_backends.faulty import Faulty
-from vfswasi.fs_backends.zip import ZipBackend
-from vfswasi.fs_backends.zip_writer import WritableZipBackend
+from vfswasi.fs_backends.layers.faulty import Faulty
 
 from ..fs_backends.zip_forge import DEFLATED, Entry, forge
 from ..kernel.test_weak_stores import WeakStore, _WeakHandle

@@ -21,10 +21,10 @@ from tests.fs_backends.test_tar import pax_sparse
 from tests.fs_backends.zip_forge import BZIP2, LZMA, Entry, read
 from vfswasi.errors import Errno, FsError, MountError
 from vfswasi.fs_backends import waiting
+from vfswasi.fs_backends.archive.tar.backend import TarBackend
+from vfswasi.fs_backends.archive.zip.backend import ZipBackend
+from vfswasi.fs_backends.archive.zip.writer import WritableZipBackend
 from vfswasi.fs_backends.budget import BUFFER_BYTES, INDEX_BYTES
-from vfswasi.fs_backends.tar import TarBackend
-from vfswasi.fs_backends.zip import ZipBackend
-from vfswasi.fs_backends.zip_writer import WritableZipBackend
 
 ROOT = Path(__file__).parents[2]
 MEMORY_MAX_BYTES = 150 << 20
@@ -134,8 +134,8 @@ import json, sys, time
 from vfswasi.errors import MountError
 from vfswasi.fs_backends import waiting
 from vfswasi.fs_backends.budget import PROCESS_INDEX_BYTES
-from vfswasi.fs_backends.tar import TarBackend
-from vfswasi.fs_backends.zip import ZipBackend
+from vfswasi.fs_backends.archive.tar.backend import TarBackend
+from vfswasi.fs_backends.archive.zip.backend import ZipBackend
 import lzma, bz2, logging
 logging.disable()
 kind, path = sys.argv[1:]

@@ -20,7 +20,7 @@ import pytest
 import wasmtime
 
 import vfswasi
-from vfswasi.kernel.host_descriptor import HostDescriptor
+from vfswasi.kernel.streams.host_descriptor import HostDescriptor
 
 from ..rawguest import RawGuest
 
@@ -243,7 +243,7 @@ def test_w7_a_descriptor_that_is_closed_while_it_is_used_is_closed_afterwards(tm
 def test_w7_duplicates_are_no_standard_streams_and_not_inherited() -> None:
     code = """if True:
         import os, sys, vfswasi
-        from vfswasi.kernel.host_descriptor import HostDescriptor
+        from vfswasi.kernel.streams.host_descriptor import HostDescriptor
         os.close(0)
         held = HostDescriptor(1)
         with held as number:

@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 import vfswasi
-from vfswasi.engine import deadlines, host, runner, workers
-from vfswasi.fs_backends.faulty import CALL_NAMES, Call, Faulty
-from vfswasi.fs_backends.memory import MemoryBackend
+from vfswasi.engine import host, runner
+from vfswasi.engine.threads import deadlines, workers
+from vfswasi.fs_backends.layers.faulty import CALL_NAMES, Call, Faulty
+from vfswasi.fs_backends.memory.backend import MemoryBackend
 
 from ..guest_programs import compile_guest
 from ..wat_programs import ENDLESS, POLL_STDIN, SLEEP, pipe_ends, program

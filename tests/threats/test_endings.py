@@ -17,8 +17,8 @@ import pytest
 import vfswasi
 from vfswasi.engine import host
 from vfswasi.errors import Errno
-from vfswasi.fs_backends import local
-from vfswasi.fs_backends.faulty import Faulty
+from vfswasi.fs_backends.layers.faulty import Faulty
+from vfswasi.fs_backends.local import backend as local
 from vfswasi.limits import Limits
 
 from ..rawguest import ALL_FILE_RIGHTS, RawGuest

@@ -10,8 +10,8 @@ import pytest
 import wasmtime
 
 import vfswasi
-from vfswasi import cli
-from vfswasi.engine import features, modules
+from vfswasi.cli import main as cli
+from vfswasi.engine.compiling import features, modules
 from vfswasi.limits import Limits
 
 ROOT = Path(__file__).parents[2]

@@ -14,14 +14,14 @@ import pytest
 
 import vfswasi
 from vfswasi.abi import constants as c
-from vfswasi.cli import main
-from vfswasi.engine import modules
+from vfswasi.cli.main import main
+from vfswasi.engine.compiling import modules
 from vfswasi.errors import Errno
-from vfswasi.fs_backends.memory import MemoryBackend
+from vfswasi.fs_backends.memory.backend import MemoryBackend
 from vfswasi.fs_backends.waiting import Allowance, bounded_by
 from vfswasi.limits import LIMIT_NAMES, Limits
-from vfswasi.mount_options import parse_limits
-from vfswasi.sources import open_source
+from vfswasi.mounts.options import parse_limits
+from vfswasi.mounts.sources import open_source
 
 from ..rawguest import ALL_FILE_RIGHTS, FREE, RawGuest, pack_subscriptions
 from ..wat_programs import ENDLESS, program

@@ -16,8 +16,8 @@ import pytest
 import vfswasi
 from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends.base import Key
-from vfswasi.fs_backends.local import LocalBackend
-from vfswasi.fs_backends.local_file import LocalHandle
+from vfswasi.fs_backends.local.backend import LocalBackend
+from vfswasi.fs_backends.local.file import LocalHandle
 
 from ..rawguest import ALL_FILE_RIGHTS, FREE, RawGuest
 from .jail import CREAT, DIRECTORY, EXCL, PATH_CALLS, TRUNC, WRITE, PathCall, fill

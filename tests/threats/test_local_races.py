@@ -21,7 +21,7 @@ import pytest
 import vfswasi
 from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends.base import Backend, Key, Stat
-from vfswasi.fs_backends.local import LocalBackend
+from vfswasi.fs_backends.local.backend import LocalBackend
 from vfswasi.syscalls import table
 from vfswasi.syscalls.memory import GuestMemory
 

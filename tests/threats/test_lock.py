@@ -20,7 +20,7 @@ import vfswasi
 from vfswasi.engine import host
 from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends import turns
-from vfswasi.fs_backends.memory import MemoryBackend
+from vfswasi.fs_backends.memory.backend import MemoryBackend
 from vfswasi.fs_backends.waiting import bounded_by
 from vfswasi.kernel.clocks import Deadline
 from vfswasi.syscalls.memory import GuestMemory
@@ -50,7 +50,7 @@ def test_w6_a_storm_of_calls_holds_nobody_up(name: str) -> None:
 def nobody_but_the_guest(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Neither the watchdog nor the thread that waits tells the guest that its time is over."""
     monkeypatch.setattr("vfswasi.engine.runner._watchdog._tick", lambda: None)
-    monkeypatch.setattr("vfswasi.engine.workers.GRACE_S", 60)
+    monkeypatch.setattr("vfswasi.engine.threads.workers.GRACE_S", 60)
     yield
 
 

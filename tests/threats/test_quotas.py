@@ -11,7 +11,7 @@ import pytest
 import vfswasi
 from vfswasi.abi import constants as c
 from vfswasi.errors import Errno
-from vfswasi.fs_backends.memory import MemoryBackend
+from vfswasi.fs_backends.memory.backend import MemoryBackend
 
 from ..kernel.test_weak_stores import WeakStore
 from ..rawguest import ALL_FILE_RIGHTS, RawGuest

@@ -13,8 +13,8 @@ import pytest
 import vfswasi
 from vfswasi.engine.memory import HostMemory
 from vfswasi.errors import Errno
-from vfswasi.fs_backends.faulty import Call, Faulty
-from vfswasi.fs_backends.memory import MemoryBackend
+from vfswasi.fs_backends.layers.faulty import Call, Faulty
+from vfswasi.fs_backends.memory.backend import MemoryBackend
 
 from ..rawguest import ALL_FILE_RIGHTS, FREE, RawGuest
 from ..wat_programs import program
@@ -99,7 +99,7 @@ def test_w9_while_a_file_is_being_published_no_call_is_answered(vdso: bool) -> N
         guests.append(guest)
         for _ in range(80):
             assert guest.pread(4, 10, 0) == b"x" * 10
-    assert len(told) == int(vdso and vfswasi.engine.fastpath.wanted(None))
+    assert len(told) == int(vdso and vfswasi.engine.fast_path.publishing.wanted(None))
 
 
 def test_w9_host_code_may_call_what_only_computes() -> None:

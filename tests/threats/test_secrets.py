@@ -15,16 +15,17 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 import vfswasi
-from vfswasi import Mount, MountError, cli
+from vfswasi import Mount, MountError
+from vfswasi.cli import main as cli
 from vfswasi.errors import Errno, FsError
-from vfswasi.fs_backends.fsspec import FsspecBackend, client_for
-from vfswasi.fs_backends.pyfilesystem import PyFilesystemBackend
+from vfswasi.fs_backends.pyfilesystem.backend import PyFilesystemBackend
+from vfswasi.fs_backends.remote.fsspec.backend import FsspecBackend, client_for
 from vfswasi.fs_backends.remote.translate import StoreError, stand_in, translated
 from vfswasi.fs_backends.trust.fsspec import resolved
-from vfswasi.mount_options import parse_mount, parse_source
-from vfswasi.mounts import MountTable
+from vfswasi.mounts.options import parse_mount, parse_source
+from vfswasi.mounts.sources import open_source
+from vfswasi.mounts.table import MountTable
 from vfswasi.printing import printable, redacted, shown, without_secrets
-from vfswasi.sources import open_source
 
 from ..rawguest import RawGuest
 

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 import vfswasi
-from vfswasi.engine import stacks
-from vfswasi.fs_backends.memory import MemoryBackend
+from vfswasi.engine.threads import stacks
+from vfswasi.fs_backends.memory.backend import MemoryBackend
 
 from ..wat_programs import program
 

@@ -25,14 +25,15 @@ from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.implementations.reference import ReferenceFileSystem
 
 import vfswasi
-from vfswasi import Mount, MountError, sources
+from vfswasi import Mount, MountError
 from vfswasi.errors import Errno
 from vfswasi.fs_backends.base import Backend, FileType
-from vfswasi.fs_backends.fsspec import FsspecBackend, FsspecClient
-from vfswasi.fs_backends.local import LocalBackend
+from vfswasi.fs_backends.local.backend import LocalBackend
 from vfswasi.fs_backends.remote.backend import RemoteBackend
+from vfswasi.fs_backends.remote.fsspec.backend import FsspecBackend, FsspecClient
 from vfswasi.fs_backends.trust import PAGES, UNKNOWN
 from vfswasi.fs_backends.trust import fsspec as trusted_fsspec
+from vfswasi.mounts import sources
 from vfswasi.testing.ground import contents, errno_of
 
 from ..rawguest import RawGuest
@@ -166,7 +167,7 @@ try:
 except Exception:
     sys.exit(77)
 import vfswasi
-from vfswasi.mounts import MountTable
+from vfswasi.mounts.table import MountTable
 pairs = [("real", "bound"), ("real", "part"), ("bound", "part"), ("bound/sub", "part"), ("real", "around"),
          ("part", "around"), ("bound", "around/inner"), ("real/sub", "around/inner")]
 for one, other in pairs:

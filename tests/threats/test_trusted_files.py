@@ -16,7 +16,8 @@ import pytest
 import wasmtime
 
 import vfswasi
-from vfswasi.engine import module_cache, modules
+from vfswasi.engine.compiling import cache as module_cache
+from vfswasi.engine.compiling import modules
 from vfswasi.limits import Limits
 
 from ..rawguest import RawGuest

@@ -8,7 +8,7 @@ import pytest
 import wasmtime
 
 import vfswasi
-from vfswasi.engine import modules
+from vfswasi.engine.compiling import modules
 
 from ..rawguest import RawGuest
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vfswasi.engine import features
+from vfswasi.engine.compiling import features
 
 ROOT = Path(__file__).parents[2]
 SECTION = (ROOT / "docs" / "security.md").read_text().split("\n## wasmtime\n", 1)[1].split("\n## ", 1)[0]

@@ -21,9 +21,11 @@ from wasmtime import _func as wasmtime_func
 from ..errors import HostCallError, MissingExportError, WasiStateError
 from ..kernel.clocks import Interrupted, ProcessExit, ProcessSignal
 from ..kernel.process import Process
-from . import capi, host, stacks, vdso
-from .fastpath import FastPath
+from . import capi, host
+from .fast_path import vdso
+from .fast_path.publishing import FastPath
 from .memory import MovingMemory
+from .threads import stacks
 
 _log = logging.getLogger("vfswasi.vdso")
 

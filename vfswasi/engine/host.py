@@ -36,12 +36,12 @@ from ..kernel.descriptor import OpenFile
 from ..kernel.process import Process
 from ..syscalls import table
 from . import capi, user_functions
-from .fastpath import FastPath
+from .compiling.outline import Signature
+from .fast_path.publishing import FastPath
+from .fast_path.vdso import FUNCTIONS as FAST_FUNCTIONS
+from .fast_path.windows import NO_SPACE
 from .memory import HostMemory, WasmMemory, memory_size
-from .outline import Signature
-from .turn import Turn
-from .vdso import FUNCTIONS as FAST_FUNCTIONS
-from .windows import NO_SPACE
+from .reentrance import Turn
 
 _log = logging.getLogger("vfswasi")
 

@@ -18,11 +18,13 @@ from ..kernel.clocks import DeadlinePassed, GuestEnd, Interrupted, ProcessExit, 
 from ..kernel.process import Process
 from ..limits import Limits
 from ..printing import printable
-from . import capi, host, refusals, traps, vdso
-from .deadlines import Watchdog
-from .fastpath import FastPath
+from . import capi, host, traps
+from .compiling import refusals
+from .compiling.modules import CompiledModule, Import, tick
+from .fast_path import vdso
+from .fast_path.publishing import FastPath
 from .memory import WasmMemory
-from .modules import CompiledModule, Import, tick
+from .threads.deadlines import Watchdog
 from .user_functions import UserImports, checked_imports
 
 _log = logging.getLogger("vfswasi.vdso")

@@ -18,8 +18,8 @@ from ..fs_backends.base import Backend, Caps, FileType, Key, ReadableBuffer, Sta
 from ..fs_backends.waiting import check_entries, check_time
 from ..limits import Limits
 from . import rights
-from .dirstream import DirectoryStream
-from .inode import DirectoryInode, FileInode, Volume
+from .files.dirstream import DirectoryStream
+from .files.inode import DirectoryInode, FileInode, Volume
 
 if TYPE_CHECKING:
     from .clocks import Deadline

@@ -7,7 +7,7 @@ from heapq import heappop, heappush
 
 from ..errors import Errno, FsError
 from .descriptor import Descriptor, OpenDirectory, OpenFile
-from .devices import OpenDevice
+from .streams.devices import OpenDevice
 
 _FIRST_FREE = 3  # 0 to 2 are the standard streams; closing them does not make their numbers free
 

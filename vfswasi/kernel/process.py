@@ -13,15 +13,16 @@ from ..fs_backends.base import Backend, Caps
 from ..fs_backends.turns import give_way
 from ..fs_backends.waiting import Allowance
 from ..limits import Limits
-from . import rights, sharing
+from . import rights
 from .clocks import Clocks, Deadline, ProcessSignal
 from .descriptor import Mount, OpenDirectory
-from .dirstream import Snapshots
 from .fdtable import FdTable
-from .inode import DirectoryInode, Volume
-from .quota import RunQuota
-from .streams import CaptureSink, Stream
-from .window import Windows
+from .files import sharing
+from .files.dirstream import Snapshots
+from .files.inode import DirectoryInode, Volume
+from .files.quota import RunQuota
+from .files.window import Windows
+from .streams.stream import CaptureSink, Stream
 
 _RANDOM_CHUNK = 1 << 20
 

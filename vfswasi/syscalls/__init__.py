@@ -12,7 +12,7 @@ from types import FunctionType
 from typing import Any
 
 from ..abi.layouts import Abi
-from . import clock, environment, fd_data, fd_state, path, poll, proc, sock
+from .preview1 import clock, environment, fd_data, fd_state, path, poll, proc, sock
 
 Syscall = Callable[..., None]
 

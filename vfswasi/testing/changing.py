@@ -8,7 +8,7 @@ import pytest
 
 from ..errors import Errno
 from ..fs_backends.base import Backend, Caps, FileType, Key
-from ..fs_backends.memory import Symlink
+from ..fs_backends.memory.backend import Symlink
 from .ground import TREE, Ground, contents, errno_of, read
 
 

@@ -8,7 +8,7 @@ archive at its end.
 from __future__ import annotations
 
 from .source import ArchiveSource
-from .tar_header import BLOCK_BYTES, ZERO_BLOCK, BrokenHeader, parse_header
+from .tar.header import BLOCK_BYTES, ZERO_BLOCK, BrokenHeader, parse_header
 
 # A member; the end of an empty archive; the marker of one that is, or was to be, split into several files.
 ZIP_BEGINNINGS = (b"PK\3\4", b"PK\5\6", b"PK\7\x08", b"PK00PK\3\4")

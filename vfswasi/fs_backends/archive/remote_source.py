@@ -56,8 +56,8 @@ def open_web(
     try:
         import fsspec.core
 
-        from ..http import HttpClient
-        from ..http_session import close_session
+        from ..remote.http.client import HttpClient
+        from ..remote.http.session import close_session
     except ImportError as error:
         raise MountError(
             f'cannot mount {kind} archive {name}: a package is missing: pip install "vfswasi[http]"'

@@ -246,7 +246,7 @@ def open_url(url: str, storage_options: Mapping[str, Any] | None = None, kind: s
     """The bytes behind any URL of fsspec, chained ones too. Raises MountError."""
     import fsspec
 
-    from ..http_session import with_guard
+    from ..remote.http.session import with_guard
 
     options = with_guard(url, storage_options or {})
     if is_web(url):

@@ -13,12 +13,12 @@ from dataclasses import replace
 
 from ...errors import Errno, FsError, Uncommitted
 from ..base import Backend, Caps, DirEntry, FileType, Handle, Key, Stat, Traffic
+from ..staging.staged import Room
 from .cache import default_cache
 from .client import DIRECTORY, Client, Data, Info
 from .listings import Listings, Unknown
 from .open_object import OpenObject, RemoteHandle
 from .reader import ReadOptions
-from .staging import Room
 
 STAGING_MEMORY_BYTES = 32 << 20
 STAGED_FILE_MEMORY_BYTES = 8 << 20

@@ -18,8 +18,8 @@ from typing import NamedTuple, Protocol
 from ...errors import Errno, FsError
 from .. import waiting
 from ..base import FileType, Key, Traffic
-from ..checked import SIZE_MAX
-from ..checked import fits_a_key as fits_a_key
+from ..layers.checked import SIZE_MAX
+from ..layers.checked import fits_a_key as fits_a_key
 from .asker import token_of
 
 

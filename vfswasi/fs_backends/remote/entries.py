@@ -12,7 +12,7 @@ from typing import Any
 
 from ...errors import Errno, FsError
 from ..base import FileType
-from ..checked import SIZE_MAX, whole_number
+from ..layers.checked import SIZE_MAX, whole_number
 from .client import Info, sound
 
 _VERSION_FIELDS = ("ETag", "etag", "generation", "md5Hash", "content_hash", "sha", "sha256", "Content-MD5", "checksum")

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from ...errors import Errno, FsError, Uncommitted
 from .. import waiting
 from ..base import Buffer, FileType, Handle, Key, ReadableBuffer, Stat
+from ..staging.staged import SIZE_MAX, Staged
 from .client import Data, Guard, Info, Unranged, Upload
 from .reader import Fetched, Reader
-from .staging import SIZE_MAX, Staged
 
 if TYPE_CHECKING:
     from .backend import RemoteBackend

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from ...errors import MountError
 from ..base import Key
-from ..local import LocalBackend
+from ..local.backend import LocalBackend
 from . import (
     CONTENTS,
     MEMORY,

@@ -1,0 +1,185 @@
+"""Compiling modules, with engines that are set up here. What was compiled is kept in memory, and on disk under a name
+that is the hash of the module, the version of wasmtime and the engine's settings (`module_cache`)."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import wasmtime
+
+from ...errors import InvalidModuleError
+from ...limits import Limits
+from .. import capi
+from ..threads.stacks import rounded
+from . import cache as module_cache
+from . import features as wasm_features
+from . import outline, refusals
+from .features import NONE, Features
+
+_SETTINGS: Final = "epoch_interruption memory_may_move=0 fuel={} v2"
+STACK_BYTES: Final = rounded(Limits().stack_bytes)
+# What compiles faster than this is not written to disk, nor what is so small that only the machine was slow.
+_CACHE_WORTH_S: Final = 0.02
+_CACHE_WORTH_BYTES: Final = 4096
+_REMEMBERED: Final = 16  # compiled modules kept in memory
+
+_WASM_MAGIC: Final = b"\0asm"
+
+_lock = threading.RLock()
+_engines: dict[tuple[bool, Features, int], wasmtime.Engine] = {}
+_remembered: OrderedDict[tuple[str, int], CompiledModule] = OrderedDict()
+
+
+def engine(fuel: bool = False, features: Features = NONE, stack_bytes: int = STACK_BYTES) -> wasmtime.Engine:
+    """The engine of all sandboxes of this process with these settings. `fuel`: instructions are counted. `stack_bytes`:
+    what a guest may use of its thread's stack, as `stacks.rounded` gives it; the code is the same whatever it is."""
+    with _lock:
+        found = _engines.get((fuel, features, stack_bytes))
+        if found is None:
+            config = wasmtime.Config()
+            wasm_features.configure(config, features)
+            config.epoch_interruption = True
+            config.memory_may_move = False
+            config.consume_fuel = fuel
+            capi.set_stack_bytes(config, stack_bytes)
+            found = _engines[fuel, features, stack_bytes] = wasmtime.Engine(config)
+        return found
+
+
+def tick() -> None:
+    """Make all guests that compute look at their deadlines. Any thread may call this, and a signal handler."""
+    for each in list(_engines.values()):
+        each.increment_epoch()
+
+
+@dataclass(frozen=True, eq=False)
+class Import:
+    """One import: `kind` is "func", "memory", "table", "global" or "tag"; `type` is wasmtime's type object; `signature`
+    that of a function of numbers."""
+
+    module: str
+    name: str
+    kind: str
+    type: Any
+    signature: outline.Signature | None
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledModule:
+    """A module ready to run, with what its imports and exports are."""
+
+    module: wasmtime.Module
+    engine: wasmtime.Engine
+    imports: tuple[Import, ...]
+    exports: dict[str, Any]  # name -> wasmtime's type object
+    has_start: bool  # a start section: it runs while the module is instantiated
+    memories: int  # its own, beside those that it imports
+    tables: int
+
+
+def load(
+    wasm: bytes, name: str, fuel: bool = False, features: Features = NONE, stack_bytes: int = STACK_BYTES
+) -> CompiledModule:
+    """Compile `wasm` (binary, or the text format), or take it from the cache. `name` is for messages. `fuel`: so that
+    its instructions are counted. `features`: what it may use, see `features.NAMES`. `stack_bytes`: see `engine`.
+
+    Raises InvalidModuleError.
+    """
+    wasm = binary(wasm, name)
+    digest = hashlib.sha256(wasm)
+    digest.update(_engine_identity(fuel, features))
+    key = digest.hexdigest()
+    with _lock:
+        known = _remembered.get((key, stack_bytes))
+        if known is not None:
+            _remembered.move_to_end((key, stack_bytes))
+            return known
+    into = engine(fuel, features, stack_bytes)
+    module = module_cache.load(into, key) or _compile(into, wasm, name, key, features)
+    signatures = iter(outline.imported_functions(wasm))
+    imports = []
+    for each in module.imports:
+        kind = _kind(each.type)
+        signature = next(signatures) if kind == "func" else None
+        imports.append(Import(each.module, each.name or "", kind, each.type, signature))
+    exports = {each.name: each.type for each in module.exports}
+    compiled = CompiledModule(module, into, tuple(imports), exports, *outline.counts(wasm))
+    with _lock:
+        _remembered[key, stack_bytes] = compiled
+        while len(_remembered) > _REMEMBERED:
+            _remembered.popitem(last=False)
+    return compiled
+
+
+@cache
+def _engine_identity(fuel: bool, features: Features) -> bytes:
+    """What compiled code depends on beside the module; looking the version up takes half a millisecond."""
+    from importlib.metadata import version  # slow to import, and needed only once something is compiled
+
+    settings = _SETTINGS.format(int(fuel))
+    return f"\0{version('wasmtime')}\0{settings}\0{wasm_features.identity(features)}".encode()
+
+
+def _kind(type_: Any) -> str:
+    return type(type_).__name__.removesuffix("Type").lower()
+
+
+def binary(wasm: bytes, name: str, components: bool = False) -> bytes:
+    """The binary format of a module that is in it or in the text format. Raises InvalidModuleError, for a component
+    too unless they are wanted."""
+    if wasm[:4] == _WASM_MAGIC:
+        if outline.is_component(wasm) and not components:
+            raise InvalidModuleError(f"{name}: {refusals.component(wasm)}")
+        return wasm
+    if wasm.lstrip()[:1] == b"(":
+        try:
+            wasm = bytes(wasmtime.wat2wasm(wasm))
+        except wasmtime.WasmtimeError as error:
+            raise InvalidModuleError(f"{name}: not valid WebAssembly text: {refusals.causes(error)}") from error
+        return binary(wasm, name, components)
+    raise InvalidModuleError(f"{name}: not a WebAssembly module (it does not start with \\0asm)")
+
+
+def load_own(engine_: wasmtime.Engine, text: str, name: str) -> wasmtime.Module:
+    """Compile a module of this package for an engine. For our own engines the result is kept on disk, small as it is,
+    because nearly every process needs it."""
+    settings = next((settings for settings, ours in _engines.items() if ours is engine_), None)
+    if settings is None:
+        return wasmtime.Module(engine_, bytes(wasmtime.wat2wasm(text)))
+    digest = hashlib.sha256(text.encode())
+    digest.update(_engine_identity(*settings[:2]))
+    key = digest.hexdigest()
+    kept = module_cache.load(engine_, key)
+    return kept or _compile(engine_, bytes(wasmtime.wat2wasm(text)), name, key, settings[1], ours=True)
+
+
+def _compile(
+    into: wasmtime.Engine, wasm: bytes, name: str, key: str, on: Features, ours: bool = False
+) -> wasmtime.Module:
+    started = time.monotonic()
+    try:
+        module = wasmtime.Module(into, wasm)
+    except wasmtime.WasmtimeError as error:
+        raise InvalidModuleError(f"{name}: {refusals.why(wasm, error, on)}") from error
+    seconds = time.monotonic() - started
+    if ours or (seconds > _CACHE_WORTH_S and len(wasm) > _CACHE_WORTH_BYTES):
+        module_cache.store(key, module, seconds, tell=not ours)
+    return module
+
+
+def trusted_directories() -> list[Path]:
+    """Where compiled modules lie, and the key that signs them: no guest may write there."""
+    found = []
+    for place in (module_cache.directory, module_cache.key_directory):
+        try:
+            found.append(place())
+        except RuntimeError:  # nobody has a home
+            pass
+    return found

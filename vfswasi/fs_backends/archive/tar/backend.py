@@ -1,0 +1,192 @@
+"""A tar archive, plain or compressed, as a read-only file system.
+
+What it is, its first bytes say: plain tar (old, ustar, GNU and PAX), or tar in gzip, bzip2, xz or zstd (this one with
+Python 3.14).
+
+Cost. At the mount the headers are read once, and the tree stays in memory (about 0.3 KiB for each entry). Between the
+headers of a plain archive nothing is read, except where they lie within 4 KiB of each other. Members are ranges of the
+archive: reading one costs what the range costs, anywhere in it. A compressed archive is unpacked as a whole at the
+mount, into a spool that is in memory up to 32 MiB and an unnamed temporary file beyond: the mount takes the time of
+unpacking and the space of all members, whatever is read later; after that it is a plain one. `max_unpacked_bytes`
+bounds the spool.
+
+Names map to the tree by the rules of `zip`, whose table holds here too: hostile names are invisible and do no harm to
+their siblings. Beyond it:
+
+| in the archive                                                | in the tree                                        |
+|---------------------------------------------------------------|----------------------------------------------------|
+| `./a/b`, as `tar -C directory .` writes it, `a//b`, `a/./b`   | `a/b`                                              |
+| `.`, `./` as a directory                                      | the root's times                                   |
+| a name that is not UTF-8                                      | invisible                                          |
+| a hard link to a file, link or device that stands before it   | one more name of it: same ident, counted in nlink  |
+| the same with contents of its own, as PAX allows              | the contents of both names                         |
+| any other hard link (missing, hidden, a directory, itself)    | invisible; with contents a file                    |
+| a symbolic link                                               | a link with the target as it stands                |
+| a device, a FIFO                                              | an object that cannot be opened (ACCES)            |
+| a sparse file (old GNU, PAX 0.0, 0.1, 1.0)                    | a file with zeros in its holes                     |
+| a type that nobody knows                                      | a regular file, as POSIX says                      |
+
+Times. Modification time from the PAX header, in ns, else from the header, in s; access and change time equal it.
+
+Errors. Headers of tar are a chain: where one is broken, cut short or absurd, nothing behind it can be found, which is
+a `MountError`. So is a compressed stream whose checksum is wrong; what stands behind one of gzip or bzip2 does not
+count. An archive without a block of zeros at its end may have been cut short, and a log record says so. Data of
+members have no checksum: what was changed in them is not noticed in a plain archive. What is wrong with one member
+alone (a sparse map that lies) is IO at `open`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ....errors import Errno, FsError, MountError
+from ... import waiting
+from ...base import Handle, Key, Traffic
+from .. import source as archive_source
+from ..charge import Charge
+from ..kind import beginning_of
+from ..ranges import RangeHandle
+from ..source import ArchiveSource, BinaryFile
+from ..tree import MAX_PATH_BYTES, Directory, TooManyEntries
+from ..tree_backend import TreeBackend, link_target, refused, rooted
+from ..unpacked import unpacked
+from .entries import TarEntries
+from .header import BrokenHeader
+from .index import build_index
+from .sparse import MAP_MAX_BYTES, PIECE_COST_BYTES, BadMap, SparseHandle, bad_map, map_in_data
+
+MAX_ENTRIES = 1_000_000
+MAX_UNPACKED_BYTES = 4 << 30
+
+
+class TarBackend(TreeBackend):
+    """The members of one archive. Several sandboxes, on several threads, may use it at once.
+
+    source: path, or seekable binary file object. The file object stays the caller's, who must leave it
+        open and alone (its position moves) until `close`.
+    root: directory inside the archive that becomes the root of the mount, with `/` between names.
+    max_entries: more entries, or more objects once implied directories are counted, are a MountError.
+    max_unpacked_bytes: a compressed archive that unpacks to more is a MountError.
+
+    Raises MountError (missing, corrupt, too many entries, too large, no such root), TypeError.
+    """
+
+    _entries: TarEntries
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str] | BinaryFile | ArchiveSource,
+        *,
+        root: str = "",
+        max_entries: int = MAX_ENTRIES,
+        max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
+    ) -> None:
+        self._packed = self._source = archive_source.source_of(source, "tar")
+        self._place = archive_source.place_in(source, root)
+        self._charge = Charge(waiting.indexes())
+        try:
+            self._source = _plain(self._packed, max_unpacked_bytes, self._charge)
+            tree, self._entries = _index(self._source, max_entries, self._charge)
+            self._root = rooted(tree, root, f"tar archive {self._source.name}")
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def place(self) -> Key | None:
+        return self._place
+
+    @classmethod
+    def open_url(
+        cls,
+        url: str,
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        root: str = "",
+        max_entries: int = MAX_ENTRIES,
+        max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
+    ) -> TarBackend:
+        """The archive behind a URL that fsspec can open; closed with the backend. Raises MountError."""
+        source = archive_source.open_url(url, storage_options, "tar")
+        return cls(source, root=root, max_entries=max_entries, max_unpacked_bytes=max_unpacked_bytes)
+
+    def _open_member(self, number: int) -> Handle:
+        entries = self._entries
+        problem = entries.problems.get(number)
+        if problem is not None:
+            raise FsError(Errno.IO, f"tar member: {problem}")
+        start, data_bytes = entries.place(number)
+        status = entries.stat(number)
+        if number not in entries.maps:
+            return RangeHandle(self._source, start, status)
+        pieces = entries.maps[number]
+        if pieces is not None:
+            return SparseHandle(self._source, start, status, pieces)
+        # Each piece takes at least four bytes of the map.
+        charge = Charge(waiting.buffers(), min(data_bytes, MAP_MAX_BYTES) // 4 * PIECE_COST_BYTES)
+        try:
+            pieces, taken = map_in_data(self._source, start, data_bytes, status.size)
+        except BadMap as error:
+            charge.close()
+            raise bad_map(error) from error
+        except BaseException:
+            charge.close()
+            raise
+        charge.give(charge.used - len(pieces.starts) * PIECE_COST_BYTES)
+        return SparseHandle(self._source, start + taken, status, pieces, charge)
+
+    def _read_target(self, number: int) -> str:
+        target = self._entries.target(number)
+        if target is None:
+            raise FsError(Errno.NAMETOOLONG, f"link target of more than {MAX_PATH_BYTES} bytes")
+        return link_target(target)
+
+    def traffic(self) -> Traffic | None:
+        return self._packed.traffic()
+
+    def close(self) -> None:
+        if self._source is not self._packed:
+            self._source.close()
+        self._packed.close()
+        self._charge.close()
+
+
+def is_tar(path: str | os.PathLike[str]) -> bool:
+    """Whether a file starts like a tar archive, or like something compressed that may hold one. False if it cannot
+    be read."""
+    try:
+        source = archive_source.PathSource(path, "tar")
+    except MountError:
+        return False
+    try:
+        return beginning_of(source) not in (None, "zip")
+    except FsError:
+        return False
+    finally:
+        source.close()
+
+
+def _plain(source: ArchiveSource, max_bytes: int, charge: Charge) -> ArchiveSource:
+    try:
+        kind = beginning_of(source)
+    except FsError as error:
+        raise refused("tar", source.name, error, "check that it can be read") from error
+    if kind == "zip":
+        raise MountError(
+            f"cannot mount tar archive {source.name}: it begins like a zip archive; mount it as that, with its path or "
+            "zip://"
+        )
+    return source if kind in (None, "tar") else unpacked(source, kind, max_bytes, charge)
+
+
+def _index(source: ArchiveSource, max_entries: int, charge: Charge) -> tuple[Directory, TarEntries]:
+    try:
+        return build_index(source, max_entries, charge)
+    except TooManyEntries as error:
+        raise MountError(
+            f"cannot mount tar archive {source.name}: more than {max_entries} entries; raise max_entries"
+        ) from error
+    except (BrokenHeader, FsError) as error:
+        raise refused("tar", source.name, error, "it is not a tar archive, cut short or corrupt") from error

@@ -1,0 +1,61 @@
+"""What a caller gives to a program: its module, its arguments, its environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from ..errors import InvalidModuleError
+from ..limits import Limits
+
+Module = str | os.PathLike[str] | bytes
+
+
+def read_module(module: Module) -> tuple[bytes, str]:
+    """(the module's bytes, a name for messages and argv[0]). Raises OSError, TypeError, InvalidModuleError."""
+    if isinstance(module, bytes | bytearray | memoryview):
+        return bytes(module), "module.wasm"
+    if not isinstance(module, str | os.PathLike):
+        raise TypeError(f"module must be a path or bytes, not {type(module).__name__}")
+    path = Path(module)
+    if path.is_dir():
+        raise InvalidModuleError(f"{os.fspath(module)}: is a directory, not a WebAssembly module")
+    return path.read_bytes(), path.name
+
+
+def encode_argv(args: Iterable[str]) -> list[bytes]:
+    """Arguments as the guest gets them. Raises TypeError, ValueError (NUL)."""
+    encoded = []
+    for arg in args:
+        if not isinstance(arg, str):
+            raise TypeError(f"args must be str, not {type(arg).__name__}: {arg!r}")
+        if "\0" in arg:
+            raise ValueError(f"an argument contains a NUL character: {arg!r}")
+        encoded.append(arg.encode("utf-8", "surrogateescape"))
+    return encoded
+
+
+def check_args_bytes(argv: Sequence[bytes], environ: Sequence[bytes], limits: Limits) -> None:
+    """Raises ValueError for more than `Limits.args_bytes`."""
+    count = len(argv) + sum(map(len, argv)) + len(environ) + sum(map(len, environ))
+    if count > limits.args_bytes:
+        raise ValueError(
+            f"arguments and environment have {count:,} bytes, and Limits.args_bytes is {limits.args_bytes:,}"
+        )
+
+
+def encode_environ(env: Mapping[str, str] | None) -> list[bytes]:
+    """ "NAME=value" strings. Raises TypeError, ValueError (NUL, an empty name, "=" in a name)."""
+    if env is None:
+        return []
+    if not isinstance(env, Mapping):
+        raise TypeError(f"env must map str to str, not {type(env).__name__}")
+    encoded = []
+    for name, value in env.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"env must map str to str: {name!r}: {value!r}")
+        if not name or "=" in name or "\0" in name or "\0" in value:
+            raise ValueError(f"env: {name!r} is not a name, or it or its value contains a NUL character")
+        encoded.append(f"{name}={value}".encode("utf-8", "surrogateescape"))
+    return encoded

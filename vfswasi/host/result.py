@@ -1,0 +1,129 @@
+"""`Result`: what a finished run was like."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from ..engine.runner import Ending, Meter
+from ..errors import GuestExitError, GuestFuelError, GuestTimeoutError, GuestTrapError
+from ..fs_backends.base import Backend, Traffic
+from ..fs_backends.layers.checked import Checked
+from ..fs_backends.layers.readonly import ReadOnly
+from ..fs_backends.memory.backend import MemoryBackend
+from ..kernel.clocks import Deadline
+from ..kernel.process import Preopen, Process
+from ..limits import Usage
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run.
+
+    args: the guest's argv. returncode: its exit status (u32), or -N if signal N ended it; a trap counts as
+    SIGABRT (-6). stdout, stderr: what was captured, bytes or str, or None. trap: the message of a trap with the
+    guest's backtrace, or None. limit: "stack" if that trap was a stack of calls that is too deep, else None; limits
+    that end a run are exceptions. usage: what it used of its limits. fast_calls: function -> calls that were answered
+    inside wasm, without Python, and "bytes_read", "bytes_written" by them; empty if the fast path was off. traffic:
+    guest directory -> requests and bytes that the run cost, for mounts whose files are far away (what other runs of
+    the same mount did meanwhile is in it).
+    """
+
+    args: list[str]
+    returncode: int
+    stdout: Any = None
+    stderr: Any = None
+    trap: str | None = None
+    limit: str | None = None
+    usage: Usage = field(default_factory=Usage, compare=False)
+    fast_calls: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
+    traffic: Mapping[str, Traffic] = field(default_factory=dict, repr=False, compare=False)
+    _trees: Mapping[str, MemoryBackend] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def files(self) -> dict[str, dict[str, Any]]:
+        """Guest directory -> tree, for every memory mount: files as bytes, directories as dicts, links as Symlink."""
+        return {name: tree.export() for name, tree in self._trees.items()}
+
+    def check_returncode(self) -> None:
+        """Raises GuestTrapError or GuestExitError if the guest did not end with status 0."""
+        if self.returncode == 0:
+            return
+        name = self.args[0] if self.args else "guest"
+        given: dict[str, Any] = {
+            "argv": self.args,
+            "returncode": self.returncode,
+            "stdout": self.stdout,
+            "stderr": self.stderr,
+            "usage": self.usage,
+        }
+        if self.trap is not None:
+            raise GuestTrapError(f"{name} trapped: {self.trap}", **given)
+        if self.returncode < 0:
+            raise GuestTrapError(f"{name} was ended by signal {-self.returncode}", **given)
+        raise GuestExitError(f"{name} ended with exit status {self.returncode}", **given)
+
+
+def result_of(
+    argv: list[str],
+    ending: Ending,
+    captured: Sequence[Any],
+    preopens: Sequence[Preopen],
+    deadline: Deadline,
+    traffic: Mapping[str, Traffic],
+    usage: Usage,
+) -> Result:
+    stdout, stderr = captured
+    if ending.returncode is None:
+        given: dict[str, Any] = {"argv": argv, "stdout": stdout, "stderr": stderr, "usage": usage}
+        if ending.limit == "fuel":
+            raise GuestFuelError(f"{argv[0]} had used up its fuel of {usage.fuel:,}", **given)
+        raise GuestTimeoutError(f"{argv[0]} was still running after {deadline.timeout_s:g} seconds", **given)
+    trees = {
+        preopen.name: backend
+        for preopen in preopens
+        if isinstance(backend := _unwrapped(preopen.backend), MemoryBackend)
+    }
+    return Result(
+        argv,
+        ending.returncode,
+        stdout,
+        stderr,
+        ending.trap,
+        ending.limit,
+        usage,
+        ending.fast_calls,
+        traffic,
+        trees,
+    )
+
+
+def usage_of(
+    process: Process,
+    meter: Meter,
+    started_ns: int,
+    captured: Sequence[bytes | None],
+) -> Usage:
+    usage = Usage(
+        (time.monotonic_ns() - started_ns) / 1e9,
+        meter.fuel,
+        meter.memory_bytes,
+        process.fds.peak,
+        process.quota.peak_inodes,
+        process.quota.peak_bytes,
+    )
+    for raw in captured:
+        if raw is not None:
+            usage.output_bytes += len(raw)
+    usage.remote_requests = process.allowance.requests
+    usage.remote_bytes = process.allowance.bytes
+    return usage
+
+
+def _unwrapped(backend: Backend) -> Backend:
+    while isinstance(backend, ReadOnly | Checked):
+        backend = backend.inner
+    return backend

@@ -1,0 +1,346 @@
+"""`run()` and `Sandbox`: run a WASI command with the manners of `subprocess.run`."""
+
+from __future__ import annotations
+
+import codecs
+import math
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any
+
+from ..engine.compiling import modules
+from ..engine.compiling.features import checked as checked_features
+from ..engine.fast_path import publishing as fastpath
+from ..engine.runner import Ending, Meter, Program, end_what_is_over, left_behind
+from ..engine.threads import stacks, workers
+from ..engine.user_functions import UserImports
+from ..errors import Uncommitted
+from ..fs_backends.base import Traffic
+from ..fs_backends.waiting import bounded_by
+from ..kernel.clocks import Deadline
+from ..kernel.entropy import SeededEntropy
+from ..kernel.process import Process
+from ..limits import Limits
+from ..mounts.sources import Source
+from .arguments import Module, check_args_bytes, encode_argv, encode_environ, read_module
+from .closing import finish, traffic_since, uncommitted
+from .mounting import Bounds, open_mounts
+from .result import Result, result_of, usage_of
+from .stdio import PIPE, capture_of, standard_streams
+
+
+def run(
+    module: Module,
+    args: Iterable[str] = (),
+    *,
+    preopens: Mapping[str, Source] | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: Any = None,
+    stdout: Any = None,
+    stderr: Any = None,
+    capture_output: bool = False,
+    text: bool = False,
+    encoding: str = "utf-8",
+    errors: str = "replace",
+    check: bool = False,
+    timeout: float | None = None,
+    seed: int | None = None,
+    argv0: str | None = None,
+    imports: UserImports | None = None,
+    limits: Limits | None = None,
+    vdso: bool | None = None,
+    features: Iterable[str] = (),
+) -> Result:
+    """Run a WASI command once.
+
+    module: a path, or the module itself as bytes (binary or text format).
+    args: the arguments behind the program's name; `argv0` replaces the name (default: the file's).
+    preopens: guest directory -> source (see `vfswasi.mounts.sources`). The guest sees nothing else.
+    env: the guest's whole environment; by default it has none.
+    stdin: bytes, str, a file, a descriptor; by default nothing.
+    stdout, stderr: PIPE, DEVNULL, STDOUT (stderr), a file, a descriptor, a callable; by default inherited.
+    capture_output: both are PIPE. text: captured output is decoded with `encoding` and `errors`.
+    check: raise GuestExitError or GuestTrapError unless the guest ends with status 0.
+    seed: the guest's random bytes are the same in every run of the same seed; by default the system's generator.
+    timeout: seconds, in place of `limits.wall_seconds`; when they are over the guest ends and GuestTimeoutError is
+        raised, with the output so far.
+    imports: module -> name -> callable(memory, *numbers) for what the guest imports beside WASI.
+    limits: what the guest may use up.
+    vdso: whether calls on open files may be answered inside wasm; by default unless VFSWASI_VDSO=0 is set.
+    features: features of WebAssembly that are off unless asked for ("gc", "relaxed-simd", "tail-call"), or that are to
+        be off ("no-exceptions").
+
+    Raises ModuleError, MountError, GuestLimitError, GuestError, UncommittedError (the guest ended, and files of it
+    could not be stored), FileNotFoundError (the module), ValueError and TypeError, and unchanged whatever a callable
+    of the caller raised.
+    """
+    with Sandbox(
+        module,
+        preopens=preopens,
+        env=env,
+        argv0=argv0,
+        imports=imports,
+        limits=limits,
+        vdso=vdso,
+        features=features,
+        timeout=timeout,
+    ) as sandbox:
+        return sandbox._run_once(
+            args,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            capture_output=capture_output,
+            text=text,
+            encoding=encoding,
+            errors=errors,
+            check=check,
+            seed=seed,
+        )
+
+
+class Sandbox:
+    """A compiled module and its preopens, for many runs; a context manager that closes the preopens.
+
+    Runs are independent and may happen at once on several threads. A dict given as a preopen is copied for each
+    run; a `MemoryBackend` (or a directory) given as one is shared by them.
+    """
+
+    def __init__(
+        self,
+        module: Module,
+        *,
+        preopens: Mapping[str, Source] | None = None,
+        env: Mapping[str, str] | None = None,
+        argv0: str | None = None,
+        imports: UserImports | None = None,
+        limits: Limits | None = None,
+        vdso: bool | None = None,
+        features: Iterable[str] = (),
+        timeout: float | None = None,
+    ) -> None:
+        """Compiles the module (or takes it from the cache) and opens the preopens; see `run` for the arguments.
+
+        timeout: seconds for opening the preopens, in place of `limits.wall_seconds`; when they are over it is a
+            GuestTimeoutError. `limits` hold for what mounting asks of stores as they do for a run.
+        """
+        wasm, name = read_module(module)
+        self._argv0 = name if argv0 is None else argv0
+        self._limits = Limits() if limits is None else limits
+        if not isinstance(self._limits, Limits):
+            raise TypeError(f"limits must be a vfswasi.Limits, not {type(limits).__name__}")
+        self._fast = fastpath.wanted(vdso)
+        self._environ = encode_environ(env)
+        encode_argv([self._argv0])
+        on = checked_features(features)
+        stack_bytes = stacks.rounded(self._limits.stack_bytes)
+        compiled = modules.load(wasm, name, self._limits.fuel is not None, on, stack_bytes)
+        self._program = Program(compiled, name, imports)
+        self._program.check_command()
+        self._program.check_counts(self._limits)
+        self._opening = self._bounds(timeout)
+        self._mounts = open_mounts(preopens, modules.trusted_directories(), self._opening)
+        weakref.finalize(self, self._mounts.close)
+        self._running: set[Deadline] = set()  # also of runs that are inside some host call after their time
+        self._lock = threading.RLock()  # a signal handler may interrupt the runs
+        self._closed = False
+
+    def run(
+        self,
+        args: Iterable[str] = (),
+        *,
+        stdin: Any = None,
+        stdout: Any = None,
+        stderr: Any = None,
+        capture_output: bool = False,
+        text: bool = False,
+        encoding: str = "utf-8",
+        errors: str = "replace",
+        check: bool = False,
+        timeout: float | None = None,
+        seed: int | None = None,
+    ) -> Result:
+        """Run the module once more; see the function `run` for the arguments and errors."""
+        bounds = self._bounds(timeout)
+        before = self._mounts.traffic()
+        return self._run(
+            bounds,
+            before,
+            args,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            capture_output=capture_output,
+            text=text,
+            encoding=encoding,
+            errors=errors,
+            check=check,
+            seed=seed,
+        )
+
+    def _bounds(self, timeout: float | None) -> Bounds:
+        """Of something that begins now."""
+        return Bounds.of(self._limits, _checked_timeout(self._limits.wall_seconds if timeout is None else timeout))
+
+    def _run_once(self, args: Iterable[str] = (), **options: Any) -> Result:
+        """`run` as one piece of work with the mounting: within the time that began there, and counting what it cost."""
+        return self._run(self._opening, {}, args, **options)
+
+    def _run(
+        self,
+        bounds: Bounds,
+        before: Mapping[str, Traffic],
+        args: Iterable[str],
+        *,
+        stdin: Any = None,
+        stdout: Any = None,
+        stderr: Any = None,
+        capture_output: bool = False,
+        text: bool = False,
+        encoding: str = "utf-8",
+        errors: str = "replace",
+        check: bool = False,
+        seed: int | None = None,
+    ) -> Result:
+        """`before`: what the mounts had cost when it began."""
+        if self._closed:
+            raise ValueError("this Sandbox is closed")
+        if capture_output:
+            if stdout is not None or stderr is not None:
+                raise ValueError("stdout and stderr may not be used with capture_output")
+            stdout = stderr = PIPE
+        if text:
+            codecs.lookup(encoding)  # a mistake here must not cost the output of a finished run
+            codecs.lookup_error(errors)
+        if isinstance(args, str | bytes):
+            raise TypeError("args must be a sequence of str, not one string")
+        entropy = os.urandom if seed is None else SeededEntropy(_checked_seed(seed))
+        argv = [self._argv0, *args]
+        encoded = encode_argv(argv)
+        check_args_bytes(encoded, self._environ, self._limits)
+        deadline = bounds.deadline
+        source, out, err = standard_streams(stdin, stdout, stderr, self._limits.output_bytes)
+        preopens = self._mounts.instantiate(self._limits)
+        process = Process(
+            argv=encoded,
+            environ=self._environ,
+            preopens=preopens,
+            streams=(source, out, err),
+            limits=self._limits,
+            deadline=deadline,
+            allowance=bounds.allowance,
+            entropy=entropy,
+        )
+        started_ns = time.monotonic_ns()
+        meter = Meter()
+
+        def whole() -> tuple[Ending, list[Uncommitted]]:
+            """All that may take the guest's time: its own, and that of stores that get what it wrote."""
+            closed = False
+            endings = []  # taken out again: an ending in this frame would refer to itself, through those of its error
+            try:
+                endings.append(self._program.run(process, self._fast, meter))
+                keep = endings[0].returncode is not None and endings[0].trap is None
+                closed = True
+                with bounded_by(deadline, process.allowance):
+                    lost = finish(process, preopens, keep, keep and endings[0].returncode == 0)
+                return endings.pop(), lost
+            finally:
+                try:
+                    if not closed:  # an exception: what is still open is given up
+                        finish(process, preopens, False, False)
+                finally:
+                    self._is_over(deadline)
+
+        def unbegun() -> None:
+            try:
+                finish(process, preopens, False, False)
+            finally:
+                self._is_over(deadline)
+
+        with self._lock:
+            self._running.add(deadline)
+        try:
+            ending, lost = workers.call(whole, deadline, end_what_is_over, _nothing, bounds.stack_bytes, unbegun)
+        except workers.LeftBehindError as left:
+            process.let_go_of_streams()
+            ending, lost = left_behind(process, left.end, self._argv0), []
+        finally:
+            del whole, unbegun
+        traffic = traffic_since(preopens, before)
+        captured = [capture_of(out), None if err.sink is out.sink else capture_of(err)]
+        usage = usage_of(process, meter, started_ns, captured)
+        if text:
+            captured = [None if raw is None else raw.decode(encoding, errors) for raw in captured]  # type: ignore[misc]
+        if ending.error is not None:
+            try:
+                raise ending.error
+            finally:
+                del ending  # the error's traceback refers to this frame: together they would wait for a collection
+        result = result_of(argv, ending, captured, preopens, deadline, traffic, usage)
+        if lost:
+            raise uncommitted(lost, result)
+        if check:
+            result.check_returncode()
+        return result
+
+    def _is_over(self, deadline: Deadline) -> None:
+        """Nothing of a run is left; also of one that was left behind."""
+        with self._lock:
+            self._running.discard(deadline)
+            last = self._closed and not self._running
+        if last:
+            self._mounts.close()
+
+    def traffic(self) -> dict[str, Traffic]:
+        """Guest directory -> requests and bytes so far, of all runs, for mounts whose files are far away."""
+        return self._mounts.traffic()
+
+    def interrupt(self) -> None:
+        """End all runs that are going on now; they raise `HostCallError`. Any thread may call this, and a signal
+        handler."""
+        with self._lock:
+            for deadline in self._running:
+                deadline.interrupt()
+        end_what_is_over()
+
+    def close(self) -> None:
+        """Close the preopens, or if there are runs going on, when the last of them has ended: nothing is closed under a
+        call that uses it, also of one that was left behind because it hangs in a store."""
+        with self._lock:
+            self._closed = True
+            if self._running:
+                return
+        self._mounts.close()
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _nothing() -> None:
+    """A run says itself that it is over."""
+
+
+def _checked_seed(seed: int) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"seed must be an int, not {type(seed).__name__}")
+    return seed
+
+
+def _checked_timeout(timeout: float | None) -> float | None:
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise TypeError(f"timeout must be seconds as a number, not {timeout!r}")
+    if math.isnan(timeout):
+        raise ValueError("timeout must be a number of seconds, not NaN")
+    return None if timeout > 1e9 else max(float(timeout), 0.0)

@@ -1,0 +1,139 @@
+"""`path_open`: find or create an object and make a descriptor of it."""
+
+from __future__ import annotations
+
+from ...abi import constants as c
+from ...errors import Errno, FsError
+from ...fs_backends.base import Caps, FileType, Stat
+from .. import rights
+from ..descriptor import OpenDirectory, OpenFile
+from ..files.inode import DirectoryInode, FileInode
+from ..process import Process
+from ..streams.devices import open_device
+from .resolve import FOLLOW, NOFOLLOW, NOT_STRAIGHT, Lookup, lookup, plain_key
+
+# Between "not there" and "create" another process may act on a shared store; how often we look again.
+_RACES_MAX = 8
+
+
+def open_at(
+    process: Process,
+    fd: int,
+    follow: bool,
+    path: str,
+    oflags: int,
+    base: int,
+    inheriting: int,
+    fdflags: int,
+) -> int:
+    """Open `path` below the directory `fd`; the new descriptor's number.
+
+    Errors in checked order: BADF, NOTDIR (fd), NOTCAPABLE (fd lacks PATH_OPEN), INVAL (flags), NOTCAPABLE or
+    ROFS (rights asked for, CREAT, TRUNC), NOTSUP (SYNC flags), MFILE, what `resolve.lookup` raises, then: NOENT,
+    EXIST (EXCL), LOOP (a link, not followed), NOTDIR (DIRECTORY on a file), ISDIR (a directory for writing,
+    `new/` with CREAT), ACCES (neither file nor directory nor a device that can be opened), and what `open_device` and
+    the backend raise. A failed call has created nothing. Where there are devices, ROFS comes after NOENT and ISDIR:
+    they can be opened for writing and truncated on a read-only mount too.
+    """
+    directory = process.fds.directory(fd, c.RIGHT_PATH_OPEN)
+    mount = directory.mount
+    if oflags & c.OFLAG_CREAT and oflags & c.OFLAG_DIRECTORY:
+        raise FsError(Errno.INVAL)
+    asked = base
+    if mount.readonly:
+        if ((base & c.RIGHT_FD_WRITE) or oflags & c.OFLAG_TRUNC) and not mount.devices:
+            raise FsError(Errno.ROFS)
+        # Nothing on this mount can change, so rights to change it do not apply (see docs/semantics.md).
+        base &= ~mount.withheld
+        inheriting &= ~mount.withheld
+    if (base | inheriting) & ~directory.inheriting:
+        raise FsError(Errno.NOTCAPABLE)
+    if (oflags or fdflags) and not mount.readonly:
+        if oflags & c.OFLAG_CREAT and not directory.rights & c.RIGHT_PATH_CREATE_FILE:
+            raise FsError(Errno.NOTCAPABLE)
+        if oflags & c.OFLAG_TRUNC and not rights.may_truncate(directory.rights, directory.inheriting):
+            raise FsError(Errno.NOTCAPABLE)
+        if fdflags & c.FDFLAGS_SYNC and Caps.DURABLE_WRITES not in mount.backend.caps:
+            raise FsError(Errno.NOTSUP)
+    process.fds.check_room()
+    of_file = rights.of_a_file(asked, directory.inheriting)
+    exclusive = oflags & c.OFLAG_EXCL
+    if exclusive and oflags & c.OFLAG_CREAT and not mount.readonly:
+        # The usual outcome first: a new file, in one call.
+        key = plain_key(directory, path)
+        if key is not None:
+            try:
+                inode = FileInode.create(mount.volume, mount.backend, key)
+            except FsError as error:
+                if error.errno not in NOT_STRAIGHT:
+                    raise
+            else:
+                return process.fds.add(OpenFile(mount, inode, of_file, fdflags))
+    mode = FOLLOW if follow and not exclusive else NOFOLLOW
+    for _ in range(_RACES_MAX):
+        found = lookup(directory, path, mode)
+        if found.stat is not None:
+            if exclusive:
+                raise FsError(Errno.EXIST)
+            return _open_existing(process, directory, found, found.stat, oflags, base, inheriting, of_file, fdflags)
+        if not oflags & c.OFLAG_CREAT:
+            raise FsError(Errno.NOENT)
+        if found.slash:
+            raise FsError(Errno.ISDIR)
+        if mount.readonly:
+            raise FsError(Errno.ROFS)
+        try:
+            inode = FileInode.create(mount.volume, mount.backend, found.key)
+        except FsError as error:
+            if error.errno is Errno.EXIST and not exclusive:
+                continue
+            raise
+        return process.fds.add(OpenFile(mount, inode, of_file, fdflags))
+    raise FsError(Errno.IO, "the file keeps appearing and disappearing")
+
+
+def _open_existing(
+    process: Process,
+    directory: OpenDirectory,
+    found: Lookup,
+    stat: Stat,
+    oflags: int,
+    base: int,
+    inheriting: int,
+    of_file: int,
+    fdflags: int,
+) -> int:
+    """`of_file`: its rights if it is no directory."""
+    mount = directory.mount
+    filetype = stat.filetype
+    if filetype is FileType.SYMBOLIC_LINK:
+        raise FsError(Errno.LOOP)
+    if filetype is FileType.DIRECTORY:
+        if base & c.RIGHT_FD_WRITE or oflags & (c.OFLAG_CREAT | c.OFLAG_TRUNC):
+            raise FsError(Errno.ISDIR)
+        if not base and not inheriting:
+            base, inheriting = directory.rights, directory.inheriting
+        return process.fds.add(
+            OpenDirectory(mount, DirectoryInode.open(mount.volume, found.key), base & rights.DIRECTORY, inheriting)
+        )
+    if oflags & c.OFLAG_DIRECTORY:
+        raise FsError(Errno.NOTDIR)
+    truncate = oflags & c.OFLAG_TRUNC
+    if filetype is not FileType.REGULAR_FILE:
+        is_device = mount.devices and filetype is FileType.CHARACTER_DEVICE
+        device = mount.backend.device(found.key) if is_device else None
+        if device is None:
+            raise FsError(Errno.ACCES, "neither a file nor a directory")
+        attributes = mount.volume.dev, mount.volume.serial(found.key, stat.ident), stat
+        return process.fds.add(open_device(process, device, attributes, of_file, bool(truncate), fdflags))
+    if mount.readonly and (base & c.RIGHT_FD_WRITE or truncate):
+        raise FsError(Errno.ROFS)
+    write = bool(truncate or of_file & rights.NEED_WRITABLE_HANDLE)
+    inode = FileInode.open(mount.volume, mount.backend, found.key, stat, write, mount.shared)
+    if truncate:
+        try:
+            inode.handle.truncate(0)
+        except BaseException:
+            inode.release()
+            raise
+    return process.fds.add(OpenFile(mount, inode, of_file, fdflags))

@@ -1,0 +1,223 @@
+"""`Mount`: a source with options, in Python and as the command line spells them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Final
+
+from ..fs_backends.base import Backend
+from ..limits import COUNTS, LIMIT_NAMES, Limits
+from ..printing import redacted, shown
+
+if TYPE_CHECKING:
+    from ..fs_backends.remote.cache import ReadCache
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A source with options.
+
+    rw: whether the guest may change it; None means the source's default (memory trees: yes, all else: no).
+    overlap: allow that another mount shows the same directory, or one inside it, with other permissions.
+    root: the directory inside the source that is mounted: names with `/` between them, without `.` and `..`. In an
+    object of fsspec or PyFilesystem2, as it spells its paths.
+    trust: mount a store that vfswasi does not recognise, or a part of a server that follows links. You say then that no
+    link in it leads out of what is mounted, and that it is no directory of this machine (see docs/trust.md).
+
+    For stores that are far away:
+
+    anon: without credentials. endpoint: URL of the S3 server. storage_options: what fsspec's file system is made with
+    beside that, credentials for instance. timeout: seconds for one request. cache: a `ReadCache`, or bytes of memory
+    for one of this mount's own, 0 for none; None is the one that all mounts share. disk: bytes of disk behind a cache
+    of its own. block: bytes that are fetched at least. readahead: bytes that are fetched ahead of a guest that reads
+    in order. listing: seconds that a listing is believed. rename_directories: allow to rename directories where that
+    means to copy and delete every file in them. reference: allow `reference://`, whose index may name any other place.
+    redirects: allow a web server to send files from any other place that it names, without headers of ours.
+
+    Raises TypeError and ValueError that name the option.
+    """
+
+    source: Any
+    rw: bool | None = None
+    overlap: bool = False
+    root: str = ""
+    anon: bool | None = None
+    endpoint: str | None = None
+    storage_options: Mapping[str, Any] | None = None
+    timeout: float = 30.0
+    cache: ReadCache | int | None = None
+    disk: int = 0
+    block: int = 32 << 10
+    readahead: int = 24 << 20
+    listing: float = 30.0
+    rename_directories: bool = False
+    reference: bool = False
+    trust: bool = False
+    redirects: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.source, Mount):
+            raise TypeError("Mount(...) takes a source, not another Mount")
+        for name in ("rw", "overlap", "anon", "rename_directories", "reference", "trust", "redirects"):
+            value = getattr(self, name)
+            if not isinstance(value, bool) and not (value is None and name in ("rw", "anon")):
+                raise TypeError(f"Mount({name}=...) must be True or False, not {shown(value)}")
+        for name in ("disk", "block", "readahead"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"Mount({name}=...) must be a number of bytes, not {shown(value)}")
+            if value < (512 if name == "block" else 0):
+                raise ValueError(f"Mount({name}=...) is too small: {value}")
+        if self.block > 64 << 20:
+            raise ValueError(f"Mount(block=...) is at most 64 MiB, not {self.block}")
+        for name in ("timeout", "listing"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise TypeError(f"Mount({name}=...) must be seconds as a number, not {shown(value)}")
+            if not math.isfinite(value) or value < 0 or (name == "timeout" and value == 0):
+                raise ValueError(f"Mount({name}=...) is no number of seconds: {value}")
+        if isinstance(self.cache, bool) or (isinstance(self.cache, int) and self.cache < 0):
+            raise ValueError(f"Mount(cache=...) must be a ReadCache or a number of bytes, not {shown(self.cache)}")
+        if not isinstance(self.root, str):
+            raise TypeError(f"Mount(root=...) must be a str, not {type(self.root).__name__}")
+
+    def __repr__(self) -> str:
+        """Without what could be secret."""
+        ours = isinstance(self.source, Backend) and type(self.source).__module__.startswith("vfswasi.")
+        texts = [repr(self.source) if ours else shown(self.source)]
+        for option in fields(self)[1:]:
+            value = getattr(self, option.name)
+            if value != option.default and option.name != "storage_options":
+                texts.append(f"{option.name}={shown(value) if isinstance(value, str) else repr(value)}")
+        return f"Mount({', '.join(texts)})"
+
+
+def guest_name(name: object) -> str:
+    """The guest's name of a preopen, without trailing slashes. Raises TypeError, ValueError."""
+    if not isinstance(name, str):
+        raise TypeError(f"a guest directory must be a str, not {type(name).__name__}")
+    if not name or "\0" in name:
+        raise ValueError(f"a guest directory must be a non-empty path without NUL, not {name!r}")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"a guest directory must be valid Unicode, not {name!r}") from None
+    return name.rstrip("/") or "/"
+
+
+_UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def parse_size(text: str) -> int:
+    """`65536`, `64K`, `16MiB`, `1G`, or `off` for 0. Raises ValueError."""
+    if text.lower() == "off":
+        return 0
+    match = re.fullmatch(r"(\d+)([KMGT]?)(?:i?B)?", text, re.IGNORECASE | re.ASCII)
+    if match is None:
+        raise ValueError(f"{text!r} is not a size such as 65536, 64K or 1G")
+    return int(match[1]) * _UNITS[match[2].upper()]
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number of seconds") from None
+
+
+# Option of the command line -> (argument of Mount, its value or what makes it of the text behind `=`).
+_OPTIONS: Final[dict[str, tuple[str, bool | Callable[[str], Any]]]] = {
+    "rw": ("rw", True),
+    "ro": ("rw", False),
+    "overlap": ("overlap", True),
+    "anon": ("anon", True),
+    "endpoint": ("endpoint", str),
+    "timeout": ("timeout", _seconds),
+    "cache": ("cache", parse_size),
+    "disk": ("disk", parse_size),
+    "block": ("block", parse_size),
+    "readahead": ("readahead", parse_size),
+    "listing": ("listing", _seconds),
+    "rename-directories": ("rename_directories", True),
+    "reference": ("reference", True),
+    "trust": ("trust", True),
+    "redirects": ("redirects", True),
+}
+OPTIONS: Final = tuple(name if isinstance(how, bool) else f"{name}=" for name, (_, how) in _OPTIONS.items())
+
+# user:password@ in any part of a chained URL
+_HIDDEN: Final = "***"
+_CREDENTIALS = re.compile(r"://[^/@:]*:[^/@]*@")
+
+
+def parse_source(text: str) -> Mount:
+    """`SOURCE[,option...]` of the command line; a comma in the source is written twice.
+
+    Raises ValueError with one line that says what is wrong.
+    """
+    source, *options = text.replace(",,", "\0").split(",")
+    source = source.replace("\0", ",")
+    if _CREDENTIALS.search(source):
+        raise ValueError(
+            "a source with a password in it can be seen by everybody on this machine; give credentials in the "
+            "environment or the configuration files of the storage's own library"
+        )
+    given: dict[str, Any] = {}
+    for option in options:
+        name, equals, value = option.replace("\0", ",").partition("=")
+        known = _OPTIONS.get(name)
+        if known is None or isinstance(known[1], bool) == bool(equals):
+            shown = name + "=" * bool(equals)  # a value may be a secret
+            told = shown.replace("\0", ",") if redacted(text) == text else _HIDDEN  # or the rest of a password
+            raise ValueError(
+                f"there is no option {told!r}; the options are {', '.join(OPTIONS)} "
+                "(a comma in the source is written twice)"
+            )
+        argument, how = known
+        try:
+            given[argument] = how if isinstance(how, bool) else how(value)
+        except ValueError as error:
+            raise ValueError(f"option {name}: {error}") from None
+    return Mount(source, **given)
+
+
+def parse_mount(text: str) -> tuple[str, Mount]:
+    """`GUEST=SOURCE[,option...]` of the command line. Raises ValueError with one line that says what is wrong."""
+    guest, equals, rest = text.partition("=")
+    if not equals or not guest or not rest or "://" in guest:
+        raise ValueError(f"{shown(text)} is not GUEST=SOURCE[,option...], such as /data=./corpus or /out=./results,rw")
+    try:
+        return guest_name(guest), parse_source(rest)
+    except ValueError as error:
+        raise ValueError(f"mount {guest!r}: {error}") from None
+
+
+def parse_limits(texts: Iterable[str]) -> Limits:
+    """`Limits` from `NAME=VALUE`, such as `memory_bytes=64M`, `inodes=1000`, `wall_seconds=none`. Raises ValueError."""
+    values: dict[str, float | int | None] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"--limit {text!r} is not NAME=VALUE")
+        if name not in LIMIT_NAMES:
+            import difflib  # slow to import
+
+            near = difflib.get_close_matches(name, LIMIT_NAMES, 1)
+            hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(LIMIT_NAMES)}"
+            raise ValueError(f"--limit {name}: there is no such limit{hint}")
+        try:
+            if value.lower() == "none":
+                values[name] = None
+            elif name == "wall_seconds":
+                values[name] = _seconds(value)
+            else:
+                values[name] = int(value.replace("_", "")) if name in COUNTS else parse_size(value)
+        except ValueError as error:
+            raise ValueError(f"--limit {text}: {error}") from None
+    try:
+        return Limits(**values)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise ValueError(str(error)) from None
