@@ -50,11 +50,11 @@ __version__ = "0.1.0"
 # Imported when they are used: most programs use none of them.
 _LATE = {
     "DeviceBackend": "devices",
-    "FsspecBackend": "fsspec",
-    "PyFilesystemBackend": "pyfilesystem",
+    "FsspecBackend": "remote.fsspec.backend",
+    "PyFilesystemBackend": "pyfilesystem.backend",
     "ReadCache": "remote.cache",
-    "TarBackend": "tar",
-    "WritableZipBackend": "zip_writer",
+    "TarBackend": "archive.tar.backend",
+    "WritableZipBackend": "archive.zip.writer",
 }
 
 

@@ -22,8 +22,8 @@ import vfswasi
 from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends.base import Backend, Key, Stat
 from vfswasi.fs_backends.local.backend import LocalBackend
-from vfswasi.syscalls import table
 from vfswasi.syscalls.memory import GuestMemory
+from vfswasi.syscalls.preview1 import table
 
 from ..rawguest import ALL_FILE_RIGHTS, SIZE, GuestErrno, RawGuest
 from .jail import CREAT, EXCL, TRUNC

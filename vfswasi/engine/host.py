@@ -34,7 +34,7 @@ from ..fs_backends.waiting import bounded_by
 from ..kernel.clocks import GuestEnd, ProcessExit, ProcessSignal
 from ..kernel.descriptor import OpenFile
 from ..kernel.process import Process
-from ..syscalls import table
+from ..syscalls.preview1 import table
 from . import capi, user_functions
 from .compiling.outline import Signature
 from .fast_path.publishing import FastPath

@@ -24,8 +24,8 @@ _IDENTS = {name: ident for ident, name in enumerate(_DEVICES, _ROOT_IDENT + 1)}
 class DeviceBackend(Backend):
     """null, zero, full, random, urandom, stdin, stdout and stderr; nothing can be added or removed.
 
-    It only names them. What they do when they are opened is in `kernel/streams/devices.py`: they can be written whether the
-    mount is read-only or not, since that does not change the mount. `random` and `urandom` are the same.
+    It only names them. What they do when they are opened is in `kernel/streams/devices.py`: they can be written whether
+    the mount is read-only or not, since that does not change the mount. `random` and `urandom` are the same.
     """
 
     caps = Caps.DEVICES | Caps.IMMUTABLE | Caps.HANDLE_SURVIVES_UNLINK

@@ -255,13 +255,11 @@ def _archive_source(url: str, mount: Mount, kind: str) -> ArchiveSource:
             f"{shown(url)}: an archive in an archive would be read by fsspec, which has no limits for a hostile one; "
             "take the inner archive out, or say trust=True (the option trust)"
         )
-    from ..fs_backends.archive.remote_source import RemoteSource
-    from ..fs_backends.archive.source import PathSource, is_web, open_url
+    from ..fs_backends.archive.remote_source import RemoteSource, is_web, open_url, open_web
+    from ..fs_backends.archive.source import PathSource
     from ..fs_backends.remote.client import fits_a_key
 
     if is_web(url):
-        from ..fs_backends.archive.remote_source import open_web
-
         options = _remote_options(mount, True)
         return open_web(url, _storage_options(url, mount), kind, mount.timeout, mount.redirects, options)
     last = url.split("::")[0]

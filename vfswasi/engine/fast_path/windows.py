@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from ...errors import Errno, FsError
 from ...fs_backends.base import Buffer, ReadableBuffer, Stat
@@ -23,9 +23,6 @@ from ...kernel.files.inode import FileInode
 from ...kernel.files.window import Window, tick_ns
 from . import vdso
 from .access_pattern import EARNED_BYTES, LARGE_BYTES, AccessPattern
-
-if TYPE_CHECKING:
-    from .publishing import FastPath
 
 _log = logging.getLogger("vfswasi.vdso")
 
@@ -35,6 +32,29 @@ LEASE: Final = (1 << 32) - 1
 SHARED_LEASE: Final = 1000  # calls after which a file that others may change is looked at again
 _OFFSET_END: Final = (1 << 63) - 1
 _NEVER: Final = (-1, -1, -1)
+
+
+class Lender(Protocol):
+    """What a window needs of the fast path that it belongs to."""
+
+    @property
+    def vdso(self) -> vdso.Vdso: ...
+
+    @property
+    def whole_bytes(self) -> int:
+        """A larger file is never taken in as a whole."""
+
+    def take_region(self, size: int, window: FileWindow) -> tuple[int, int] | None:
+        """Room of `size` bytes: its place and its size."""
+
+    def release_space(self) -> bool:
+        """Give back what is reserved in the stores; whether there was anything."""
+
+    def window_gone(self, window: FileWindow) -> None:
+        """The window is about to leave its inode."""
+
+    def pack_filestat(self, at: int, inode: FileInode, stat: Stat) -> None:
+        """Write the struct that the guest gets to `at`."""
 
 
 class FileWindow(Window):
@@ -61,7 +81,7 @@ class FileWindow(Window):
         "shared",
     )
 
-    def __init__(self, fast: FastPath, inode: FileInode, at: int, *, shared: bool, keeps_writes: bool) -> None:
+    def __init__(self, fast: Lender, inode: FileInode, at: int, *, shared: bool, keeps_writes: bool) -> None:
         """`at`: address of the file's entry, kept as `address`. `shared`: others may change the file at any time.
         `keeps_writes`: what is written may reach the store later. Raises what `Handle.size` and `Handle.stat` raise."""
         self._fast = fast

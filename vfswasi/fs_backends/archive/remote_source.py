@@ -1,17 +1,20 @@
-"""An archive in a remote store, read by ranges through the store's cache."""
+"""An archive behind a URL: of a web server by ranges, through the store's cache; of any other store of fsspec as it
+opens it."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ...errors import Errno, FsError, MountError
-from ...printing import redacted
+from ...printing import redacted, shown
 from ..base import Traffic
 from ..remote.backend import RemoteBackend
 from ..remote.client import fits_a_key
-from .source import ArchiveSource
+from .source import ArchiveSource, BytesSource, ObjectSource, SpooledSource
 
 
 class RemoteSource(ArchiveSource):
@@ -73,3 +76,49 @@ def open_web(
     except (ValueError, TypeError) as error:
         raise MountError(f"cannot mount {kind} archive {name}: {type(error).__name__}; check the URL") from error
     return RemoteSource(RemoteBackend(client, **(options or {})), file, kind)
+
+
+def is_web(url: str) -> bool:
+    """Whether a URL names one file of a web server, and nothing around it."""
+    return url.partition("://")[0] in ("http", "https") and "::" not in url
+
+
+def open_url(url: str, storage_options: Mapping[str, Any] | None = None, kind: str = "zip") -> ArchiveSource:
+    """The bytes behind any URL of fsspec, chained ones too. Raises MountError."""
+    import fsspec
+
+    from ..remote.http.session import with_guard
+
+    options = with_guard(url, storage_options or {})
+    if is_web(url):
+        return open_web(url, options, kind)
+    name = shown(url)
+    try:
+        opened = fsspec.open(url, "rb", **options)
+        file = opened.open()
+    except Exception as error:
+        # The text of the error may hold the URL with its secrets: only its kind is shown.
+        raise MountError(
+            f"cannot mount {kind} archive {name}: {type(error).__name__}; check the URL and the credentials"
+        ) from error
+    if isinstance(file, io.BytesIO):
+        # fsspec's memory file system hands the same object, with one position, to everybody.
+        return BytesSource(file.getvalue(), name)
+    if not _can_seek(file):
+        try:
+            return SpooledSource(file, name, kind)
+        finally:
+            with contextlib.suppress(Exception):
+                file.close()
+    # fsspec's zip file system closes its members when it is collected: it must live as long as they.
+    return ObjectSource(file, name, owner=opened, kind=kind)
+
+
+def _can_seek(file: Any) -> bool:
+    """Some files of fsspec say that they can and then raise."""
+    try:
+        end: object = file.seek(0, 2)
+        file.seek(0)
+    except Exception:
+        return False
+    return isinstance(end, int)

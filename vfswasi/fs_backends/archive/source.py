@@ -1,4 +1,4 @@
-"""Where the bytes of an archive come from: positional reads of a path, a file object or a URL.
+"""Where the bytes of an archive come from: positional reads of a path or a file object (of a URL: `remote_source`).
 
 Every source reads whole ranges or raises `FsError` (IO), and may be used by several threads at once.
 An archive that is opened by path is read with `preadv`, not mapped: a mapping of a file that somebody
@@ -7,14 +7,12 @@ shortens kills the host with SIGBUS, a read merely comes back short.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import stat
 import tempfile
 import threading
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from ...errors import Errno, FsError, MountError
 from ...printing import shown
@@ -235,51 +233,3 @@ class SpooledSource(ArchiveSource):
 
     def close(self) -> None:
         self._file.close()
-
-
-def is_web(url: str) -> bool:
-    """Whether a URL names one file of a web server, and nothing around it."""
-    return url.partition("://")[0] in ("http", "https") and "::" not in url
-
-
-def open_url(url: str, storage_options: Mapping[str, Any] | None = None, kind: str = "zip") -> ArchiveSource:
-    """The bytes behind any URL of fsspec, chained ones too. Raises MountError."""
-    import fsspec
-
-    from ..remote.http.session import with_guard
-
-    options = with_guard(url, storage_options or {})
-    if is_web(url):
-        from .remote_source import open_web
-
-        return open_web(url, options, kind)
-    name = shown(url)
-    try:
-        opened = fsspec.open(url, "rb", **options)
-        file = opened.open()
-    except Exception as error:
-        # The text of the error may hold the URL with its secrets: only its kind is shown.
-        raise MountError(
-            f"cannot mount {kind} archive {name}: {type(error).__name__}; check the URL and the credentials"
-        ) from error
-    if isinstance(file, io.BytesIO):
-        # fsspec's memory file system hands the same object, with one position, to everybody.
-        return BytesSource(file.getvalue(), name)
-    if not _can_seek(file):
-        try:
-            return SpooledSource(file, name, kind)
-        finally:
-            with contextlib.suppress(Exception):
-                file.close()
-    # fsspec's zip file system closes its members when it is collected: it must live as long as they.
-    return ObjectSource(file, name, owner=opened, kind=kind)
-
-
-def _can_seek(file: Any) -> bool:
-    """Some files of fsspec say that they can and then raise."""
-    try:
-        end: object = file.seek(0, 2)
-        file.seek(0)
-    except Exception:
-        return False
-    return isinstance(end, int)

@@ -1,0 +1,1 @@
+"""One concern each, put in front of another store."""

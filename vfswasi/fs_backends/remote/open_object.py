@@ -9,27 +9,43 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Protocol
 
 from ...errors import Errno, FsError, Uncommitted
 from .. import waiting
 from ..base import Buffer, FileType, Handle, Key, ReadableBuffer, Stat
-from ..staging.staged import SIZE_MAX, Staged
-from .client import Data, Guard, Info, Unranged, Upload
-from .reader import Fetched, Reader
-
-if TYPE_CHECKING:
-    from .backend import RemoteBackend
+from ..staging.staged import SIZE_MAX, Room, Staged
+from .client import Client, Data, Guard, Info, Unranged, Upload
+from .listings import Listings
+from .reader import Fetched, Reader, ReadOptions
 
 _COPY_BYTES = 4 << 20
 _numbers = itertools.count()  # for what has no version of its own
 _ADVICE = ("normal", "sequential", "random", "willneed", "dontneed", "noreuse")
 
 
+class Surroundings(Protocol):
+    """What an open file needs of its backend: `RemoteBackend`, which says what each of these is."""
+
+    client: Client
+    listings: Listings
+    room: Room
+    read_options: ReadOptions
+    stream_bytes: int
+    uncommitted: list[Uncommitted]
+
+    def read_all(self, key: Key, info: Info, write: Callable[[Data], None]) -> None: ...
+
+    def learned(self, key: Key, info: Info, size: int) -> None: ...
+
+    def closed(self, opened: OpenObject) -> None: ...
+
+
 class OpenObject:
     """`key` is None once it was removed. `info`: what the store has, None: nothing yet."""
 
-    def __init__(self, backend: RemoteBackend, key: Key, info: Info | None) -> None:
+    def __init__(self, backend: Surroundings, key: Key, info: Info | None) -> None:
         self.backend = backend
         self.key: Key | None = key
         self.info = info

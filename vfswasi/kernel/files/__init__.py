@@ -1,0 +1,1 @@
+"""What stands behind a descriptor of a file or a directory: identity, contents, what they may grow by."""

@@ -1,0 +1,1 @@
+"""Calls with a path: where it leads, and what is done there."""

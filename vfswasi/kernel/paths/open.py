@@ -9,7 +9,7 @@ from .. import rights
 from ..descriptor import OpenDirectory, OpenFile
 from ..files.inode import DirectoryInode, FileInode
 from ..process import Process
-from ..streams.devices import open_device
+from .device import open_device
 from .resolve import FOLLOW, NOFOLLOW, NOT_STRAIGHT, Lookup, lookup, plain_key
 
 # Between "not there" and "create" another process may act on a shared store; how often we look again.

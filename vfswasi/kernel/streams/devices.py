@@ -1,11 +1,11 @@
-"""What stands behind a device such as /dev/null once it is opened, as man 4 null, full and random describe it.
+"""An open device such as /dev/null, as man 4 null, full and random describe it.
 
 The contents of a device are the kernel's own, so neither the mount nor its backend has a say in reading and writing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from ...abi import constants as c
@@ -13,71 +13,37 @@ from ...errors import Errno, FsError
 from ...fs_backends.base import Device, FileType, Stat
 from ...fs_backends.turns import give_way
 from .. import rights
-from ..descriptor import OFFSET_MAX, Descriptor, OpenFile
-from .stream import Stream
+from ..descriptor import OFFSET_MAX, Descriptor
 
 if TYPE_CHECKING:
     from ..clocks import Deadline
-    from ..process import Process
 
-_STREAMS: Final = {Device.STDIN: 0, Device.STDOUT: 1, Device.STDERR: 2}
 _CHUNK_BYTES: Final = 1 << 20
 _ZEROS: Final = memoryview(bytes(_CHUNK_BYTES))
 # Iovecs may overlap, so their sum has no limit; the count that the guest gets is a u32.
 _COUNT_MAX: Final = 2**32 - 1
 
 
-def open_device(
-    process: Process,
-    device: Device,
-    attributes: tuple[int, int, Stat],
-    base: int,
-    truncate: bool,
-    flags: int,
-) -> Descriptor:
-    """A descriptor for `device` with at most the rights `base`. `attributes`: what its `stat` says.
-
-    STDIN, STDOUT and STDERR are what descriptors 0, 1 and 2 are now. A standard stream is shared, with its bounds; to
-    close one descriptor of it leaves the others alone. A file that the guest put there is opened once more, from its
-    start. Neither gets a right that the descriptor has lost. Raises NXIO if there is nothing or a directory, and for
-    a file NOTCAPABLE or ROFS (`truncate`), NOTSUP (SYNC flags; NONBLOCK on a stream that cannot keep it).
-    """
-    number = _STREAMS.get(device)
-    if number is None:
-        return OpenDevice(process, device, attributes, base & rights.DEVICE, flags)
-    there = process.fds.look(number)
-    if isinstance(there, Stream):
-        stream = Stream(there.serial, there.source, there.sink)
-        stream.rights &= base & there.rights
-        stream.set_flags(flags & ~c.FDFLAGS_SYNC)
-        return stream
-    if isinstance(there, OpenDevice):
-        return OpenDevice(process, there.device, there.stat(), base & there.rights, flags)
-    if isinstance(there, OpenFile):
-        file = OpenFile(there.mount, there.inode, base & there.rights, 0)
-        file.set_flags(flags)
-        if truncate:
-            missing = c.RIGHT_FD_FILESTAT_SET_SIZE & ~there.rights
-            if missing:
-                raise there.refuse(missing)
-            there.inode.handle.truncate(0)
-        there.inode.references += 1
-        return file
-    raise FsError(Errno.NXIO, f"nothing that can be opened is at descriptor {number}")
-
-
 class OpenDevice(Descriptor):
     """NULL, ZERO, FULL or RANDOM: no size, and a position that is always 0, as lseek(2) says on Linux."""
 
-    __slots__ = ("_attributes", "_process", "device")
+    __slots__ = ("_attributes", "_deadline", "_fill", "device")
 
     filetype = FileType.CHARACTER_DEVICE
 
     def __init__(
-        self, process: Process, device: Device, attributes: tuple[int, int, Stat], base: int, flags: int
+        self,
+        device: Device,
+        attributes: tuple[int, int, Stat],
+        base: int,
+        flags: int,
+        fill: Callable[[memoryview], None],
+        deadline: Deadline,
     ) -> None:
+        """`attributes`: what its `stat` says. `fill`: puts random bytes there. `deadline`: the run's."""
         super().__init__(base, 0, flags)
-        self._process = process
+        self._fill = fill
+        self._deadline = deadline
         self._attributes = attributes
         self.device = device
 
@@ -99,7 +65,7 @@ class OpenDevice(Descriptor):
         for buffer in buffers:
             piece = buffer[: _COUNT_MAX - total]
             if self.device is Device.RANDOM:
-                self._process.random(piece)
+                self._fill(piece)
             else:
                 _clear(piece, deadline)
             total += len(piece)
@@ -114,13 +80,13 @@ class OpenDevice(Descriptor):
         """Raises INVAL (offset from 2**63)."""
         if offset > OFFSET_MAX:
             raise FsError(Errno.INVAL)
-        return self.read(buffers, self._process.deadline)
+        return self.read(buffers, self._deadline)
 
     def pwrite(self, buffers: Sequence[memoryview], offset: int) -> int:
         """Raises INVAL (offset from 2**63), NOSPC."""
         if offset > OFFSET_MAX:
             raise FsError(Errno.INVAL)
-        return self.write(buffers, self._process.deadline)
+        return self.write(buffers, self._deadline)
 
     def seek(self, offset: int, whence: int) -> int:
         """Any offset is fine and changes nothing."""

@@ -109,7 +109,9 @@ class TarBackend(TreeBackend):
         max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
     ) -> TarBackend:
         """The archive behind a URL that fsspec can open; closed with the backend. Raises MountError."""
-        source = archive_source.open_url(url, storage_options, "tar")
+        from ..remote_source import open_url
+
+        source = open_url(url, storage_options, "tar")
         return cls(source, root=root, max_entries=max_entries, max_unpacked_bytes=max_unpacked_bytes)
 
     def _open_member(self, number: int) -> Handle:

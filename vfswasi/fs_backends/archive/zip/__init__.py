@@ -1,0 +1,1 @@
+"""Zip archives, to be read or written."""

@@ -95,7 +95,9 @@ class ZipBackend(TreeBackend):
         spool_bytes: int = SPOOL_BYTES,
     ) -> ZipBackend:
         """The archive behind a URL that fsspec can open; closed with the backend. Raises MountError."""
-        source = archive_source.open_url(url, storage_options)
+        from ..remote_source import open_url
+
+        source = open_url(url, storage_options)
         return cls(source, root=root, max_entries=max_entries, cache_bytes=cache_bytes, spool_bytes=spool_bytes)
 
     def _open_member(self, number: int) -> Handle:

@@ -1,0 +1,1 @@
+"""Web servers: their pages, and what they may answer."""

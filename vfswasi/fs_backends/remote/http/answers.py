@@ -11,7 +11,7 @@ from typing import Any
 
 from ....errors import Errno, FsError
 from ..client import Info, Unranged
-from ..fsspec.backend import http_date
+from ..entries import http_date
 from ..translate import STATUSES
 
 PAGE_MAX_BYTES = 16 << 20  # of a directory's page

@@ -29,7 +29,7 @@ from ... import waiting
 from ...base import FileType, Key
 from ...budget import Budget
 from ..client import DIRECTORY, Data, Elsewhere, Info, Page
-from ..fsspec.backend import FsspecClient
+from ..fsspec.client import FsspecClient
 from ..translate import http_status, translated
 from . import answers as http_answers
 from .answers import Charge, Decoder, Headers

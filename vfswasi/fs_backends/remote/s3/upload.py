@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import contextlib
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ....errors import Errno, FsError
 from ... import waiting
 from ...base import Key
 from ..client import Body, Guard, Info, Upload
 from ..translate import translated
-
-if TYPE_CHECKING:
-    from .client import S3Client
+from .bucket import Bucket
 
 PART_BYTES = 8 << 20
 PARTS_MAX = 10_000
@@ -28,7 +26,7 @@ class MultipartUpload(Upload):
 
     part_bytes = PART_BYTES
 
-    def __init__(self, client: S3Client, key: Key) -> None:
+    def __init__(self, client: Bucket, key: Key) -> None:
         self._client = client
         self._key = key
         self._name = client.object_key(key)
