@@ -39,11 +39,10 @@ from ..fs_backends.trust import fsspec as trust_fsspec
 from ..printing import shown
 from .options import Mount
 from .source_text import local_path, without_caches
+from .stores import backend_of, opened, remote_options, storage_options
 
 if TYPE_CHECKING:
     from ..fs_backends.archive.source import ArchiveSource
-    from ..fs_backends.remote.backend import RemoteBackend
-    from ..fs_backends.remote.reader import ReadOptions
 
 Source: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Backend | Mount | Any"
 
@@ -94,7 +93,7 @@ def open_mount(mount: Mount) -> Backend:
         return _open_text(source, mount)
     if _is_fsspec(source):
         return _open_fsspec(source, without_dots(mount.root), (), mount)
-    from ..fs_backends.pyfilesystem.backend import is_pyfilesystem
+    from ..fs_backends.pyfilesystem.library import is_pyfilesystem
 
     if is_pyfilesystem(source):
         return _open_pyfilesystem(source, mount)
@@ -260,16 +259,16 @@ def _archive_source(url: str, mount: Mount, kind: str) -> ArchiveSource:
     from ..fs_backends.remote.client import fits_a_key
 
     if is_web(url):
-        options = _remote_options(mount, True)
-        return open_web(url, _storage_options(url, mount), kind, mount.timeout, mount.redirects, options)
+        options = remote_options(mount, True)
+        return open_web(url, storage_options(url, mount), kind, mount.timeout, mount.redirects, options)
     last = url.split("::")[0]
     parent, _, name = last.rpartition("/")
     if "?" in last or parent.count("/") < 2 or not fits_a_key(name) or "%" in name:
-        return open_url(url, _storage_options(url, mount), kind)
-    store, close_fs = _opened(parent + url[len(last) :], mount, one_file=True)
+        return open_url(url, storage_options(url, mount), kind)
+    store, close_fs = opened(parent + url[len(last) :], mount, one_file=True)
     if isinstance(store, trust_fsspec.Directory):
         return PathSource(os.path.join(store.path, *store.below, name))
-    return RemoteSource(_backend(store, mount, close_fs), name, kind)
+    return RemoteSource(backend_of(store, mount, close_fs), name, kind)
 
 
 # Stores of fsspec
@@ -277,54 +276,8 @@ def _archive_source(url: str, mount: Mount, kind: str) -> ArchiveSource:
 
 def _remote(url: str, below: Key, mount: Mount) -> Backend:
     """The backend for a URL of fsspec. Raises MountError, without the URL's secrets."""
-    store, close_fs = _opened(url, mount, below)
+    store, close_fs = opened(url, mount, below)
     return _mounted(store, mount, close_fs)
-
-
-def _opened(
-    url: str, mount: Mount, below: Key = (), one_file: bool = False
-) -> tuple[trust_fsspec.Directory | trust_fsspec.Store, Callable[[], None] | None]:
-    """What a URL of fsspec stands for, and what closes it. Raises MountError, without the URL's secrets."""
-    import fsspec.core
-
-    name = shown(url)
-    schemes = [part.split("://")[0] for part in url.split("::")]
-    if "reference" in schemes and not mount.reference:
-        raise MountError(
-            f"{name}: the index of a reference file system may name any other place, this machine's files too; "
-            "mount it with the option reference if you trust it"
-        )
-    if schemes[0] == "generic":
-        raise MountError(f"{name}: it stands for every other store; mount the URL itself")
-    options = _storage_options(url, mount)
-    try:
-        fsspec.get_filesystem_class(schemes[0])
-        fs, path = fsspec.core.url_to_fs(url, **options)
-    except ImportError as error:
-        extra = next((name for name in schemes if name in ("s3", "http", "https")), None)
-        hint = f'pip install "vfswasi[{extra}]"' if extra else f"{error}"
-        if extra == "s3":
-            hint += " (and boto3 in the same command, where that is used too: they must agree on one botocore)"
-        raise MountError(f"{name}: a package is missing: {hint}") from error
-    except Exception as error:
-        if isinstance(error, ValueError) and "rotocol" in str(error):
-            raise MountError(
-                f"{name}: {schemes[0]!r} is not a kind of source; use a path, zip://, tar://, mem:, dev:, or a URL "
-                "that fsspec knows; a path that looks like a URL is written with ./ before it"
-            ) from None
-        # The text of the error may hold the URL with its secrets: only its kind is shown.
-        raise MountError(f"{name} cannot be opened: {type(error).__name__}") from error
-    try:
-        store = trust_fsspec.resolved(
-            fs, str(path), below, reference=mount.reference, trust=mount.trust, one_file=one_file
-        )
-    except ValueError as error:
-        raise MountError(f"{name} is no URL: {type(error).__name__}") from error
-    if isinstance(store, trust_fsspec.Directory):
-        return store, None
-    if exact(store.fs, trust_fsspec.S3) and getattr(store.fs, "retries", None) is not None:
-        store.fs.retries = 2  # botocore retries as well
-    return store, _session_closer(store.fs)
 
 
 def _mounted(
@@ -336,104 +289,13 @@ def _mounted(
         return _open_path(store.path, replace(mount, root="/".join(store.below)))
     from ..fs_backends.remote.fsspec.backend import check_root
 
-    backend = _backend(store, mount, close_fs)
+    backend = backend_of(store, mount, close_fs)
     try:
         check_root(backend, bool(mount.rw))
     except BaseException:
         backend.close()
         raise
     return backend
-
-
-def _backend(store: trust_fsspec.Store, mount: Mount, close_fs: Callable[[], None] | None) -> RemoteBackend:
-    from ..fs_backends.remote.backend import RemoteBackend
-    from ..fs_backends.remote.fsspec.backend import client_for
-
-    try:
-        client = client_for(store, timeout_s=mount.timeout, close_fs=close_fs, redirects=mount.redirects)
-    except ValueError as error:
-        raise MountError(f"{shown(store.path)} is no URL: {type(error).__name__}") from error
-    try:
-        return RemoteBackend(client, **_remote_options(mount, client.remembers))
-    except BaseException:
-        client.close()
-        raise
-
-
-def _storage_options(url: str, mount: Mount) -> dict[str, Any]:
-    """Keyed by protocol, as fsspec takes them for chained URLs."""
-    from ..fs_backends.remote.http.session import guarded_session
-
-    options: dict[str, Any] = {}
-    protocols = [part.split("://")[0] for part in url.split("::")]
-    given = dict(mount.storage_options or {})
-    for protocol in protocols:
-        if protocol in ("s3", "s3a"):
-            made: dict[str, Any] = {
-                "use_listings_cache": False,
-                "skip_instance_cache": True,
-                "config_kwargs": {"read_timeout": 10, "connect_timeout": 5, "retries": {"max_attempts": 1}},
-            }
-            if mount.anon is not None:
-                made["anon"] = mount.anon
-            if mount.endpoint is not None:
-                made["endpoint_url"] = mount.endpoint
-            options[protocol] = made
-        elif protocol in ("http", "https"):
-            options[protocol] = {
-                "skip_instance_cache": True,
-                "use_listings_cache": False,
-                "get_client": guarded_session,
-            }
-    mine = given.pop(protocols[-1], None) if isinstance(given.get(protocols[-1]), Mapping) else None
-    for protocol in list(given):
-        if protocol in protocols and isinstance(given[protocol], Mapping):
-            options[protocol] = {**options.get(protocol, {}), **given.pop(protocol)}
-    last = protocols[-1]
-    options[last] = {**options.get(last, {}), **given, **(mine or {})}
-    if (mount.endpoint is not None or mount.anon is not None) and not {"s3", "s3a"} & set(protocols):
-        raise MountError("the options endpoint and anon are for S3")
-    return options
-
-
-def _session_closer(fs: Any) -> Callable[[], None] | None:
-    """What closes the connections of a file system that was made for one mount."""
-    close = getattr(type(fs), "close_session", None)
-    if close is None:
-        return None
-
-    def close_session() -> None:
-        session = getattr(fs, "_s3", None) or getattr(fs, "_session", None)
-        if session is not None:
-            close(fs.loop, session)
-
-    return close_session
-
-
-def _remote_options(mount: Mount, remembers: bool) -> dict[str, Any]:
-    return {
-        "options": _read_options(mount, remembers),
-        "listing_seconds": mount.listing,
-        "rename_directories": mount.rename_directories,
-    }
-
-
-def _read_options(mount: Mount, remembers: bool) -> ReadOptions:
-    from ..fs_backends.remote.cache import DEFAULT_BYTES, ReadCache, default_cache
-    from ..fs_backends.remote.reader import ReadOptions
-
-    cache: ReadCache | None
-    if isinstance(mount.cache, ReadCache):
-        cache = mount.cache
-    elif mount.disk:
-        cache = ReadCache(DEFAULT_BYTES if mount.cache is None else mount.cache, disk_bytes=mount.disk)
-    elif mount.cache is None:
-        cache = default_cache()
-    else:
-        cache = ReadCache(mount.cache) if mount.cache else None
-    if not remembers:
-        return ReadOptions(block=mount.block, readahead=0, cache=None, timeout_s=mount.timeout)
-    return ReadOptions(block=mount.block, readahead=mount.readahead, cache=cache, timeout_s=mount.timeout)
 
 
 def _open_fsspec(fs: Any, root: str, below: Key, mount: Mount) -> Backend:

@@ -31,12 +31,9 @@ from ..trust.pyfilesystem import check
 from .handles import SharedFiles, set_times
 from .library import Library, is_pyfilesystem, open_url
 
-__all__ = ["PyFilesystemBackend", "is_pyfilesystem"]
+_RACES_MAX: Final = 8  # looks at a file that another process replaces while it is opened
 
-# How often a file is looked at again that another process replaces while it is opened.
-_RACES_MAX: Final = 8
-
-# Whose descriptor has the same contents as they have themselves.
+# Their descriptors have the same contents.
 _PLAIN_FILES: Final = (io.FileIO, io.BufferedReader, io.BufferedWriter, io.BufferedRandom)
 
 # Backends of one directory must give the same numbers, the kernel takes them for one store.

@@ -7,22 +7,20 @@ synced or closed (see `open_object`). What the guest has written and not closed 
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ...errors import Errno, FsError, Uncommitted
 from ..base import Backend, Caps, DirEntry, FileType, Handle, Key, Stat, Traffic
-from ..staging.staged import Room
+from ..staging.staged import STAGED_FILE_MEMORY_BYTES, Room
 from .cache import default_cache
-from .client import DIRECTORY, Client, Data, Info
+from .client import DIRECTORY, Client, Info
 from .listings import Listings, Unknown
 from .open_object import OpenObject, RemoteHandle
 from .reader import ReadOptions
+from .sizes import Sizes
 
 STAGING_MEMORY_BYTES = 32 << 20
-STAGED_FILE_MEMORY_BYTES = 8 << 20
-_SIZES_MAX = 65536
 
 
 class RemoteBackend(Backend):
@@ -45,13 +43,12 @@ class RemoteBackend(Backend):
         options = options or ReadOptions(cache=default_cache())
         self.read_options = replace(options, timeout_s=client.timeout_s)
         self.listings = Listings(client, listing_seconds if client.remembers else 0)
+        self.sizes = Sizes(client, self.listings)
         self.room = Room(STAGING_MEMORY_BYTES, STAGED_FILE_MEMORY_BYTES)
         self.stream_bytes = 2 * STAGED_FILE_MEMORY_BYTES
         self.uncommitted: list[Uncommitted] = []
         self._rename_directories = rename_directories or client.moves_directories
         self._open: dict[Key, OpenObject] = {}
-        self._sizes: dict[Key, tuple[Info, int, float]] = {}
-        self._whole: tuple[Key, Info, Data, float] | None = None
         self._lock = threading.RLock()
         self.caps = Caps.EMPTY_DIRS
         if client.writes:
@@ -118,55 +115,10 @@ class RemoteBackend(Backend):
     def stat(self, key: Key) -> Stat:
         return self._stat(key, self._existing(key))
 
-    # Sizes that the store does not tell
-
     def _stat(self, key: Key, info: Info) -> Stat:
         if info.size is None and info.filetype is FileType.REGULAR_FILE:
-            with self._lock:
-                known = self._sizes.get(key)
-            if known is None or known[0] != info or not self._believed(info, known[2]):
-                self.learned(key, info, self._measured(key, info))
-                known = self._sizes[key]
-            info = info._replace(size=known[1])
+            info = info._replace(size=self.sizes.of(key, info))
         return _stat(info)
-
-    def _believed(self, info: Info, at: float) -> bool:
-        """Whether what was learned of a file then holds now."""
-        seconds = self.listings.seconds
-        return info.version is not None or info.mtim_ns is not None or time.monotonic() - at < seconds
-
-    def learned(self, key: Key, info: Info, size: int) -> None:
-        """So much there was to read of a file that is described so."""
-        with self._lock:
-            self._sizes[key] = info, size, time.monotonic()
-            if len(self._sizes) > _SIZES_MAX:
-                del self._sizes[next(iter(self._sizes))]
-
-    def _measured(self, key: Key, info: Info) -> int:
-        """Reads it to its end. Whoever looks at the size is likely to open it next, so a small file is kept."""
-        kept = bytearray()
-        size = 0
-
-        def write(data: Data) -> None:
-            nonlocal size
-            size += len(data)
-            if size <= STAGED_FILE_MEMORY_BYTES:
-                kept.extend(data)
-
-        self.client.download(key, info, write)
-        if size <= STAGED_FILE_MEMORY_BYTES:
-            with self._lock:
-                self._whole = key, info, bytes(kept), time.monotonic()
-        return size
-
-    def read_all(self, key: Key, info: Info, write: Callable[[Data], None]) -> None:
-        """All of a file, in order, given to `write` piece by piece."""
-        with self._lock:
-            kept, self._whole = self._whole, None
-        if kept is not None and kept[:2] == (key, info) and self._believed(info, kept[3]):
-            write(kept[2])
-        else:
-            self.client.download(key, info, write)
 
     def walk(self, key: Key, names: Key) -> tuple[int, Stat | None]:
         found: Info | None = None

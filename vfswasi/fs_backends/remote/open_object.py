@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable
 from typing import Protocol
 
 from ...errors import Errno, FsError, Uncommitted
@@ -19,6 +18,7 @@ from ..staging.staged import SIZE_MAX, Room, Staged
 from .client import Client, Data, Guard, Info, Unranged, Upload
 from .listings import Listings
 from .reader import Fetched, Reader, ReadOptions
+from .sizes import Sizes
 
 _COPY_BYTES = 4 << 20
 _numbers = itertools.count()  # for what has no version of its own
@@ -30,14 +30,11 @@ class Surroundings(Protocol):
 
     client: Client
     listings: Listings
+    sizes: Sizes
     room: Room
     read_options: ReadOptions
     stream_bytes: int
     uncommitted: list[Uncommitted]
-
-    def read_all(self, key: Key, info: Info, write: Callable[[Data], None]) -> None: ...
-
-    def learned(self, key: Key, info: Info, size: int) -> None: ...
 
     def closed(self, opened: OpenObject) -> None: ...
 
@@ -158,8 +155,8 @@ class OpenObject:
         def write(data: Data) -> None:
             staged.write_from(staged.size, data)
 
-        self.backend.read_all(self.key, self.info, write)
-        self.backend.learned(self.key, self.info, staged.size)
+        self.backend.sizes.read_all(self.key, self.info, write)
+        self.backend.sizes.learned(self.key, self.info, staged.size)
 
     def write_from(self, offset: int, buf: ReadableBuffer) -> None:
         with self.lock:

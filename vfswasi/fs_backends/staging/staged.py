@@ -11,6 +11,7 @@ from ...errors import Errno, FsError
 from ..base import Buffer, ReadableBuffer
 
 SIZE_MAX = (1 << 63) - 1
+STAGED_FILE_MEMORY_BYTES = 8 << 20  # of one file; what is larger lies in an unnamed file
 _COPY_BYTES = 1 << 20
 
 
