@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
 import sys, time
-from vfswasi import Traffic, progress
+from vfswasi import Traffic
+from vfswasi.cli import progress
 start = time.monotonic()
 def traffic():
     passed = time.monotonic() - start

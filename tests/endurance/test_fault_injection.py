@@ -249,9 +249,9 @@ def test_a_store_that_takes_nothing_back_leaves_no_guest_behind(fault: type[Base
 @pytest.mark.parametrize("fault", ["KeyboardInterrupt", "__import__('asyncio').CancelledError"])
 def test_a_base_exception_that_lasts_does_not_end_the_process(fault: str) -> None:
     code = f"""
-from vfswasi.engine import fastpath
+from vfswasi.engine.fast_path import publishing
 from tests.endurance.test_fault_injection import many_files
-fastpath.HEAT = fastpath.WARMTH = 1
+publishing.HEAT = publishing.WARMTH = 1
 many_files({fault}, again=True)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

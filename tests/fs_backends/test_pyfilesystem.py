@@ -24,9 +24,8 @@ from vfswasi.fs_backends.base import Backend, Caps, FileType
 from vfswasi.fs_backends.local.backend import LocalBackend
 from vfswasi.fs_backends.memory.backend import Symlink
 from vfswasi.fs_backends.pyfilesystem.backend import PyFilesystemBackend
-from vfswasi.fs_backends.pyfilesystem.library import is_pyfilesystem
 from vfswasi.fs_backends.pyfilesystem.file import MEMORY_FILE_MAX_BYTES
-from vfswasi.fs_backends.pyfilesystem.library import library_error, nanoseconds, stat_of
+from vfswasi.fs_backends.pyfilesystem.library import is_pyfilesystem, library_error, nanoseconds, stat_of
 from vfswasi.fs_backends.remote.translate import StoreError
 from vfswasi.testing import BackendConformance
 from vfswasi.testing.ground import contents, errno_of, read

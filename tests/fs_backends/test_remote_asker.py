@@ -18,7 +18,7 @@ from vfswasi.fs_backends.remote.client import Client
 from vfswasi.fs_backends.remote.fsspec.backend import FsspecBackend, client_for
 from vfswasi.fs_backends.remote.reader import ReadOptions
 from vfswasi.fs_backends.trust.fsspec import Directory, resolved
-from vfswasi.mounts.sources import _backend, _opened
+from vfswasi.mounts.stores import backend_of, opened
 
 
 class Slow(MemoryFileSystem):  # type: ignore[misc]
@@ -119,9 +119,9 @@ OTHERS: list[dict[str, Any]] = [
 
 def of_url(options: dict[str, Any], url: str = URL) -> str:
     mount = Mount(url, storage_options=options)
-    store, close = _opened(url, mount)
+    store, close = opened(url, mount)
     assert not isinstance(store, Directory)
-    made = _backend(store, mount, close)
+    made = backend_of(store, mount, close)
     try:
         return made.client.asker
     finally:

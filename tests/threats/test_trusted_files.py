@@ -193,7 +193,7 @@ def test_w5_the_key_never_lies_with_what_it_signs(
 
 
 def test_w5_processes_that_begin_at_once_agree_on_a_key(cache: Path) -> None:
-    code = "import sys; from vfswasi.engine import module_cache; sys.stdout.write(module_cache._key(make=True).hex())"
+    code = "import sys; from vfswasi.engine.compiling import cache; sys.stdout.write(cache._key(make=True).hex())"
     started = [
         subprocess.Popen(
             [sys.executable, "-c", code], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}
