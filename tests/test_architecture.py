@@ -26,12 +26,13 @@ SHARE_MAX = 0.3  # of all lines, in one folder, without those below it
 PROTOCOL = {"errors", "fs_backends.base", "fs_backends.budget", "fs_backends.turns", "fs_backends.waiting"}
 BACKENDS = PROTOCOL | {"fs_backends"}
 BELOW_KERNEL = PROTOCOL | {"limits", "abi.constants"}
-BELOW_ENGINE = BELOW_KERNEL | {"abi", "kernel", "syscalls", "printing", "holders"}
+BELOW_ENGINE = BELOW_KERNEL | {"abi", "kernel", "syscalls", "printing", "holders", "optional"}
 BELOW_HOST = BELOW_ENGINE | BACKENDS | {"engine", "mounts"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "printing": set(),
     "holders": set(),
+    "optional": {"errors"},
     "abi.constants": set(),
     "abi": {"abi.constants"},
     "fs_backends.base": {"errors"},
@@ -42,8 +43,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "kernel": BELOW_KERNEL,
     "syscalls": BELOW_KERNEL | {"abi", "kernel"},
     "engine": BELOW_ENGINE,
-    "fs_backends": PROTOCOL | {"printing"},
-    "mounts": BACKENDS | {"holders", "kernel", "limits", "printing"},
+    "fs_backends": PROTOCOL | {"optional", "printing"},
+    "mounts": BACKENDS | {"holders", "kernel", "limits", "optional", "printing"},
     "host": BELOW_HOST,
     "cli": BELOW_HOST | {"", "host"},
     "__main__": {"cli"},

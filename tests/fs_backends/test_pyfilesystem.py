@@ -336,10 +336,13 @@ def test_urls_that_cannot_be_opened(url: str, message: str) -> None:
 
 @pytest.mark.parametrize("missing", ["fs", "pkg_resources", "other"])
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
-    def fail(name: str) -> Any:
-        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+    class Missing:
+        def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+            if name == "fs":
+                raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
 
-    monkeypatch.setattr("importlib.import_module", fail)
+    monkeypatch.delitem(sys.modules, "fs")
+    monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
     with pytest.raises(MountError) as caught:
         PyFilesystemBackend("mem://")
     expected = "setuptools<82" if missing == "pkg_resources" else 'pip install "vfswasi[pyfilesystem]"'

@@ -10,6 +10,7 @@ from ..errors import MountError
 from ..fs_backends.base import Backend, Key
 from ..fs_backends.trust import exact
 from ..fs_backends.trust import fsspec as trust_fsspec
+from ..optional import packages
 from ..printing import shown
 from .options import Mount
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from ..fs_backends.remote.reader import ReadOptions
 
 Source: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Backend | Mount | Any"
+
+_EXTRAS = {"s3": "s3", "s3a": "s3", "http": "http", "https": "http"}
+_AND_BOTO3 = " (and boto3 in the same command, where that is used too: they must agree on one botocore)"
 
 
 def opened(
@@ -36,15 +40,13 @@ def opened(
     if schemes[0] == "generic":
         raise MountError(f"{name}: it stands for every other store; mount the URL itself")
     options = storage_options(url, mount)
+    extra = next((_EXTRAS[scheme] for scheme in schemes if scheme in _EXTRAS), None)
     try:
-        fsspec.get_filesystem_class(schemes[0])
-        fs, path = fsspec.core.url_to_fs(url, **options)
-    except ImportError as error:
-        extra = next((name for name in schemes if name in ("s3", "http", "https")), None)
-        hint = f'pip install "vfswasi[{extra}]"' if extra else f"{error}"
-        if extra == "s3":
-            hint += " (and boto3 in the same command, where that is used too: they must agree on one botocore)"
-        raise MountError(f"{name}: a package is missing: {hint}") from error
+        with packages(name, extra, more=_AND_BOTO3 if extra == "s3" else ""):
+            fsspec.get_filesystem_class(schemes[0])
+            fs, path = fsspec.core.url_to_fs(url, **options)
+    except MountError:
+        raise
     except Exception as error:
         if isinstance(error, ValueError) and "rotocol" in str(error):
             raise MountError(

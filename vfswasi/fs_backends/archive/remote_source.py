@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ...errors import Errno, FsError, MountError
+from ...optional import packages
 from ...printing import redacted, shown
 from ..base import Traffic
 from ..remote.backend import RemoteBackend
@@ -56,15 +57,11 @@ def open_web(
     """The file at exactly this URL of a web server, query included. storage_options: as fsspec takes them. options:
     of the `RemoteBackend`. The others: see `Mount`. Raises MountError."""
     name = redacted(url)
-    try:
+    with packages(f"cannot mount {kind} archive {name}", "http"):
         import fsspec.core
 
         from ..remote.http.client import HttpClient
         from ..remote.http.session import close_session
-    except ImportError as error:
-        raise MountError(
-            f'cannot mount {kind} archive {name}: a package is missing: pip install "vfswasi[http]"'
-        ) from error
     try:
         parts = urlsplit(url)
         directory, _, last = parts.path.rpartition("/")

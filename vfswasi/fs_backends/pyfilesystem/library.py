@@ -7,7 +7,6 @@ by the names of its classes, so the maintained forks of the library work as the 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import os
 import threading
@@ -15,13 +14,17 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ...errors import Errno, FsError, MountError
+from ...optional import packages
 from .. import waiting
 from ..base import FileType, Key, Stat
 from ..layers.checked import SIZE_MAX, fits_a_key, whole_number
 from ..local.file import translate
 from ..remote.translate import scrubbed, stand_in, translated
 
-_INSTALL: Final = 'pip install "vfswasi[pyfilesystem]"'
+_HINTS: Final = {
+    "pkg_resources": 'its version needs an older setuptools: pip install "setuptools<82", or a fork: '
+    "pip install fs-next"
+}
 
 _METHODS: Final = ("openbin", "getinfo", "scandir", "getmeta")
 
@@ -86,17 +89,13 @@ def _open_url(url: str) -> Any:
     if not separator or not protocol:
         raise MountError("a URL of PyFilesystem2 begins with a protocol, such as mem:// or osfs://")
     shown = f"the PyFilesystem2 URL {protocol}://..."
+    with packages(shown, "pyfilesystem", _HINTS):
+        import fs
     try:
-        library = importlib.import_module("fs")
-    except ImportError as error:
-        hint = _INSTALL
-        if error.name == "pkg_resources":
-            hint = 'its version needs an older setuptools: pip install "setuptools<82", or a fork: pip install fs-next'
-        raise MountError(f"{shown}: a package is missing: {hint}") from error
-    try:
-        return library.open_fs(url)
-    except ImportError as error:
-        raise MountError(f"{shown}: a package is missing: {error.name}") from error
+        with packages(shown):
+            return fs.open_fs(url)
+    except MountError:
+        raise
     except Exception as error:
         if "UnsupportedProtocol" in _class_names(error):
             raise MountError(

@@ -16,6 +16,7 @@ from collections import OrderedDict
 from typing import Any
 
 from ...errors import MountError
+from ...optional import packages
 from .asker import digest
 
 DEFAULT_BYTES = 64 << 20
@@ -112,10 +113,8 @@ def _file_name(file: FileId, index: int) -> str:
 
 
 def _open_disk(owner: ReadCache, disk_bytes: int, directory: str | os.PathLike[str] | None) -> Any:
-    try:
+    with packages("a cache on disk", "disk-cache"):
         import zict
-    except ImportError as error:
-        raise MountError('a cache on disk needs the package zict: pip install "vfswasi[disk-cache]"') from error
     try:
         private = tempfile.mkdtemp(prefix="vfswasi-cache-", dir=directory)
     except OSError as error:
