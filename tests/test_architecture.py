@@ -213,6 +213,18 @@ def test_every_folder_says_what_it_is(folder: Path) -> None:
     assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
 
 
+def test_the_page_about_the_rooms_knows_them_all_and_names_none_that_is_not_there() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text()
+    tree, rest = page.split("```")[1], page.split("```")[2]
+    for path in MODULES:
+        if path.name == "__init__.py":
+            assert path.parent == PACKAGE or f"{path.parent.name}/" in tree, path
+    for name in re.findall(r"`((?:[a-z0-9_]+/)+(?:[a-z0-9_]+\.[a-z]+)?)`", rest):
+        assert (PACKAGE / name).exists() or (ROOT / name).exists(), name
+    named = set(re.findall(r"[a-z0-9_]+\.(?:py|wat)\b", tree))
+    assert named <= {path.name for path in PACKAGE.rglob("*.*")}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=dotted_name)
 def test_files_are_named_by_what_they_do(path: Path) -> None:
     assert not {"utils", "util", "helpers", "helper", "manager", "misc", "common"} & set(
