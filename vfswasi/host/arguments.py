@@ -24,6 +24,13 @@ def read_module(module: Module) -> tuple[bytes, str]:
     return path.read_bytes(), path.name
 
 
+def checked_args(args: Iterable[str]) -> Iterable[str]:
+    """Raises TypeError: one string, which is an iterable of its characters too."""
+    if isinstance(args, str | bytes):
+        raise TypeError("args must be a sequence of str, not one string")
+    return args
+
+
 def encode_argv(args: Iterable[str]) -> list[bytes]:
     """Arguments as the guest gets them. Raises TypeError, ValueError (NUL)."""
     encoded = []

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import codecs
 import math
-import os
 import threading
-import time
 import weakref
 from collections.abc import Iterable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any
 
 from ..engine.compiling import modules
 from ..engine.compiling.features import checked as checked_features
 from ..engine.fast_path import publishing as fastpath
-from ..engine.runner import Ending, Meter, Program, end_what_is_over, left_behind
-from ..engine.threads import stacks, workers
+from ..engine.runner import Program, end_what_is_over
+from ..engine.threads import stacks
 from ..engine.user_functions import UserImports
-from ..errors import Uncommitted
 from ..fs_backends.base import Traffic
-from ..fs_backends.waiting import bounded_by
 from ..kernel.clocks import Deadline
-from ..kernel.entropy import SeededEntropy
 from ..kernel.process import Process
 from ..limits import Limits
 from ..mounts.sources import Source
-from .arguments import Module, check_args_bytes, encode_argv, encode_environ, read_module
-from .closing import finish, traffic_since, uncommitted
+from .arguments import Module, check_args_bytes, checked_args, encode_argv, encode_environ, read_module
 from .mounting import Bounds, open_mounts
-from .result import Result, result_of, usage_of
-from .stdio import PIPE, capture_of, standard_streams
+from .result import Result
+from .run import Asked, Run
+from .stdio import standard_streams
 
 
 def run(
@@ -190,103 +185,34 @@ class Sandbox:
         """`run` as one piece of work with the mounting: within the time that began there, and counting what it cost."""
         return self._run(self._opening, {}, args, **options)
 
-    def _run(
-        self,
-        bounds: Bounds,
-        before: Mapping[str, Traffic],
-        args: Iterable[str],
-        *,
-        stdin: Any = None,
-        stdout: Any = None,
-        stderr: Any = None,
-        capture_output: bool = False,
-        text: bool = False,
-        encoding: str = "utf-8",
-        errors: str = "replace",
-        check: bool = False,
-        seed: int | None = None,
-    ) -> Result:
-        """`before`: what the mounts had cost when it began."""
+    def _run(self, bounds: Bounds, before: Mapping[str, Traffic], args: Iterable[str], **options: Any) -> Result:
+        """options: of `Asked.of`. `before`: what the mounts had cost when it began."""
         if self._closed:
             raise ValueError("this Sandbox is closed")
-        if capture_output:
-            if stdout is not None or stderr is not None:
-                raise ValueError("stdout and stderr may not be used with capture_output")
-            stdout = stderr = PIPE
-        if text:
-            codecs.lookup(encoding)  # a mistake here must not cost the output of a finished run
-            codecs.lookup_error(errors)
-        if isinstance(args, str | bytes):
-            raise TypeError("args must be a sequence of str, not one string")
-        entropy = os.urandom if seed is None else SeededEntropy(_checked_seed(seed))
-        argv = [self._argv0, *args]
+        asked = Asked.of(**options)
+        argv = [self._argv0, *checked_args(args)]
         encoded = encode_argv(argv)
         check_args_bytes(encoded, self._environ, self._limits)
-        deadline = bounds.deadline
-        source, out, err = standard_streams(stdin, stdout, stderr, self._limits.output_bytes)
+        streams = standard_streams(asked.stdin, asked.stdout, asked.stderr, self._limits.output_bytes)
         preopens = self._mounts.instantiate(self._limits)
         process = Process(
             argv=encoded,
             environ=self._environ,
             preopens=preopens,
-            streams=(source, out, err),
+            streams=streams,
             limits=self._limits,
-            deadline=deadline,
+            deadline=bounds.deadline,
             allowance=bounds.allowance,
-            entropy=entropy,
+            entropy=asked.entropy,
         )
-        started_ns = time.monotonic_ns()
-        meter = Meter()
-
-        def whole() -> tuple[Ending, list[Uncommitted]]:
-            """All that may take the guest's time: its own, and that of stores that get what it wrote."""
-            closed = False
-            endings = []  # taken out again: an ending in this frame would refer to itself, through those of its error
-            try:
-                endings.append(self._program.run(process, self._fast, meter))
-                keep = endings[0].returncode is not None and endings[0].trap is None
-                closed = True
-                with bounded_by(deadline, process.allowance):
-                    lost = finish(process, preopens, keep, keep and endings[0].returncode == 0)
-                return endings.pop(), lost
-            finally:
-                try:
-                    if not closed:  # an exception: what is still open is given up
-                        finish(process, preopens, False, False)
-                finally:
-                    self._is_over(deadline)
-
-        def unbegun() -> None:
-            try:
-                finish(process, preopens, False, False)
-            finally:
-                self._is_over(deadline)
-
+        run = Run(self._program, process, preopens, streams, self._fast, partial(self._is_over, bounds.deadline))
         with self._lock:
-            self._running.add(deadline)
+            self._running.add(bounds.deadline)
+        ending, lost = run.to_its_end(bounds, self._argv0)
         try:
-            ending, lost = workers.call(whole, deadline, end_what_is_over, _nothing, bounds.stack_bytes, unbegun)
-        except workers.LeftBehindError as left:
-            process.let_go_of_streams()
-            ending, lost = left_behind(process, left.end, self._argv0), []
+            return run.result(argv, asked, ending, lost, before)
         finally:
-            del whole, unbegun
-        traffic = traffic_since(preopens, before)
-        captured = [capture_of(out), None if err.sink is out.sink else capture_of(err)]
-        usage = usage_of(process, meter, started_ns, captured)
-        if text:
-            captured = [None if raw is None else raw.decode(encoding, errors) for raw in captured]  # type: ignore[misc]
-        if ending.error is not None:
-            try:
-                raise ending.error
-            finally:
-                del ending  # the error's traceback refers to this frame: together they would wait for a collection
-        result = result_of(argv, ending, captured, preopens, deadline, traffic, usage)
-        if lost:
-            raise uncommitted(lost, result)
-        if check:
-            result.check_returncode()
-        return result
+            del ending  # it may have an error whose traceback refers to this frame
 
     def _is_over(self, deadline: Deadline) -> None:
         """Nothing of a run is left; also of one that was left behind."""
@@ -324,16 +250,6 @@ class Sandbox:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _nothing() -> None:
-    """A run says itself that it is over."""
-
-
-def _checked_seed(seed: int) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise TypeError(f"seed must be an int, not {type(seed).__name__}")
-    return seed
 
 
 def _checked_timeout(timeout: float | None) -> float | None:
