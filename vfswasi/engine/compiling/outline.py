@@ -62,7 +62,7 @@ class Outline:
 def counts(wasm: bytes) -> tuple[bool, int, int]:
     """(whether there is a start section, memories, tables of its own) of a valid core module."""
     found = {_TABLES: 0, _MEMORIES: 0, _START: 0}
-    reader = _Reader(wasm, 8, len(wasm))
+    reader = Reader(wasm, 8, len(wasm))
     while reader.at < reader.end:
         section = reader.byte()
         content = reader.part(reader.number())
@@ -89,7 +89,7 @@ def imported_functions(wasm: bytes) -> list[Signature | None]:
     numbers. wasmtime's package ends the process when it is asked for the name of a type that it does not know."""
     types: list[Signature | None] = []
     functions: list[Signature | None] = []
-    reader = _Reader(wasm, 8, len(wasm))
+    reader = Reader(wasm, 8, len(wasm))
     while reader.at < reader.end:
         section = reader.byte()
         content = reader.part(reader.number())
@@ -108,7 +108,7 @@ def imported_functions(wasm: bytes) -> list[Signature | None]:
     return functions
 
 
-def _signatures(content: _Reader) -> list[Signature | None]:
+def _signatures(content: Reader) -> list[Signature | None]:
     """The types up to the first that is no function of plain values; those behind it are not known then."""
     signatures: list[Signature | None] = []
     for _ in range(content.number()):
@@ -119,7 +119,7 @@ def _signatures(content: _Reader) -> list[Signature | None]:
     return signatures
 
 
-def _numbers(content: _Reader) -> tuple[str, ...] | None:
+def _numbers(content: Reader) -> tuple[str, ...] | None:
     """A vector of types of values, if all of them are numbers."""
     names: list[str] | None = []
     for _ in range(content.number()):
@@ -132,11 +132,11 @@ def _numbers(content: _Reader) -> tuple[str, ...] | None:
     return None if names is None else tuple(names)
 
 
-class _Unreadable(Exception):
+class Unreadable(Exception):
     """The bytes are not what they should be."""
 
 
-class _Reader:
+class Reader:
     """A place in some bytes, up to an end."""
 
     def __init__(self, data: bytes, at: int, end: int) -> None:
@@ -146,7 +146,7 @@ class _Reader:
 
     def byte(self) -> int:
         if self.at >= self.end:
-            raise _Unreadable
+            raise Unreadable
         self.at += 1
         return self.data[self.at - 1]
 
@@ -158,22 +158,22 @@ class _Reader:
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
                 return value
-        raise _Unreadable
+        raise Unreadable
 
     def name(self) -> str:
         size = self.number()
         if size > self.end - self.at:
-            raise _Unreadable
+            raise Unreadable
         raw = self.data[self.at : self.at + min(size, _NAME_MAX_BYTES)]
         self.at += size
         return raw.decode("utf-8", "replace") + ("..." if size > _NAME_MAX_BYTES else "")
 
-    def part(self, size: int) -> _Reader:
+    def part(self, size: int) -> Reader:
         """A reader of the next bytes, which are passed over here."""
         if size > self.end - self.at:
-            raise _Unreadable
+            raise Unreadable
         self.at += size
-        return _Reader(self.data, self.at - size, self.at)
+        return Reader(self.data, self.at - size, self.at)
 
 
 def is_component(wasm: bytes) -> bool:
@@ -185,19 +185,19 @@ def read(wasm: bytes) -> Outline:
     """The outline of a file that begins as WebAssembly does."""
     outline = Outline(is_component(wasm))
     sections = _COMPONENT_SECTIONS if outline.is_component else _SECTIONS
-    reader = _Reader(wasm, 8, len(wasm))
+    reader = Reader(wasm, 8, len(wasm))
     try:
         while reader.at < reader.end:
             section = reader.byte()
             content = reader.part(reader.number())
             if section in sections:
                 sections[section](content, outline)
-    except _Unreadable:
+    except Unreadable:
         outline.whole = False
     return outline
 
 
-def _repeat(reader: _Reader, outline: Outline, one: Callable[[_Reader, Outline], None]) -> None:
+def _repeat(reader: Reader, outline: Outline, one: Callable[[Reader, Outline], None]) -> None:
     """A vector; what is behind the first so many elements is left out."""
     for index in range(reader.number()):
         if index >= _NAMES_MAX:
@@ -206,7 +206,7 @@ def _repeat(reader: _Reader, outline: Outline, one: Callable[[_Reader, Outline],
         one(reader, outline)
 
 
-def _limits(reader: _Reader) -> Memory:
+def _limits(reader: Reader) -> Memory:
     flags = reader.byte()
     minimum = reader.number()
     maximum = reader.number() if flags & 1 else None
@@ -215,16 +215,16 @@ def _limits(reader: _Reader) -> Memory:
     return Memory(minimum, maximum, bool(flags & 2), bool(flags & 4))
 
 
-def _value_type(reader: _Reader) -> None:
+def _value_type(reader: Reader) -> None:
     if reader.byte() in (0x63, 0x64):  # a reference with its own heap type, a signed number of up to 33 bits
         reader.number()
 
 
-def _import(reader: _Reader, outline: Outline) -> None:
+def _import(reader: Reader, outline: Outline) -> None:
     module, name = reader.name(), reader.name()
     kind = reader.byte()
     if kind >= len(_KINDS):
-        raise _Unreadable
+        raise Unreadable
     outline.imports.append((module, name, _KINDS[kind]))
     if _KINDS[kind] == "memory":
         outline.memories.append(_limits(reader))
@@ -232,24 +232,24 @@ def _import(reader: _Reader, outline: Outline) -> None:
         _type_of[_KINDS[kind]](reader)
 
 
-def _table_type(reader: _Reader) -> None:
+def _table_type(reader: Reader) -> None:
     _value_type(reader)
     _limits(reader)
 
 
-def _global_type(reader: _Reader) -> None:
+def _global_type(reader: Reader) -> None:
     _value_type(reader)
     reader.byte()
 
 
-def _tag_type(reader: _Reader) -> None:
+def _tag_type(reader: Reader) -> None:
     reader.byte()
     reader.number()
 
 
 # Kind of an import -> what passes over its type.
-_type_of: Final[dict[str, Callable[[_Reader], object]]] = {
-    "func": _Reader.number,
+_type_of: Final[dict[str, Callable[[Reader], object]]] = {
+    "func": Reader.number,
     "table": _table_type,
     "memory": _limits,
     "global": _global_type,
@@ -257,27 +257,27 @@ _type_of: Final[dict[str, Callable[[_Reader], object]]] = {
 }
 
 
-def _memory(reader: _Reader, outline: Outline) -> None:
+def _memory(reader: Reader, outline: Outline) -> None:
     outline.memories.append(_limits(reader))
 
 
-def _export(reader: _Reader, outline: Outline) -> None:
+def _export(reader: Reader, outline: Outline) -> None:
     name = reader.name()
     kind = reader.byte()
     if kind >= len(_KINDS):
-        raise _Unreadable
+        raise Unreadable
     outline.exports.append((name, _KINDS[kind], reader.number()))
 
 
-def _tables(reader: _Reader, outline: Outline) -> None:
+def _tables(reader: Reader, outline: Outline) -> None:
     outline.tables += reader.number()
 
 
-def _start(_reader: _Reader, outline: Outline) -> None:
+def _start(_reader: Reader, outline: Outline) -> None:
     outline.has_start = True
 
 
-_SECTIONS: Final[dict[int, Callable[[_Reader, Outline], None]]] = {
+_SECTIONS: Final[dict[int, Callable[[Reader, Outline], None]]] = {
     _IMPORTS: lambda reader, outline: _repeat(reader, outline, _import),
     _TABLES: _tables,
     _MEMORIES: lambda reader, outline: _repeat(reader, outline, _memory),
@@ -286,20 +286,20 @@ _SECTIONS: Final[dict[int, Callable[[_Reader, Outline], None]]] = {
 }
 
 
-def _component_name(reader: _Reader) -> str:
+def _component_name(reader: Reader) -> str:
     form = reader.byte()
     if form > 1:  # with attributes that came later than this
-        raise _Unreadable
+        raise Unreadable
     return reader.name()
 
 
-def _component_type(reader: _Reader) -> str:
+def _component_type(reader: Reader) -> str:
     """The kind of what an import or an export is declared to be."""
     kind = reader.byte()
     if kind >= len(_COMPONENT_KINDS):
-        raise _Unreadable
+        raise Unreadable
     if kind == 0 and reader.byte() != 0x11:
-        raise _Unreadable
+        raise Unreadable
     if _COMPONENT_KINDS[kind] in ("value", "type"):
         if reader.byte() == 0 or _COMPONENT_KINDS[kind] == "value":  # equal to a type; otherwise a resource
             reader.number()
@@ -308,16 +308,16 @@ def _component_type(reader: _Reader) -> str:
     return _COMPONENT_KINDS[kind]
 
 
-def _component_import(reader: _Reader, outline: Outline) -> None:
+def _component_import(reader: Reader, outline: Outline) -> None:
     name = _component_name(reader)
     outline.imports.append((name, "", _component_type(reader)))
 
 
-def _component_export(reader: _Reader, outline: Outline) -> None:
+def _component_export(reader: Reader, outline: Outline) -> None:
     name = _component_name(reader)
     sort = reader.byte()
     if sort >= len(_COMPONENT_KINDS):
-        raise _Unreadable
+        raise Unreadable
     if sort == 0:
         reader.byte()
     index = reader.number()
@@ -326,7 +326,7 @@ def _component_export(reader: _Reader, outline: Outline) -> None:
     outline.exports.append((name, _COMPONENT_KINDS[sort], index))
 
 
-_COMPONENT_SECTIONS: Final[dict[int, Callable[[_Reader, Outline], None]]] = {
+_COMPONENT_SECTIONS: Final[dict[int, Callable[[Reader, Outline], None]]] = {
     _COMPONENT_IMPORTS: lambda reader, outline: _repeat(reader, outline, _component_import),
     _COMPONENT_EXPORTS: lambda reader, outline: _repeat(reader, outline, _component_export),
 }
