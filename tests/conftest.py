@@ -10,6 +10,7 @@ import pytest
 
 import vfswasi
 from vfswasi.engine.fast_path import publishing as fastpath
+from vfswasi.engine.interruption import ways
 
 from .guest_programs import compile_guest
 from .rawguest import RawGuest
@@ -34,6 +35,14 @@ def _eager_fast_path() -> Iterator[None]:
         patch.setattr(fastpath, "HEAT", 1)
         patch.setattr(fastpath, "WARMTH", 1)
         yield
+
+
+@pytest.fixture(params=["page", "epoch"])
+def interruption(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ways.Way:
+    """Guests that compute are interrupted in this way, in the test and in the processes that it starts."""
+    monkeypatch.setenv("VFSWASI_INTERRUPT", request.param)
+    way: ways.Way = request.param
+    return way
 
 
 @pytest.fixture(params=["memory", "local"])

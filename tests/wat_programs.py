@@ -6,6 +6,12 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+import wasmtime
+
+import vfswasi
+from vfswasi.engine.compiling import modules
+from vfswasi.engine.interruption import rewriting, ways
+
 _IMPORTS = """
   (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
@@ -17,6 +23,14 @@ _IMPORTS = """
 _MEMORY = """(memory (export "memory") 1)
   (data (i32.const 0) "\\10\\00\\00\\00\\05\\00\\00\\00") (data (i32.const 16) "so far")
   (func $say (param i32) (drop (call $write (local.get 0) (i32.const 0) (i32.const 1) (i32.const 8))))"""
+
+
+def compiled(text: bytes) -> bytes:
+    """The code of a module, as a sandbox without limits of its own would compile it."""
+    wasm, way = bytes(wasmtime.wat2wasm(text.decode())), ways.wanted(vfswasi.Limits())
+    if way == ways.PAGE:
+        wasm = rewriting.rewrite(wasm).wasm
+    return bytes(wasmtime.Module(modules.engine(way=way), wasm).serialize())
 
 
 def program(body: str, imports: str = "") -> bytes:

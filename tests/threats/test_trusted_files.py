@@ -18,9 +18,11 @@ import wasmtime
 import vfswasi
 from vfswasi.engine.compiling import cache as module_cache
 from vfswasi.engine.compiling import modules
+from vfswasi.engine.interruption.ways import Way
 from vfswasi.limits import Limits
 
 from ..rawguest import RawGuest
+from ..wat_programs import compiled
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,7 +33,7 @@ def _exiting(code: int) -> bytes:
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interruption: Way) -> Path:
     """An empty cache, to which everything is written, its key elsewhere, and no module remembered in memory."""
     directory = tmp_path / "home" / ".cache"
     for path in (directory, tmp_path / "key"):
@@ -58,7 +60,7 @@ def _only(cache: Path) -> Path:
 
 
 def _code(status: int) -> bytes:
-    return bytes(wasmtime.Module(modules.engine(), wasmtime.wat2wasm(_exiting(status).decode())).serialize())
+    return compiled(_exiting(status))
 
 
 def _forged(cache: Path) -> None:
@@ -82,6 +84,7 @@ def test_w5_the_cache_is_used_and_what_is_signed_is_believed(cache: Path) -> Non
 def _nothing_compiled() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delattr(modules, "_compile")
+        patch.delattr(modules, "_compile_rewritten")
         yield
 
 
@@ -115,7 +118,9 @@ def test_w5_what_is_not_signed_is_not_run(cache: Path, forgery: str, caplog: pyt
         assert _fresh(1) == 1, "and a good one lies there again"
 
 
-def test_w5_a_module_of_many_pieces_is_checked_in_all_of_them(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_w5_a_module_of_many_pieces_is_checked_in_all_of_them(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, interruption: Way
+) -> None:
     monkeypatch.setattr(module_cache, "_PIECE_BYTES", 1000)
     assert _fresh(1) == 1
     file = _only(cache)
@@ -129,7 +134,7 @@ def test_w5_a_module_of_many_pieces_is_checked_in_all_of_them(cache: Path, monke
         file.write_bytes(bad)
         number = os.open(file, os.O_RDONLY)
         with pytest.raises(module_cache._Unusable):
-            module_cache._checked(modules.engine(), number, file.stem, key)
+            module_cache._checked(modules.engine(way=interruption), number, file.stem, key)
         os.close(number)
 
 
@@ -284,7 +289,7 @@ def test_w5_the_name_depends_on_module_version_and_settings(cache: Path, monkeyp
     assert _fresh(2) == 2
     assert _fresh(1, limits=Limits(fuel=10**9)) == 1
     assert _fresh(1, features=["gc"]) == 1
-    monkeypatch.setattr(modules, "_engine_identity", lambda fuel, features: b"another version of wasmtime")
+    monkeypatch.setattr(modules, "_engine_identity", lambda way, fuel, features: b"another version of wasmtime")
     assert _fresh(1) == 1
     assert len(names()) == 5
     assert first < names()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import wasmtime
 
 import vfswasi
 from vfswasi.engine.compiling import modules
 
 from ..rawguest import RawGuest
+from ..wat_programs import compiled
 
 
 def _exiting(code: int) -> bytes:
@@ -48,7 +48,7 @@ def test_w5_no_guest_can_put_another_directory_in_the_place_of_the_cache(
     monkeypatch.setattr(modules, "_remembered", type(modules._remembered)())
     assert _status() == 1
     (file,) = (home / ".cache" / "vfswasi").glob("*.cwasm")
-    code = wasmtime.Module(modules.engine(), wasmtime.wat2wasm(_exiting(66).decode())).serialize()
+    code = compiled(_exiting(66))
     try:
         with RawGuest({"/home": vfswasi.Mount(home, rw=True)}) as guest:
             guest.rename(".cache", "old")

@@ -41,6 +41,7 @@ memory_new = _declare("wasmtime_memory_new", c_void_p, c_void_p, c_void_p, c_voi
 memory_data = _declare("wasmtime_memory_data", c_size_t, c_void_p, c_void_p)
 memory_data_size = _declare("wasmtime_memory_data_size", c_size_t, c_void_p, c_void_p)
 trap_new = _declare("wasmtime_trap_new", c_size_t, c_char_p, c_size_t)
+trap_code = _declare("wasmtime_trap_code", c_bool, c_void_p, c_void_p)
 trap_delete = _declare("wasm_trap_delete", None, c_void_p)
 error_new = _declare("wasmtime_error_new", c_size_t, c_char_p)
 error_message = _declare("wasmtime_error_message", None, c_void_p, c_void_p)

@@ -40,6 +40,7 @@ from .compiling.outline import Signature
 from .fast_path.publishing import FastPath
 from .fast_path.vdso import FUNCTIONS as FAST_FUNCTIONS
 from .fast_path.windows import NO_SPACE
+from .interruption.page import Page
 from .memory import HostMemory, WasmMemory, memory_size
 from .reentrance import Turn
 
@@ -101,6 +102,7 @@ class Guest:
         "memory",
         "number",
         "outcome",
+        "page",
         "process",
         "ready",
         "turn",
@@ -116,6 +118,7 @@ class Guest:
         self.instance: ffi.wasmtime_instance_t | None = None  # where the memory is, if nobody has asked for it yet
         self.outcome: BaseException | None = None
         self.fast: FastPath | None = None
+        self.page: Page | None = None  # what ends it while it computes, unless epochs do
         self.user_memory_moves = user_memory_moves
         self.turn_ends = monotonic() + TURN_S  # a call that begins later begins with `look`; 0: every one does
         self.ready = not user_memory_moves  # a WASI object's calls are refused before start()

@@ -23,6 +23,7 @@ from .compiling import refusals
 from .compiling.modules import CompiledModule, Import, tick
 from .fast_path import vdso
 from .fast_path.publishing import FastPath
+from .interruption import page
 from .memory import WasmMemory
 from .threads.deadlines import Watchdog
 from .user_functions import UserImports, checked_imports
@@ -56,9 +57,9 @@ class Meter:
     fuel: int | None = None
 
 
-# What a store holds beside what the guest brings: the shim and the vdso with its memory, and the shim's table.
+# What a store holds beside what the guest brings: the page, the shim and the vdso with its memory, the shim's table.
 _OWN_INSTANCES: Final = 2
-_OWN_MEMORIES: Final = 1
+_OWN_MEMORIES: Final = 2
 _OWN_TABLES: Final = 1
 
 
@@ -66,6 +67,7 @@ def end_what_is_over() -> None:
     """Make all guests look at their deadlines, whether they compute or make calls. Any thread may call this, and a
     signal handler."""
     host.end_what_is_over()
+    page.end_what_is_over()
     tick()
 
 
@@ -197,8 +199,9 @@ class Program:
             store_address = capi.address_of(store.ptr())
             context = capi.store_context(store_address)
             process.clocks.start()
-            capi.store_epoch_deadline_callback(store_address, _epoch_callback, guest.number, None)
-            capi.context_set_epoch_deadline(context, 1)
+            if self.compiled.page is None:
+                capi.store_epoch_deadline_callback(store_address, _epoch_callback, guest.number, None)
+                capi.context_set_epoch_deadline(context, 1)
             deadline = process.deadline
             _watchdog.watch(deadline)
             over = deadline.over()
@@ -209,6 +212,8 @@ class Program:
             with bounded_by(deadline, process.allowance):
                 return self._call_start(context, guest, limits if fast else None)
         finally:
+            if guest.page is not None:
+                guest.page.forget()
             _watchdog.forget(process.deadline)
             meter.memory_bytes = guest.memory_bytes(context)
             if limits.fuel is not None:
@@ -241,6 +246,12 @@ class Program:
             raise InvalidModuleError(f"{self.name}: cannot be instantiated: {message}")
         if error or trap.value:
             return _ending(guest, error or 0, trap.value, self.name)
+        if self.compiled.page is not None:
+            deadline = guest.process.deadline
+            guest.page = page.Page(context, instance, self.compiled.page, deadline)
+            guest.outcome = deadline.over()  # if it was so before the page was there, nobody has ended the guest
+            if guest.outcome is not None:
+                return _ending(guest, 0, 0, self.name)
         if guest.memory is None:
             guest.instance = instance
         if shim is not None and self._fast is not None and fast is not None:
@@ -284,6 +295,8 @@ _TRAP_LIMITS: Final[dict[wasmtime.TrapCode | None, str]] = {
 def _ending(guest: host.Guest, error: int, trap: int, name: str) -> Ending:
     """What happened, from what the guest latched and, without that, from what wasmtime says; frees both."""
     calls = guest.fast.counters() if guest.fast is not None else {}
+    if guest.outcome is None and trap and guest.page is not None:
+        guest.outcome = guest.page.why(trap)
     outcome = guest.outcome
     if outcome is None:
         message = limit = None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from ..engine.interruption.ways import EPOCH, Way
 from ..engine.runner import Ending, Meter
 from ..errors import GuestExitError, GuestFuelError, GuestTimeoutError, GuestTrapError
 from ..fs_backends.base import Backend, Traffic
@@ -29,7 +30,8 @@ class Result:
     that end a run are exceptions. usage: what it used of its limits. fast_calls: function -> calls that were answered
     inside wasm, without Python, and "bytes_read", "bytes_written" by them; empty if the fast path was off. traffic:
     guest directory -> requests and bytes that the run cost, for mounts whose files are far away (what other runs of
-    the same mount did meanwhile is in it).
+    the same mount did meanwhile is in it). interruption: how the guest could have been ended while it
+    computed: "page", which lets it run at full speed, or "epoch" (see docs/python.md).
     """
 
     args: list[str]
@@ -41,6 +43,7 @@ class Result:
     usage: Usage = field(default_factory=Usage, compare=False)
     fast_calls: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
     traffic: Mapping[str, Traffic] = field(default_factory=dict, repr=False, compare=False)
+    interruption: Way = field(default=EPOCH, repr=False, compare=False)
     _trees: Mapping[str, MemoryBackend] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
@@ -75,6 +78,7 @@ def result_of(
     deadline: Deadline,
     traffic: Mapping[str, Traffic],
     usage: Usage,
+    interruption: Way,
 ) -> Result:
     stdout, stderr = captured
     if ending.returncode is None:
@@ -97,6 +101,7 @@ def result_of(
         usage,
         ending.fast_calls,
         traffic,
+        interruption,
         trees,
     )
 

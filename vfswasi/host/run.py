@@ -140,7 +140,8 @@ class Run:
                 raise ending.error
             finally:
                 del ending  # the error's traceback refers to this frame: together they would wait for a collection
-        result = result_of(argv, ending, captured, self._preopens, self._process.deadline, traffic, usage)
+        way = self._program.compiled.interruption
+        result = result_of(argv, ending, captured, self._preopens, self._process.deadline, traffic, usage, way)
         if lost:
             raise uncommitted(lost, result)
         if asked.check:

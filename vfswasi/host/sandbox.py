@@ -13,6 +13,7 @@ from typing import Any
 from ..engine.compiling import modules
 from ..engine.compiling.features import checked as checked_features
 from ..engine.fast_path import publishing as fastpath
+from ..engine.interruption import ways
 from ..engine.runner import Program, end_what_is_over
 from ..engine.threads import stacks
 from ..engine.user_functions import UserImports
@@ -133,7 +134,8 @@ class Sandbox:
         encode_argv([self._argv0])
         on = checked_features(features)
         stack_bytes = stacks.rounded(self._limits.stack_bytes)
-        compiled = modules.load(wasm, name, self._limits.fuel is not None, on, stack_bytes)
+        way = ways.wanted(self._limits)
+        compiled = modules.load(wasm, name, self._limits.fuel is not None, on, stack_bytes, way)
         self._program = Program(compiled, name, imports)
         self._program.check_command()
         self._program.check_counts(self._limits)

@@ -4,26 +4,32 @@ that is the hash of the module, the version of wasmtime and the engine's setting
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import wasmtime
 
 from ...errors import InvalidModuleError
 from ...limits import Limits
 from .. import capi
+from ..interruption import rewriting
+from ..interruption.ways import EPOCH, PAGE, Way
 from ..threads.stacks import rounded
 from . import cache as module_cache
 from . import features as wasm_features
 from . import outline, refusals
 from .features import NONE, Features
 
-_SETTINGS: Final = "epoch_interruption memory_may_move=0 fuel={} v2"
+_log = logging.getLogger("vfswasi")
+
+_NOT_REWRITTEN: Final = "page, but that it cannot be rewritten"  # in place of a way
+_SETTINGS: Final = "interruption={} memory_may_move=0 fuel={} v3"
 STACK_BYTES: Final = rounded(Limits().stack_bytes)
 # What compiles faster than this is not written to disk, nor what is so small that only the machine was slow.
 _CACHE_WORTH_S: Final = 0.02
@@ -32,31 +38,47 @@ _REMEMBERED: Final = 16  # compiled modules kept in memory
 
 _WASM_MAGIC: Final = b"\0asm"
 
+
+class _Digest(Protocol):
+    """What hashlib makes."""
+
+    def copy(self) -> _Digest: ...
+    def update(self, data: bytes, /) -> None: ...
+    def hexdigest(self) -> str: ...
+
+
 _lock = threading.RLock()
-_engines: dict[tuple[bool, Features, int], wasmtime.Engine] = {}
+_Settings = tuple[bool, Features, int, Way]
+_engines: dict[_Settings, wasmtime.Engine] = {}
 _remembered: OrderedDict[tuple[str, int], CompiledModule] = OrderedDict()
 
 
-def engine(fuel: bool = False, features: Features = NONE, stack_bytes: int = STACK_BYTES) -> wasmtime.Engine:
+def engine(
+    fuel: bool = False, features: Features = NONE, stack_bytes: int = STACK_BYTES, way: Way = EPOCH
+) -> wasmtime.Engine:
     """The engine of all sandboxes of this process with these settings. `fuel`: instructions are counted. `stack_bytes`:
-    what a guest may use of its thread's stack, as `stacks.rounded` gives it; the code is the same whatever it is."""
+    what a guest may use of its thread's stack, as `stacks.rounded` gives it; the code is the same whatever it is.
+    `way`: how its guests are interrupted; those of PAGE run modules that were rewritten, and no others."""
+    settings = (fuel, features, stack_bytes, way)
     with _lock:
-        found = _engines.get((fuel, features, stack_bytes))
+        found = _engines.get(settings)
         if found is None:
             config = wasmtime.Config()
             wasm_features.configure(config, features)
-            config.epoch_interruption = True
+            config.epoch_interruption = way == EPOCH
             config.memory_may_move = False
             config.consume_fuel = fuel
             capi.set_stack_bytes(config, stack_bytes)
-            found = _engines[fuel, features, stack_bytes] = wasmtime.Engine(config)
+            found = _engines[settings] = wasmtime.Engine(config)
         return found
 
 
 def tick() -> None:
-    """Make all guests that compute look at their deadlines. Any thread may call this, and a signal handler."""
-    for each in list(_engines.values()):
-        each.increment_epoch()
+    """Make all guests that compute look at their deadlines, those that are interrupted by epoch. Any thread may call
+    this, and a signal handler."""
+    for (_, _, _, way), each in list(_engines.items()):
+        if way == EPOCH:
+            each.increment_epoch()
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,31 +100,41 @@ class CompiledModule:
     module: wasmtime.Module
     engine: wasmtime.Engine
     imports: tuple[Import, ...]
-    exports: dict[str, Any]  # name -> wasmtime's type object
+    exports: dict[str, Any]  # name -> wasmtime's type object; the page of ours is not among them
     has_start: bool  # a start section: it runs while the module is instantiated
     memories: int  # its own, beside those that it imports
     tables: int
+    page: bytes | None  # under which name the compiled module exports the page that ends it; None: epochs do
+
+    @property
+    def interruption(self) -> Way:
+        """How a guest that computes is interrupted."""
+        return EPOCH if self.page is None else PAGE
 
 
 def load(
-    wasm: bytes, name: str, fuel: bool = False, features: Features = NONE, stack_bytes: int = STACK_BYTES
+    wasm: bytes,
+    name: str,
+    fuel: bool = False,
+    features: Features = NONE,
+    stack_bytes: int = STACK_BYTES,
+    way: Way = EPOCH,
 ) -> CompiledModule:
     """Compile `wasm` (binary, or the text format), or take it from the cache. `name` is for messages. `fuel`: so that
-    its instructions are counted. `features`: what it may use, see `features.NAMES`. `stack_bytes`: see `engine`.
+    its instructions are counted. `features`: what it may use, see `features.NAMES`. `stack_bytes`: see `engine`. `way`:
+    how it should be interrupted; what cannot be rewritten for PAGE is compiled for EPOCH.
 
     Raises InvalidModuleError.
     """
     wasm = binary(wasm, name)
     digest = hashlib.sha256(wasm)
-    digest.update(_engine_identity(fuel, features))
-    key = digest.hexdigest()
+    key = _key(digest, way, fuel, features)
     with _lock:
         known = _remembered.get((key, stack_bytes))
         if known is not None:
             _remembered.move_to_end((key, stack_bytes))
             return known
-    into = engine(fuel, features, stack_bytes)
-    module = module_cache.load(into, key) or _compile(into, wasm, name, key, features)
+    module, into, got = _module(wasm, name, digest, (fuel, features, stack_bytes, way))
     signatures = iter(outline.imported_functions(wasm))
     imports = []
     for each in module.imports:
@@ -110,7 +142,11 @@ def load(
         signature = next(signatures) if kind == "func" else None
         imports.append(Import(each.module, each.name or "", kind, each.type, signature))
     exports = {each.name: each.type for each in module.exports}
-    compiled = CompiledModule(module, into, tuple(imports), exports, *outline.counts(wasm))
+    page = None
+    if got == PAGE:
+        added, _ = exports.popitem()  # it comes behind those of the module's own
+        page = added.encode()
+    compiled = CompiledModule(module, into, tuple(imports), exports, *outline.counts(wasm), page)
     with _lock:
         _remembered[key, stack_bytes] = compiled
         while len(_remembered) > _REMEMBERED:
@@ -118,12 +154,41 @@ def load(
     return compiled
 
 
+def _module(
+    wasm: bytes, name: str, digest: _Digest, settings: _Settings
+) -> tuple[wasmtime.Module, wasmtime.Engine, Way]:
+    """The module, its engine, and the way in which it is interrupted there. `digest`: of `wasm`."""
+    fuel, features, stack_bytes, way = settings
+    into, key = engine(*settings), _key(digest, way, fuel, features)
+    module = module_cache.load(into, key)
+    if module is not None:
+        return module, into, way
+    if way == EPOCH:
+        return _compile(into, wasm, name, key, features), into, EPOCH
+    # What cannot be rewritten has a place of its own in the cache, so that nobody tries again.
+    by_epoch, kept = engine(fuel, features, stack_bytes, EPOCH), _key(digest, _NOT_REWRITTEN, fuel, features)
+    module = module_cache.load(by_epoch, kept)
+    if module is not None:
+        return module, by_epoch, EPOCH
+    module = _compile_rewritten(into, wasm, name, key, features)
+    if module is not None:
+        return module, into, PAGE
+    return _compile(by_epoch, wasm, name, kept, features), by_epoch, EPOCH
+
+
+def _key(digest: _Digest, way: str, fuel: bool, features: Features) -> str:
+    """The name of compiled code: a hash of all that it depends on. `digest`: of the module as it was given."""
+    whole = digest.copy()
+    whole.update(_engine_identity(way, fuel, features))
+    return whole.hexdigest()
+
+
 @cache
-def _engine_identity(fuel: bool, features: Features) -> bytes:
+def _engine_identity(way: str, fuel: bool, features: Features) -> bytes:
     """What compiled code depends on beside the module; looking the version up takes half a millisecond."""
     from importlib.metadata import version  # slow to import, and needed only once something is compiled
 
-    settings = _SETTINGS.format(int(fuel))
+    settings = _SETTINGS.format(way if way == EPOCH else f"{way} {rewriting.VERSION}", int(fuel))
     return f"\0{version('wasmtime')}\0{settings}\0{wasm_features.identity(features)}".encode()
 
 
@@ -153,11 +218,10 @@ def load_own(engine_: wasmtime.Engine, text: str, name: str) -> wasmtime.Module:
     settings = next((settings for settings, ours in _engines.items() if ours is engine_), None)
     if settings is None:
         return wasmtime.Module(engine_, bytes(wasmtime.wat2wasm(text)))
-    digest = hashlib.sha256(text.encode())
-    digest.update(_engine_identity(*settings[:2]))
-    key = digest.hexdigest()
+    fuel, features, _, way = settings
+    key = _key(hashlib.sha256(text.encode()), way, fuel, features)
     kept = module_cache.load(engine_, key)
-    return kept or _compile(engine_, bytes(wasmtime.wat2wasm(text)), name, key, settings[1], ours=True)
+    return kept or _compile(engine_, bytes(wasmtime.wat2wasm(text)), name, key, features, ours=True)
 
 
 def _compile(
@@ -168,10 +232,36 @@ def _compile(
         module = wasmtime.Module(into, wasm)
     except wasmtime.WasmtimeError as error:
         raise InvalidModuleError(f"{name}: {refusals.why(wasm, error, on)}") from error
+    _keep(key, module, wasm, started, ours)
+    return module
+
+
+def _compile_rewritten(into: wasmtime.Engine, wasm: bytes, name: str, key: str, on: Features) -> wasmtime.Module | None:
+    """With a page that ends it; None: this module cannot have one. Raises InvalidModuleError."""
+    started = time.monotonic()
+    try:
+        # As it was given: what names a memory that is not there must not find ours.
+        wasmtime.Module.validate(into, wasm)
+    except wasmtime.WasmtimeError as error:
+        raise InvalidModuleError(f"{name}: {refusals.why(wasm, error, on)}") from error
+    has_start, _, _ = outline.counts(wasm)
+    if has_start:  # it runs before anybody can know where the page is
+        return None
+    try:
+        rewritten = rewriting.rewrite(wasm)
+        module = wasmtime.Module(into, rewritten.wasm)
+    except (rewriting.CannotRewriteError, wasmtime.WasmtimeError) as error:
+        _log.debug("%s: interrupted by epochs: %s", name, error)
+        return None
+    _keep(key, module, wasm, started)
+    return module
+
+
+def _keep(key: str, module: wasmtime.Module, wasm: bytes, started: float, ours: bool = False) -> None:
+    """On disk, if that is worth it. `started`: monotonic seconds, when the work on it began."""
     seconds = time.monotonic() - started
     if ours or (seconds > _CACHE_WORTH_S and len(wasm) > _CACHE_WORTH_BYTES):
         module_cache.store(key, module, seconds, tell=not ours)
-    return module
 
 
 def trusted_directories() -> list[Path]:
