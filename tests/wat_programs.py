@@ -33,9 +33,9 @@ def compiled(text: bytes) -> bytes:
     return bytes(wasmtime.Module(modules.engine(way=way), wasm).serialize())
 
 
-def program(body: str, imports: str = "") -> bytes:
+def program(body: str, imports: str = "", functions: str = "") -> bytes:
     """A module whose `_start` is `body`; `(call $say (i32.const fd))` writes "so fa"."""
-    return f'(module {imports} {_IMPORTS} {_MEMORY} (func (export "_start") {body}))'.encode()
+    return f'(module {imports} {_IMPORTS} {_MEMORY} {functions} (func (export "_start") {body}))'.encode()
 
 
 SAY = "(call $say (i32.const 1)) (call $say (i32.const 2))"

@@ -1,13 +1,16 @@
 """python -m tests.endurance faults [--all] [--program NAME] [--store NAME]
 python -m tests.endurance leaks [--runs COUNT] [--store NAME]
+python -m tests.endurance endings [--runs COUNT]
 
 faults: every call of every program fails with one kind of fault of each class; with --all with every kind, once and for
 good, and lies. leaks: so many runs (2,000) of every ending, with the fast path and without, on each store.
+endings: so many runs (10,000) on eight threads, each ended at a random moment, interrupted by page and by epoch.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -15,6 +18,7 @@ from pathlib import Path
 
 from vfswasi.engine.fast_path import publishing as fastpath
 
+from .endings import ended_at_random
 from .faults import FIRST, KINDS, Bench, class_of
 from .leaks import ENDINGS, left_behind
 from .lies import lies_of
@@ -66,13 +70,29 @@ def _leaks(runs: int, stores: list[str] | None) -> int:
     return 1 if found else 0
 
 
+def _endings(runs: int) -> int:
+    found = 0
+    for way in ("page", "epoch"):
+        os.environ["VFSWASI_INTERRUPT"] = way
+        started = time.monotonic()
+        tally = ended_at_random(runs, seed=time.time_ns())
+        found += len(tally.wrong)
+        print(
+            f"by {way}: {tally.ended.total()} runs, {len(tally.wrong)} complaints, {time.monotonic() - started:.0f} s"
+        )
+        for (guest, how), count in sorted(tally.ended.items()):
+            print(f"  {guest}, ended {how}: {count}")
+        print(*tally.wrong, sep="\n", flush=True)
+    return 1 if found else 0
+
+
 def main() -> int:
     """1 if anything was found."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.endurance", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["faults", "leaks"])
-    parser.add_argument("--runs", type=int, default=2000)
+    parser.add_argument("what", choices=["faults", "leaks", "endings"])
+    parser.add_argument("--runs", type=int)
     parser.add_argument("--all", action="store_true", help="all kinds of faults, and lies")
     parser.add_argument("--program", choices=PROGRAMS, action="append")
     parser.add_argument("--store", choices=list(STORES), action="append")
@@ -80,7 +100,9 @@ def main() -> int:
     fastpath.HEAT = fastpath.WARMTH = 1  # as in the tests
     found = 0
     if chosen.what == "leaks":
-        return _leaks(chosen.runs, chosen.store)
+        return _leaks(chosen.runs or 2000, chosen.store)
+    if chosen.what == "endings":
+        return _endings(chosen.runs or 10_000)
     with tempfile.TemporaryDirectory() as place:
         for name in chosen.program or PROGRAMS:
             for store in chosen.store or STORES:
