@@ -1,7 +1,12 @@
 """Where a function's body gets its checks, and the body with them in it.
 
-A check stands at the head of each loop, and at the entry of each function that calls: whatever runs long passes one of
-them again and again. Recursion needs calls, and a tail call is one; what neither loops nor calls ends by itself.
+A check stands at the head of each loop, and at the entry of each function that calls: whatever runs for ever passes one
+of them again and again. Recursion needs calls, and a tail call is one.
+
+What neither loops nor calls ends by itself, but there may be millions of calls of it in one body, and a million
+instructions in it. So a function that does not call has no check only if it is short and has no instruction that works
+on whole stretches of memory; and in a long body there is one every few thousand bytes. Between two checks that a guest
+passes lie at most so many calls of such short functions, which are a few milliseconds.
 """
 
 from __future__ import annotations
@@ -13,7 +18,9 @@ from ..compiling import outline
 from . import opcodes
 
 _SIZE_MAX_BYTES: Final = 7_654_321  # wasmtime's limit for a body
-_SLICE_BYTES: Final = 1 << 17  # what is read at once, with Python's lock held: a few milliseconds
+_STRETCH_BYTES: Final = 1 << 12  # between two checks in a body; and what is read at once, with Python's lock held
+_SHORT_BYTES: Final = 128  # a body that need not have a check
+_WORKS_ON_STRETCHES: Final = re.compile(rb"\xfc[\x08-\x11]")  # memory.init to table.fill
 
 
 class CannotRewriteError(Exception):
@@ -31,8 +38,8 @@ def leb(number: int) -> bytes:
 
 
 class Cuts:
-    """The places in one body at which checks belong: `at`, ascending, as offsets into the module. `calls`: the first of
-    them is the function's entry. Raises CannotRewriteError."""
+    """The places in one body at which checks belong: `at`, ascending, as offsets into the module. `entry`: the first of
+    them is the function's entry. `stretches`: how many only divide what is long. Raises CannotRewriteError."""
 
     def __init__(self, wasm: bytes, body: outline.Reader) -> None:
         """`body` is behind its size; it is read to its end."""
@@ -40,32 +47,39 @@ class Cuts:
         self._end = body.end
         entry = self._behind_many(opcodes.local, body.number(), body.at)
         self.at: list[int] = []
-        self.calls = False
-        self._read(entry)
-        if self.calls:
+        self.stretches = 0
+        calls = self._read(entry)
+        short = self._end - entry <= _SHORT_BYTES and not _WORKS_ON_STRETCHES.search(wasm, entry, self._end)
+        self.entry = calls or not short
+        if self.entry:
             self.at.insert(0, entry)
 
-    def _read(self, at: int) -> None:
+    def _read(self, at: int) -> bool:
+        """Whether there are calls."""
         wasm, end, known = self._wasm, self._end, opcodes.up_to_a_call
+        calls, checked = False, at
         while True:
-            limit = min(end, at + _SLICE_BYTES)
+            limit = min(end, checked + _STRETCH_BYTES)
             found = known.match(wasm, at, limit)
             at = found.end() if found else at
             if at == end:
-                return
-            if limit < end and at > limit - opcodes.LONGEST_BYTES:
-                continue  # the slice may have cut an instruction in two
+                return calls
+            if limit < end and at > limit - opcodes.LONGEST_BYTES:  # what is next may lie on both sides of it
+                self.at.append(at)
+                self.stretches += 1
+                checked = at
+                continue
             opcode = wasm[at]
             if opcode == opcodes.LOOP:
-                at = self._behind(opcodes.loop, at)
+                checked = at = self._behind(opcodes.loop, at)
                 self.at.append(at)
             elif opcode == opcodes.BRANCH_TABLE:
                 at = self._behind_branch_table(at + 1)
             elif opcode == opcodes.TRY_TABLE:
                 at = self._behind_many(opcodes.catch, *self._number(self._behind(opcodes.try_table, at)))
-            elif not self.calls:
+            elif not calls:
                 at = self._behind(opcodes.call, at)
-                self.calls = True
+                calls = True
                 known = opcodes.over_calls
             else:
                 raise self._unknown(at)

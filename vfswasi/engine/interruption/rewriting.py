@@ -20,7 +20,7 @@ from ..compiling import outline
 from .bodies import CannotRewriteError as CannotRewriteError
 from .bodies import Cuts, leb, with_checks
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Another one whenever it makes something else of a module: what was compiled of the old is kept on disk."""
 
 EXPORT: Final = "vfswasi:interrupt"
@@ -161,8 +161,8 @@ class _Code:
             start = body.at
             cuts = Cuts(self._wasm, body)
             if cuts.at:
-                self.loops += len(cuts.at) - cuts.calls
-                self.entries += cuts.calls
+                self.loops += len(cuts.at) - cuts.entry - cuts.stretches
+                self.entries += cuts.entry
                 parts.append(self._view[copied:size_at])
                 parts.append(with_checks(self._wasm, start, body.end, cuts.at, self._check))
                 copied = body.end
