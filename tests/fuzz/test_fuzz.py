@@ -1,12 +1,13 @@
 """Short runs of the fuzzers with fixed seeds; and that they see what they are there for.
 
 Longer ones: `python -m tests.fuzz plans --minutes 30`, `python -m tests.fuzz archives --minutes 10`, and the same
-with `servers`.
+with `servers` and `modules`.
 """
 
 from __future__ import annotations
 
 import io
+import random
 import subprocess
 import sys
 import tarfile
@@ -19,9 +20,11 @@ from typing import Any
 
 import pytest
 
+from tests import wasm_text
 from tests.fs_backends.zip_forge import Entry, forge
 from vfswasi.abi.layouts import ABIS
 from vfswasi.engine.fast_path.publishing import FastPath
+from vfswasi.engine.interruption import bodies, rewriting
 from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends.archive import tree
 from vfswasi.fs_backends.archive.ranges import RangeHandle
@@ -39,13 +42,13 @@ from vfswasi.kernel.files import sharing
 from vfswasi.kernel.files.inode import FileInode
 from vfswasi.syscalls.memory import GuestMemory
 
-from . import archives, plans, servers, shapes
+from . import archives, modules, plans, servers, shapes
 from .calls import SIGNATURES, Step, words
 from .corpus import corpus, damaged
 from .runs import Setup
 
 # About 15 seconds for each, on a machine that does nothing else.
-PLANS, ARCHIVES, SERVERS = 50, 25, 12
+PLANS, ARCHIVES, SERVERS, MODULES = 50, 25, 12, 60
 MINUTES_MAX = 5
 ATTEMPTS = 250
 
@@ -338,3 +341,85 @@ def test_a_client_that_is_broken_is_noticed(label: str, monkeypatch: pytest.Monk
             assert any(noticed in text for text in problems)
             return
     raise AssertionError("not noticed")
+
+
+# Modules
+
+
+def test_modules_find_nothing() -> None:
+    figures = modules.campaign(1, time.monotonic() + 60 * MINUTES_MAX, MODULES)
+    assert figures.failures == []
+    assert figures.modules > MODULES * 0.8
+    seen = figures.seen
+    assert min(seen["loops"], seen["entries"], seen["memory done"], seen["all done"]) > MODULES // 6
+    assert seen["damaged: valid, rewritten"]
+    assert seen["damaged: invalid, refused"]
+
+
+def _a_module(place: Path) -> bytes:
+    """One with loops and calls in it, whose functions can be called."""
+    for seed in range(1, 200, 2):
+        wasm = modules.made_up(seed, place)
+        seen: Counter[str] = Counter()
+        assert modules.examine(wasm, seen) == []
+        if seen["memory done"] and seen["loops"] > 1 and seen["entries"] > 1:
+            return wasm
+    raise AssertionError("none is made")
+
+
+def _unchecked_loop(original: Callable[..., bytes]) -> Callable[..., bytes]:
+    return lambda wasm, start, end, cuts, check: original(wasm, start, end, cuts[:-1], check)
+
+
+def _misplaced(original: Callable[..., bytes]) -> Callable[..., bytes]:
+    return lambda wasm, start, end, cuts, check: original(wasm, start, end, [end - 1 for _ in cuts], check)
+
+
+def _other_check(original: Callable[..., bytes]) -> Callable[..., bytes]:
+    return lambda wasm, start, end, cuts, check: original(wasm, start, end, cuts, b"\x41\x01\x1a")
+
+
+def _no_module(original: Callable[..., bytes]) -> Callable[..., bytes]:
+    return lambda wasm, start, end, cuts, check: original(wasm, start, end, cuts, b"\x1a")
+
+
+BROKEN_REWRITERS = {
+    "a check is missing": (rewriting, "with_checks", _unchecked_loop, "another module"),
+    "checks stand elsewhere": (rewriting, "with_checks", _misplaced, "another module"),
+    "checks are something else": (rewriting, "with_checks", _other_check, "another module"),
+    "what comes out is not valid": (rewriting, "with_checks", _no_module, "not valid with checks"),
+    "too much is refused": (bodies, "_SIZE_MAX_BYTES", lambda _: 20, "refused: "),
+}
+
+
+@pytest.mark.parametrize("label", BROKEN_REWRITERS)
+def test_a_rewriter_that_is_broken_is_noticed(label: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    owner, name, breaks, noticed = BROKEN_REWRITERS[label]
+    wasm = _a_module(tmp_path)
+    monkeypatch.setattr(owner, name, breaks(getattr(owner, name)))
+    assert noticed in modules.examine(wasm, Counter())[0]
+
+
+def test_a_module_that_does_something_else_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its text, which says so before, is not looked at."""
+    monkeypatch.setattr(wasm_text, "difference", lambda original, rewritten: "")
+    one = _a_module(tmp_path)
+    others = [wasm for seed in range(20) if (wasm := modules.made_up(seed, tmp_path)) != one]
+    assert modules.examine(one, Counter(), rewriting.rewrite(one)) == []
+    assert all(modules.examine(one, Counter(), rewriting.rewrite(other)) for other in others)
+
+
+def test_what_comes_of_damaged_modules_besides_refusals_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    wasm = _a_module(tmp_path)
+    monkeypatch.setattr(modules, "SECONDS_MAX", 0.0)
+    assert "s for bytes that are damaged" in modules.examine_damaged(wasm, Counter())[0]
+    monkeypatch.setattr(rewriting, "_free_name", lambda taken: [][1])
+    assert "IndexError from bytes" in modules.examine_damaged(wasm, Counter())[0]
+
+
+def test_the_same_seed_makes_the_same_module(tmp_path: Path) -> None:
+    one, other = (modules.made_up(7, tmp_path) for _ in range(2))
+    assert one == other
+    assert modules.damage(one, random.Random(7)) == modules.damage(one, random.Random(7)) != one
