@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from tests.open_files import open_files, opened_since
 from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends.base import Caps, FileType, Key
 from vfswasi.fs_backends.local import file as local_file
@@ -81,10 +82,6 @@ def snapshot(top: Path) -> list[tuple[object, ...]]:
     ]
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
 # The root
 
 
@@ -98,10 +95,10 @@ def test_constructor_raises_what_the_host_says(ground: Path) -> None:
 
 def test_constructor_leaves_no_descriptor_behind_when_it_fails(ground: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vfswasi.fs_backends.local.backend.openat2_works", lambda fd: False)
-    before = descriptors()
+    before = open_files()
     with pytest.raises(OSError, match="openat2"):
         LocalBackend(ground, use_openat2=True)
-    assert descriptors() == before
+    assert opened_since(before) == []
 
 
 def test_a_system_without_dir_fd_is_refused_in_words(ground: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,13 +439,13 @@ def test_open_refuses_what_is_not_a_file(backend: LocalBackend, ground: Path, pa
         "socket": Errno.ACCES,
         "missing": Errno.NOENT,
     }
-    before = descriptors()
+    before = open_files()
     for write in (False, True):
         for name, code in expected.items():
             assert errno_of(backend.open, (*parent, name), write) is code, name
         assert errno_of(backend.open, (*parent, "file", "x"), write) is Errno.NOTDIR
         assert errno_of(backend.open, (), write) is Errno.ISDIR
-    assert descriptors() == before
+    assert opened_since(before) == []
 
 
 def test_opening_a_fifo_does_not_block(backend: LocalBackend, ground: Path) -> None:
@@ -929,10 +926,10 @@ def test_names_that_no_key_may_hold_are_refused_all_the_same(backend: LocalBacke
 def test_dots_inside_a_key_do_not_lead_out(backend: LocalBackend, ground: Path) -> None:
     (ground / "d").mkdir()
     for key in (("d", "..", "..", "outside", "f"), ("..", "outside", "f")):
-        before = descriptors()
+        before = open_files()
         for call in (backend.stat, backend.list, backend.create, lambda key: backend.open(key, False)):
             assert errno_of(call, key) in (Errno.INVAL, Errno.XDEV)
-        assert descriptors() == before
+        assert opened_since(before) == []
 
 
 SWAPPER = """
@@ -960,7 +957,7 @@ def test_no_escape_while_another_process_swaps_a_directory_for_a_link(ground: Pa
     try:
         assert swapper.stdout is not None
         assert swapper.stdout.readline() == "ready\n"
-        before = descriptors()
+        before = open_files()
         seen = {"public": 0, "refused": 0}
         refusals: set[Errno] = set()
         until = time.monotonic() + 2
@@ -992,7 +989,7 @@ def test_no_escape_while_another_process_swaps_a_directory_for_a_link(ground: Pa
                 if isinstance(result, list):
                     assert secret not in [entry.ident for entry in result]
         assert swapper.poll() is None
-        assert descriptors() == before
+        assert opened_since(before) == []
     finally:
         swapper.kill()
         swapper.communicate()
@@ -1094,7 +1091,7 @@ def test_failing_calls_leak_no_descriptors(backend: LocalBackend, ground: Path) 
     (ground / "d" / "f").write_bytes(b"")
     os.mkfifo(ground / "d" / "fifo")
     (ground / "d" / "l").symlink_to("e")
-    before = descriptors()
+    before = open_files()
     for _ in range(50):
         for name in ("missing", "f", "l", "fifo", "e", "n" * 300, "a\0b", ".."):
             key = ("d", name, "x")
@@ -1120,4 +1117,4 @@ def test_failing_calls_leak_no_descriptors(backend: LocalBackend, ground: Path) 
                     continue
                 if call == backend.open or call == backend.create:
                     result.close()
-    assert descriptors() == before
+    assert opened_since(before) == []

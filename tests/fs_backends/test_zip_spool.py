@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 import vfswasi
 from tests.fs_backends.zip_forge import DEFLATED, Entry, errno_of, forge, mount, noise, read, read_all
+from tests.open_files import open_files, opened_since
 from vfswasi.errors import Errno
 from vfswasi.fs_backends.archive.zip.backend import ZipBackend
 
@@ -34,14 +34,14 @@ def test_a_second_reader_inflates_next_to_nothing(tmp_path: Path) -> None:
 
 
 def test_the_spool_is_bounded_and_closed() -> None:
-    descriptors = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     backend = mount(forge(*[Entry(f"m{n}", DATA, DEFLATED) for n in range(3)]), cache_bytes=CACHE, spool_bytes=5 << 20)
     for _ in range(2):
         for n in range(3):
             assert read_all(backend, f"m{n}") == DATA
             assert backend._cache.spool.used_bytes <= 5 << 20
     backend.close()
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert opened_since(before) == []
 
 
 def test_without_a_spool_it_is_inflated_again() -> None:

@@ -14,7 +14,8 @@ import pytest
 
 from tests.fs_backends.tar_forge import tree
 from tests.fs_backends.zip_forge import DEFLATED, Entry, archive, forge, noise
-from tests.fs_backends.zip_written import OLD, check, open_descriptors, put
+from tests.fs_backends.zip_written import OLD, check, put
+from tests.open_files import open_files, opened_since
 from vfswasi.errors import Errno, FsError, MountError
 from vfswasi.fs_backends.archive.zip.writer import WritableZipBackend
 from vfswasi.fs_backends.base import Backend, FileType
@@ -39,7 +40,7 @@ def old(path: Path) -> bytes:
 
 def test_staging_takes_little_memory_and_one_descriptor(path: Path) -> None:
     backend = WritableZipBackend(path, staging_memory_bytes=1 << 20)
-    before = open_descriptors()
+    before = open_files()
     tracemalloc.start()
     expected = {}
     for number in range(50):
@@ -48,7 +49,7 @@ def test_staging_takes_little_memory_and_one_descriptor(path: Path) -> None:
         put(backend, (f"f{number}",), data)
     tracemalloc.stop()
     assert backend._staging.used_memory_bytes <= 1 << 20
-    assert open_descriptors() == before + 1
+    assert len(opened_since(before)) == 1
     assert tree(backend) == expected
     backend.commit()
     assert backend._staging.used_memory_bytes == 0

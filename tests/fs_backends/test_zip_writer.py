@@ -17,7 +17,8 @@ import pytest
 
 from tests.fs_backends.tar_forge import tree
 from tests.fs_backends.zip_forge import BZIP2, DEFLATED, LZMA, Entry, archive, forge, noise
-from tests.fs_backends.zip_written import OLD, check, fill, only, open_descriptors, put
+from tests.fs_backends.zip_written import OLD, check, fill, only, put
+from tests.open_files import open_files, opened_since
 from vfswasi.errors import Errno, FsError, MountError
 from vfswasi.fs_backends.archive.zip.backend import ZipBackend
 from vfswasi.fs_backends.archive.zip.directory import extra_fields
@@ -504,27 +505,27 @@ def test_handles_go_on_through_a_commit(path: Path, old: bytes) -> None:
 
 
 def test_commits_leave_no_descriptors(path: Path, old: bytes) -> None:
-    before = open_descriptors()
+    before = open_files()
     backend = WritableZipBackend(path)
     orphan, late, kept = (backend.open((name,), False) for name in ("gone", "change", "keep"))
     backend.remove(("gone",))
     for number in range(5):
         put(backend, (f"f{number}",), b"x")
         backend.commit()
-    assert open_descriptors() == before + 2
+    assert len(opened_since(before)) == 2
     backend.remove(("change",))
     for number in range(5):
         put(backend, (f"g{number}",), b"x")
         backend.commit()
-    assert open_descriptors() == before + 3
+    assert len(opened_since(before)) == 3
     assert read(orphan, 0, 9) == b"gone"
     assert read(late, 0, 6) == b"change"
     assert read(kept, 0, 9) == OLD["keep"][:9]
     for handle, left in ((orphan, 2), (late, 1), (kept, 1)):
         handle.close()
-        assert open_descriptors() == before + left
+        assert len(opened_since(before)) == left
     backend.close()
-    assert open_descriptors() == before
+    assert opened_since(before) == []
 
 
 def test_handles_go_on_after_a_rollback_without_a_name(path: Path, old: bytes) -> None:

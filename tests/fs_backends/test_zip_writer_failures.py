@@ -21,7 +21,8 @@ import pytest
 
 from tests.fs_backends.tar_forge import tree
 from tests.fs_backends.zip_forge import archive, noise
-from tests.fs_backends.zip_written import OLD, check, only, open_descriptors, put
+from tests.fs_backends.zip_written import OLD, check, only, put
+from tests.open_files import open_files, opened_since
 from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends.archive.zip.backend import ZipBackend
 from vfswasi.fs_backends.archive.zip.output import ZipOutput
@@ -152,7 +153,7 @@ def test_a_commit_that_fails_leaves_the_old_archive_and_can_be_repeated(
     put(backend, ("change",), b"changed" * 1000)
     backend.mkdir(("new",))
     staged = tree(backend)
-    descriptors = open_descriptors()
+    before = open_files()
     with monkeypatch.context() as patch:
         patch.setattr(where, fail)
         if expected is None:
@@ -162,7 +163,7 @@ def test_a_commit_that_fails_leaves_the_old_archive_and_can_be_repeated(
             assert errno_of(backend.commit) is expected
     assert path.read_bytes() == old
     only(path)
-    assert open_descriptors() == descriptors
+    assert opened_since(before) == []
     assert backend.changed
     assert tree(backend) == staged
     backend.commit()

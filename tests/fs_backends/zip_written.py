@@ -60,7 +60,3 @@ def only(path: Path) -> None:
 
 
 OLD = {"keep": noise(50_000), "change": b"change" * 100, "gone": b"gone", "d/in": b"in", "d/e/deep": b"deep"}
-
-
-def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import vfswasi
 from vfswasi.abi import constants as c
 from vfswasi.errors import Errno
 
+from ..open_files import open_files, opened_since
 from ..rawguest import ALL_FILE_RIGHTS, FREE, SIZE, RawGuest, pack_subscriptions
 from .jail import CREAT, EXCL, TRUNC, WRITE, Jail
 
@@ -25,14 +25,14 @@ def test_a2_five_thousand_failed_opens_make_no_file_and_leak_no_descriptor(jail:
     guest = jail.guest
     expected = guest.open("f")
     guest.close_fd(expected)
-    before, open_before = jail.inside(), len(os.listdir("/proc/self/fd"))
+    before, open_before = jail.inside(), open_files()
     new, existing = guest.text("new"), guest.text("f", 0x1100)
     for turn in range(5000):
         bad = (SIZE, SIZE - 3, 2**31, 2**32 - 1)[turn % 4]
         assert guest.call("path_open", 3, 0, *new, CREAT, WRITE, 0, 0, bad) is Errno.FAULT
         assert guest.call("path_open", 3, 0, *existing, TRUNC, WRITE, 0, 0, bad) is Errno.FAULT
     assert jail.inside() == before
-    assert len(os.listdir("/proc/self/fd")) == open_before
+    assert opened_since(open_before) == []
     assert guest.open("f") == expected
 
 
@@ -59,12 +59,12 @@ def test_a2_a_failed_open_makes_truncates_and_opens_nothing(jail: Jail, name: st
     guest = jail.guest
     expected = guest.open("f")
     guest.close_fd(expected)
-    before, open_before = jail.inside(), len(os.listdir("/proc/self/fd"))
+    before, open_before = jail.inside(), open_files()
     errno, options = FAILING_OPENS[name]
     for _ in range(100):
         assert guest.try_open(**{"base": WRITE, **options})[0] is errno
     assert jail.inside() == before
-    assert len(os.listdir("/proc/self/fd")) == open_before
+    assert opened_since(open_before) == []
     assert guest.open("f") == expected
 
 

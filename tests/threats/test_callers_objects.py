@@ -22,22 +22,15 @@ import wasmtime
 import vfswasi
 from vfswasi.kernel.streams.host_descriptor import HostDescriptor
 
+from ..open_files import open_files, opened_since
 from ..rawguest import RawGuest
-
-
-def descriptors() -> list[str]:
-    """What is open, but for machine code, which wasmtime keeps."""
-    gc.collect()
-    with os.scandir("/proc/self/fd") as entries:
-        found = [os.readlink(entry.path) for entry in entries if entry.is_symlink()]
-    return sorted(name for name in found if not name.endswith(".cwasm") and "wasm-memory-image" not in name)
 
 
 @pytest.fixture
 def nothing_left() -> Iterator[None]:
-    before = descriptors()
+    before = open_files()
     yield
-    assert len(descriptors()) == len(before), (before, descriptors())
+    assert opened_since(before) == []
 
 
 def take_numbers(path: Path, data: bytes = b"") -> list[Any]:
@@ -51,6 +44,22 @@ def echo(guest: RawGuest) -> None:
     data = guest.read(0, 100)
     guest.write(1, b"out " + data)
     guest.write(2, b"err " + data)
+
+
+def test_what_is_left_open_is_seen_though_as_much_was_closed_meanwhile(tmp_path: Path) -> None:
+    """The check of these tests: a duplicate is another descriptor of the same file."""
+    (tmp_path / "f").touch()
+    earlier, file = (os.open(tmp_path / "f", os.O_RDONLY) for _ in range(2))
+    before = open_files()
+    duplicate = os.dup(file)
+    try:
+        os.close(earlier)
+        assert opened_since(before) == [(str(duplicate), str(tmp_path / "f"))]
+    finally:
+        os.close(duplicate)
+        assert opened_since(before) == []
+        os.close(file)
+    assert opened_since(before) == []
 
 
 # A file stays the one that was given.

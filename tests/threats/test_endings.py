@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import threading
@@ -21,6 +20,7 @@ from vfswasi.fs_backends.layers.faulty import Faulty
 from vfswasi.fs_backends.local import backend as local
 from vfswasi.limits import Limits
 
+from ..open_files import open_files, opened_since
 from ..rawguest import ALL_FILE_RIGHTS, RawGuest
 from ..wat_programs import ENDLESS, SLEEP, program
 
@@ -84,20 +84,6 @@ ENDINGS: dict[str, tuple[str, dict[str, Any], type[BaseException] | None]] = {
 }
 
 
-def open_files() -> dict[str, str]:
-    """Descriptor -> what it stands for; not those of compiled modules, a few of which are remembered."""
-    gc.collect()
-    found = {}
-    for fd in os.listdir("/proc/self/fd"):
-        try:
-            what = os.readlink(f"/proc/self/fd/{fd}")
-        except FileNotFoundError:
-            continue  # the one that was listed with
-        if "wasm-memory-image" not in what:
-            found[fd] = what
-    return found
-
-
 def module(body: str) -> bytes:
     deep = "(func $deep (call $deep) (call $deep))"
     return program(OPENED + body, HOST).replace(b"(func $say", deep.encode() + b"(func $say", 1)
@@ -158,7 +144,7 @@ def test_e6_stores_that_are_opened_for_a_run_are_closed(
             "/d": tmp_path / "two",
         },
     )
-    assert open_files() == before
+    assert opened_since(before) == []
     assert len(closed) == 2
     left = {"a.zip", "one", "two"} | ({"new.zip"} if name in ("return", "exit 0") else set())
     assert set(os.listdir(tmp_path)) == left, "and no temporary file is left"
@@ -266,7 +252,7 @@ def test_e6_a_module_that_does_not_start_leaves_nothing_open(what: str, tmp_path
             assert result.returncode == -6
         except vfswasi.ModuleError:
             pass
-    assert open_files() == before
+    assert opened_since(before) == []
 
 
 def test_e6_a_mount_that_fails_closes_those_before_it(tmp_path: Path) -> None:
@@ -274,7 +260,7 @@ def test_e6_a_mount_that_fails_closes_those_before_it(tmp_path: Path) -> None:
     for _ in range(3):
         with pytest.raises(vfswasi.MountError):
             vfswasi.run(program(""), preopens={"/a": tmp_path, "/b": tmp_path / "missing"})
-    assert open_files() == before
+    assert opened_since(before) == []
 
 
 ENDS_OF_A_CLASS: dict[str, Callable[[RawGuest], object]] = {

@@ -25,6 +25,7 @@ from vfswasi.fs_backends.local.backend import LocalBackend
 from vfswasi.syscalls.memory import GuestMemory
 from vfswasi.syscalls.preview1 import table
 
+from ..open_files import open_files, opened_since
 from ..rawguest import ALL_FILE_RIGHTS, SIZE, GuestErrno, RawGuest
 from .jail import CREAT, EXCL, TRUNC
 from .swapper import Swapper
@@ -372,11 +373,11 @@ def assert_both_sides_were_met(swap: Swap, done: Counter[str], refused: Counter[
 @MODES
 @pytest.mark.parametrize("name", SWAPS)
 def test_l1_nothing_outside_is_reached_while_names_are_swapped(ground: Ground, name: str, use_openat2: bool) -> None:
-    descriptors = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     backend = LocalBackend(ground.root, use_openat2=use_openat2)
     done, refused = attack(ground, backend, SWAPS[name], SECONDS)
     backend.close()
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert opened_since(before) == []
     assert_both_sides_were_met(SWAPS[name], done, refused)
 
 
