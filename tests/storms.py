@@ -13,13 +13,14 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import vfswasi
+from vfswasi.fs_backends.devices import DeviceBackend
 from vfswasi.fs_backends.memory.backend import MemoryBackend
 
 _SIGNATURES = {
@@ -30,6 +31,7 @@ _SIGNATURES = {
     "fd_pread": "i32 i32 i32 i64 i32",
     "fd_pwrite": "i32 i32 i32 i64 i32",
     "fd_read": "i32 i32 i32 i32",
+    "fd_write": "i32 i32 i32 i32",
     "fd_readdir": "i32 i32 i32 i64 i32",
     "path_create_directory": "i32 i32 i32",
     "path_filestat_get": "i32 i32 i32 i32 i32",
@@ -47,11 +49,13 @@ Preopens = dict[str, Any]
 
 @dataclass(frozen=True)
 class Storm:
-    """`module` in the text format; `preopens` makes what it runs on, below an empty directory of the host's."""
+    """`module` in the text format; `preopens` makes what it runs on, below an empty directory of the host's.
+    `streams`: standard streams; a text is a file there, or anywhere."""
 
     module: bytes
     preopens: Callable[[Path], Preopens]
     limits: vfswasi.Limits | None = None
+    streams: dict[str, Any] = field(default_factory=dict)
 
 
 def _call(name: str, *arguments: str | int) -> str:
@@ -125,14 +129,28 @@ def _grow(size: int) -> bytes:
     return _storm(_open(_WRITE | _SIZE, 1), again, _F)
 
 
+def _table(count: int, length: int = 1) -> str:
+    """So many buffers at the same place."""
+    return f"""(local $i i32) (loop $fill
+      (i32.store (i32.add (i32.const {_FREE}) (i32.mul (local.get $i) (i32.const 8))) (i32.const 512))
+      (i32.store (i32.add (i32.const {_FREE + 4}) (i32.mul (local.get $i) (i32.const 8))) (i32.const {length}))
+      (br_if $fill (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const {count}))))"""
+
+
 def _buffers(count: int) -> bytes:
     """Reads into so many buffers of a byte each."""
-    table = f"""(local $i i32) (loop $fill
-      (i32.store (i32.add (i32.const {_FREE}) (i32.mul (local.get $i) (i32.const 8))) (i32.const 512))
-      (i32.store (i32.add (i32.const {_FREE + 4}) (i32.mul (local.get $i) (i32.const 8))) (i32.const 1))
-      (br_if $fill (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const {count}))))"""
     again = _must("fd_pread", _FD, _FREE, count, 0, 40)
-    return _storm(table + _open(_READ | _SEEK), again, _F, 8 * count)
+    return _storm(_table(count) + _open(_READ | _SEEK), again, _F, 8 * count)
+
+
+def _stream(call: str, fd: int, count: int, length: int = 1) -> bytes:
+    return _storm(_table(count, length), _must(call, fd, _FREE, count, 40), "", 8 * count)
+
+
+def _random_buffers(count: int) -> bytes:
+    again = _must("fd_read", _FD, _FREE, count, 40)
+    open_ = _must("path_open", 3, 0, 96, 6, 0, _READ, 0, 0, 64)
+    return _storm(_table(count) + open_, again, _name(96, "random"), 8 * count)
 
 
 def _poll(count: int) -> bytes:
@@ -198,6 +216,26 @@ def _local(directory: Path) -> Preopens:
     return {"/d": vfswasi.Mount(str(directory), rw=True)}
 
 
+def _sparse(directory: Path) -> Preopens:
+    with (directory / "sparse").open("wb") as file:
+        file.truncate(1 << 40)
+    return {"/d": {}}
+
+
+class _Endless:
+    """Gives more than it is asked for."""
+
+    _data = bytes(1 << 20)
+
+    def read(self, _size: int) -> bytes:
+        return self._data
+
+
+class _Text:
+    def write(self, text: str) -> int:
+        return len(text)
+
+
 _MIB = 1 << 20
 _SLOW_PATH = vfswasi.Limits(window_bytes=0)
 _ROOM = vfswasi.Limits(memory_files_bytes=1 << 30)
@@ -231,6 +269,31 @@ STORMS = {
     "fd_filestat_get, without the fast path": Storm(_FSTAT, _file(1), _SLOW_PATH),
 }
 
+_MANY = 65_536
+STORMS |= {
+    "fd_read into 65,536 buffers, a file": Storm(_stream("fd_read", 0, _MANY), _sparse, streams={"stdin": "sparse"}),
+    "fd_read into 65,536 buffers, an object": Storm(
+        _stream("fd_read", 0, _MANY), _empty, streams={"stdin": _Endless()}
+    ),
+    "fd_read into 65,536 empty buffers": Storm(_stream("fd_read", 0, _MANY, 0), _empty, streams={"stdin": _Endless()}),
+    "fd_read into 65,536 buffers, random": Storm(_random_buffers(_MANY), lambda _: {"/d": DeviceBackend()}),
+    "fd_write of 65,536 buffers, /dev/null": Storm(
+        _stream("fd_write", 1, _MANY), _empty, streams={"stdout": "/dev/null"}
+    ),
+    "fd_write of 65,536 buffers, a callable": Storm(
+        _stream("fd_write", 1, _MANY), _empty, streams={"stdout": lambda _: None}
+    ),
+    "fd_write of 65,536 buffers, an object": Storm(_stream("fd_write", 1, _MANY), _empty, streams={"stdout": _Text()}),
+    "fd_write of 65,536 buffers, nowhere": Storm(
+        _stream("fd_write", 1, _MANY), _empty, streams={"stdout": vfswasi.DEVNULL}
+    ),
+    "fd_write of 200 MiB, /dev/null": Storm(
+        _storm(_buffer(200 * _MIB), _must("fd_write", 1, 32, 1, 40), "", 200 * _MIB),
+        _empty,
+        streams={"stdout": "/dev/null"},
+    ),
+}
+
 _COMPUTES = b'(module (func (export "_start") (loop $again (br $again))))'
 _NAP_S = 0.005
 
@@ -260,14 +323,23 @@ def measure(storm: Storm, seconds: float) -> Numbers:
     vfswasi.run(b'(module (func (export "_start")))')  # everything is imported, and what is compiled is kept
     with tempfile.TemporaryDirectory() as name:
         preopens = storm.preopens(Path(name))
-        late, gap, neighbour = _beside_others(storm, preopens, seconds)
-        return Numbers(
-            late, gap, neighbour, _interrupted(storm, preopens, seconds), _signalled(storm, preopens, seconds)
-        )
+        with _streams(storm, Path(name)) as streams:
+
+            def sandbox() -> vfswasi.Sandbox:
+                return vfswasi.Sandbox(storm.module, preopens=preopens, limits=storm.limits)
+
+            late, gap, neighbour = _beside_others(sandbox(), streams, seconds)
+            interrupted = _interrupted(sandbox(), streams, seconds)
+            return Numbers(late, gap, neighbour, interrupted, _signalled(sandbox(), streams, seconds))
 
 
-def _sandbox(storm: Storm, preopens: Preopens) -> vfswasi.Sandbox:
-    return vfswasi.Sandbox(storm.module, preopens=preopens, limits=storm.limits)
+@contextmanager
+def _streams(storm: Storm, directory: Path) -> Iterator[dict[str, Any]]:
+    with ExitStack() as files:
+        yield {
+            name: files.enter_context(open(directory / value, "r+b")) if isinstance(value, str) else value
+            for name, value in storm.streams.items()
+        }
 
 
 def _late(run: Callable[[], object], seconds: float, ending: type[BaseException]) -> float:
@@ -280,7 +352,7 @@ def _late(run: Callable[[], object], seconds: float, ending: type[BaseException]
     raise AssertionError("the storm ended by itself")
 
 
-def _beside_others(storm: Storm, preopens: Preopens, seconds: float) -> tuple[float, float, float]:
+def _beside_others(sandbox: vfswasi.Sandbox, streams: dict[str, Any], seconds: float) -> tuple[float, float, float]:
     neighbours: list[float] = []
     computes = vfswasi.Sandbox(_COMPUTES)
 
@@ -288,11 +360,10 @@ def _beside_others(storm: Storm, preopens: Preopens, seconds: float) -> tuple[fl
         allowed = seconds * 0.6
         neighbours.append(_late(lambda: computes.run(timeout=allowed), allowed, vfswasi.GuestTimeoutError))
 
-    sandbox = _sandbox(storm, preopens)
     neighbour = threading.Thread(target=compute)
     with _naps() as naps:
         neighbour.start()
-        late = _late(lambda: sandbox.run(timeout=seconds), seconds, vfswasi.GuestTimeoutError)
+        late = _late(lambda: sandbox.run(timeout=seconds, **streams), seconds, vfswasi.GuestTimeoutError)
         neighbour.join()
     return late, max(naps), neighbours[0]
 
@@ -320,8 +391,7 @@ def _naps() -> Iterator[list[float]]:
         sleeper.join()
 
 
-def _interrupted(storm: Storm, preopens: Preopens, seconds: float) -> float:
-    sandbox = _sandbox(storm, preopens)
+def _interrupted(sandbox: vfswasi.Sandbox, streams: dict[str, Any], seconds: float) -> float:
 
     def interrupt() -> None:
         time.sleep(seconds)
@@ -330,7 +400,7 @@ def _interrupted(storm: Storm, preopens: Preopens, seconds: float) -> float:
     other = threading.Thread(target=interrupt)
     other.start()
     try:
-        return _late(lambda: sandbox.run(timeout=30), seconds, vfswasi.HostCallError)
+        return _late(lambda: sandbox.run(timeout=30, **streams), seconds, vfswasi.HostCallError)
     finally:
         other.join()
 
@@ -339,9 +409,8 @@ class _Signalled(Exception):
     pass
 
 
-def _signalled(storm: Storm, preopens: Preopens, seconds: float) -> float:
+def _signalled(sandbox: vfswasi.Sandbox, streams: dict[str, Any], seconds: float) -> float:
     """As Ctrl-C, by an alarm: it needs no thread of ours to come."""
-    sandbox = _sandbox(storm, preopens)
 
     def handler(_number: int, _frame: FrameType | None) -> None:
         raise _Signalled
@@ -349,7 +418,7 @@ def _signalled(storm: Storm, preopens: Preopens, seconds: float) -> float:
     before = signal.signal(signal.SIGALRM, handler)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        return _late(lambda: sandbox.run(timeout=30), seconds, _Signalled)
+        return _late(lambda: sandbox.run(timeout=30, **streams), seconds, _Signalled)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -7,6 +7,8 @@ best of a few tries has to be near it and every try below what starvation takes,
 
 from __future__ import annotations
 
+import io
+import os
 import struct
 import threading
 import time
@@ -22,7 +24,9 @@ from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends import turns
 from vfswasi.fs_backends.memory.backend import MemoryBackend
 from vfswasi.fs_backends.waiting import bounded_by
-from vfswasi.kernel.clocks import Deadline
+from vfswasi.kernel.clocks import Deadline, Interrupted
+from vfswasi.kernel.descriptor import BUFFERS
+from vfswasi.kernel.streams import stream as streams
 from vfswasi.syscalls.memory import GuestMemory
 
 from ..rawguest import RawGuest
@@ -102,6 +106,89 @@ def test_w6_the_lock_is_handed_on_within_one_long_call(monkeypatch: pytest.Monke
     handed.clear()
     assert len(list(store.list(("d",)))) == 100_000
     assert handed
+
+
+def test_w6_the_lock_is_handed_on_between_many_small_pieces_of_a_stream(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    handed: list[int] = []
+    monkeypatch.setattr(turns, "hand_on", lambda: handed.append(1) or 0.0)
+    deadline, count = Deadline(None), 65_536
+    (tmp_path / "f").write_bytes(bytes(count))
+
+    class Generous:
+        def read(self, _size: int) -> bytes:
+            return bytes(count)
+
+    with (tmp_path / "f").open("r+b", buffering=0) as file:
+        ends: list[streams.Source | streams.Sink] = [
+            streams.BytesSource(bytes(count)),
+            streams.DescriptorSource(file.fileno()),
+            streams.FileSource(Generous()),
+            streams.CaptureSink(count),
+            streams.DescriptorSink(file.fileno()),
+            streams.FileSink(io.StringIO(), text=True, partial=False),
+            streams.CallableSink(lambda _: None),
+            streams.Sink(),
+        ]
+        for end in ends:
+            for length in (1, 0):
+                buffers = [memoryview(bytearray(length))] * count
+                handed.clear()
+                if isinstance(end, streams.Source):
+                    done = streams.Stream(1, end, None).read(buffers, deadline)
+                else:
+                    done = streams.Stream(1, None, end).write(buffers, deadline)
+                assert done == count * length
+                assert len(handed) >= count // BUFFERS, end
+            end.close()
+
+
+def test_w6_many_small_pieces_of_a_stream_end_with_the_run() -> None:
+    deadline = Deadline(None)
+    deadline.interrupt()
+    stream = streams.Stream(1, streams.BytesSource(bytes(BUFFERS)), streams.Sink())
+    for call in (stream.read, stream.write):
+        with pytest.raises(Interrupted):
+            call([memoryview(bytearray(1))] * BUFFERS, deadline)
+
+
+def test_w6_an_object_that_gives_more_than_it_was_asked_for_loses_nothing() -> None:
+    given = [bytes(range(200)), bytes(range(100, 256)), "text", b"", None]
+
+    class Generous:
+        def read(self, _size: int) -> object:
+            return given.pop(0)
+
+    source, seen = streams.FileSource(Generous()), b""
+    deadline = Deadline(None)
+    while piece := source.read(7, deadline):
+        assert len(piece) <= 7
+        seen += piece
+    assert seen == bytes(range(200)) + bytes(range(100, 256)) + b"text"
+
+
+def test_w6_the_lock_is_handed_on_while_a_pipe_takes_what_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    handed: list[int] = []
+    monkeypatch.setattr(turns, "hand_on", lambda: handed.append(1) or 0.0)
+    reading, writing = os.pipe()
+    seen: list[bytes] = []
+
+    def drain() -> None:
+        while piece := os.read(reading, 1 << 16):
+            seen.append(piece)
+
+    thread = threading.Thread(target=drain)
+    thread.start()
+    sink = streams.DescriptorSink(writing)
+    os.close(writing)
+    data = bytes(range(256)) * 4096
+    assert streams.Stream(1, None, sink).write([memoryview(data)], Deadline(None)) == len(data)
+    sink.close()
+    thread.join(30)
+    os.close(reading)
+    assert b"".join(seen) == data
+    assert len(handed) >= len(data) // 4096 - 1
 
 
 def test_w6_a_file_that_could_not_grow_in_time_is_as_it_was() -> None:

@@ -28,7 +28,7 @@ OFFSET_MAX: Final = 2**63 - 1
 # Writes of several small buffers are joined, so that the store sees one write as the guest meant it.
 _JOIN_BYTES: Final = 1 << 16
 # After so many buffers, and before a large one, the run's time is looked at.
-_BUFFERS: Final = 256
+BUFFERS: Final = 256
 # Few enough to be gone when the collector looks: what it keeps makes it look through everything that the process has.
 _LISTED_AT_ONCE: Final = 256
 _DOTS: Final = (FileType.DIRECTORY, FileType.DIRECTORY)
@@ -170,7 +170,7 @@ class OpenFile(Descriptor):
             return count
         total = 0
         for index, buffer in enumerate(buffers):
-            if len(buffer) > _JOIN_BYTES or index % _BUFFERS == _BUFFERS - 1:
+            if len(buffer) > _JOIN_BYTES or index % BUFFERS == BUFFERS - 1:
                 check_time("read")
             try:
                 count = read_into(offset + total, buffer)
@@ -224,7 +224,7 @@ class OpenFile(Descriptor):
                 if total:
                     break
                 raise FsError(Errno.FBIG)
-            if len(piece) > _JOIN_BYTES or index % _BUFFERS == _BUFFERS - 1:
+            if len(piece) > _JOIN_BYTES or index % BUFFERS == BUFFERS - 1:
                 check_time("write")
             try:
                 handle.write_from(offset + total, piece)
@@ -243,7 +243,7 @@ class OpenFile(Descriptor):
         handle = self.inode.handle
         total = 0
         for index, piece in enumerate(_joined(buffers)):
-            if len(piece) > _JOIN_BYTES or index % _BUFFERS == _BUFFERS - 1:
+            if len(piece) > _JOIN_BYTES or index % BUFFERS == BUFFERS - 1:
                 check_time("write")
             try:
                 self.cursor = handle.append(piece)
@@ -298,7 +298,7 @@ def _lie() -> FsError:
 
 def _joined(buffers: Sequence[memoryview]) -> Iterable[ReadableBuffer]:
     """The same bytes in fewer pieces: one, if they are small together; empty pieces are left out."""
-    if len(buffers) > _BUFFERS:
+    if len(buffers) > BUFFERS:
         return _gathered(buffers)
     pieces = [buffer for buffer in buffers if len(buffer)]
     if len(pieces) > 1 and sum(map(len, pieces)) <= _JOIN_BYTES:

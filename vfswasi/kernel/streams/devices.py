@@ -13,7 +13,7 @@ from ...errors import Errno, FsError
 from ...fs_backends.base import Device, FileType, Stat
 from ...fs_backends.turns import give_way
 from .. import rights
-from ..descriptor import OFFSET_MAX, Descriptor
+from ..descriptor import BUFFERS, OFFSET_MAX, Descriptor
 
 if TYPE_CHECKING:
     from ..clocks import Deadline
@@ -62,7 +62,10 @@ class OpenDevice(Descriptor):
         if self.device is Device.NULL:
             return 0
         total = 0
-        for buffer in buffers:
+        for index, buffer in enumerate(buffers):
+            if index % BUFFERS == BUFFERS - 1:
+                deadline.check()
+                give_way()
             piece = buffer[: _COUNT_MAX - total]
             if self.device is Device.RANDOM:
                 self._fill(piece)

@@ -23,7 +23,7 @@ from ...fs_backends.base import FileType, Stat
 from ...fs_backends.turns import STEP_BYTES, give_way
 from .. import rights
 from ..clocks import Deadline
-from ..descriptor import Descriptor
+from ..descriptor import BUFFERS, Descriptor
 from .host_descriptor import HostDescriptor
 
 # What a pipe or terminal that poll(2) calls writable takes without blocking (POSIX PIPE_BUF).
@@ -121,18 +121,23 @@ class FileSource(Source):
 
     def __init__(self, file: Any) -> None:
         self._read = _reader(file)
-        self._rest = b""
+        self._rest = memoryview(b"")  # of what it gave beyond what it was asked for
         self._none_is_not_the_end = isinstance(file, io.IOBase)
 
     def read(self, size: int, deadline: Deadline, wait: bool = True) -> bytes:
-        data = self._rest or self._read(size)
-        if data is None and self._none_is_not_the_end:
-            raise FsError(Errno.AGAIN, "standard input")
-        if isinstance(data, str):
-            data = data.encode()
-        data = bytes(data or b"")
-        self._rest = data[size:]
-        return data[:size]
+        if not self._rest:
+            data = self._read(size)
+            if data is None and self._none_is_not_the_end:
+                raise FsError(Errno.AGAIN, "standard input")
+            if isinstance(data, str):
+                data = data.encode()
+            data = bytes(data or b"")
+            if len(data) <= size:
+                return data
+            self._rest = memoryview(data)
+        piece = bytes(self._rest[:size])
+        self._rest = self._rest[size:]
+        return piece
 
     def available(self) -> int:
         return len(self._rest)
@@ -209,6 +214,8 @@ class DescriptorSink(Sink):
         with self._descriptor as fd:
             try:
                 while done < len(data):
+                    if done:
+                        give_way()
                     try:
                         if self._waits:
                             _wait(fd, select.POLLOUT, deadline, wait)
@@ -354,14 +361,14 @@ class Stream(Descriptor):
         assert self.source is not None
         wait = not self.flags & c.FDFLAG_NONBLOCK
         total = 0
-        for buffer in buffers:
+        for index, buffer in enumerate(buffers):
+            if len(buffer) > _READ_CHUNK or index % BUFFERS == BUFFERS - 1:
+                deadline.check()
+                give_way()
             if not len(buffer):
                 continue
             if total and not self.source.available():
                 break  # what is there already must not wait for more
-            if len(buffer) > _READ_CHUNK:
-                deadline.check()
-                give_way()
             data = self.source.read(len(buffer), deadline, wait)
             buffer[: len(data)] = data
             total += len(data)
@@ -373,12 +380,12 @@ class Stream(Descriptor):
         assert self.sink is not None
         wait = not self.flags & c.FDFLAG_NONBLOCK
         total = 0
-        for buffer in buffers:
-            if not len(buffer):
-                continue
-            if len(buffer) > _READ_CHUNK:
+        for index, buffer in enumerate(buffers):
+            if len(buffer) > _READ_CHUNK or index % BUFFERS == BUFFERS - 1:
                 deadline.check()
                 give_way()
+            if not len(buffer):
+                continue
             try:
                 count = self.sink.write(buffer, deadline, wait)
             except FsError:
