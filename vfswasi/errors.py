@@ -129,7 +129,17 @@ class FsError(Exception):
         return type(self), (self.errno, self.detail)
 
     def __str__(self) -> str:
-        return f"{self.errno.name}: {self.detail}" if self.detail else self.errno.name
+        name, detail = errno_of(self).name, getattr(self, "detail", "")
+        return f"{name}: {detail}" if detail else name
+
+
+def errno_of(error: FsError) -> Errno:
+    """The number for the guest. What a store of others put there, and is none that a failure can have, is IO."""
+    try:
+        errno = error.errno
+    except Exception:
+        return Errno.IO
+    return errno if type(errno) is Errno and errno else Errno.IO
 
 
 class SandboxError(Exception):
@@ -176,7 +186,7 @@ class Uncommitted:
     ) -> None:
         """`read`: (offset, count) -> bytes."""
         self.path = path
-        self.error = FsError(error.errno, error.detail)
+        self.error = FsError(errno_of(error), getattr(error, "detail", ""))
         self.error.__cause__ = cause = error.__cause__
         while cause is not None and cause.__traceback__ is not None:
             cause.__traceback__ = None

@@ -173,6 +173,11 @@ def resources() -> dict[str, int]:
     }
 
 
+def taken_since(before: dict[str, int]) -> dict[str, int]:
+    """How much more there is of what. What others have given back meanwhile does not matter."""
+    return {name: count - before[name] for name, count in resources().items() if count > before[name]}
+
+
 class Bench:
     """A program on a store of one kind, run again and again."""
 
@@ -249,8 +254,9 @@ class Bench:
             wrong += [f"{name} is another file" for name, data in self.made.items() if made.get(name) != data]
         self.store.be_good()
         wrong += self._again()
-        if resources() != before:
-            wrong.append(f"{before} before, {resources()} after")
+        more = taken_since(before)
+        if more:
+            wrong.append(f"{before} before, {more} more after")
         return wrong
 
     def _outcome(self, outcome: Outcome, fault: BaseException | None) -> list[str]:

@@ -25,7 +25,7 @@ from vfswasi.fs_backends.local.backend import LocalBackend
 from vfswasi.fs_backends.memory.backend import MemoryBackend
 
 from . import ledger
-from .faults import FIRST, KINDS, Bench, class_of, resources
+from .faults import FIRST, KINDS, Bench, class_of, resources, taken_since
 from .lies import lies_of
 from .watched import Liar
 
@@ -195,12 +195,12 @@ def test_a_store_that_cannot_be_closed_keeps_no_other_open(tmp_path: Path, monke
 
     gc.collect()  # what other tests have left to it
     monkeypatch.setattr(LocalBackend, "close", failing)
-    descriptors = resources()["descriptors"]
+    before = resources()
     module = b'(module (memory (export "memory") 1) (func (export "_start")))'
     sandbox = vfswasi.Sandbox(module, preopens={"/a": tmp_path, "/b": tmp_path})
     with pytest.raises(FsError, match="planned"):
         sandbox.close()
-    assert (len(closed), resources()["descriptors"]) == (2, descriptors)
+    assert (len(closed), taken_since(before)) == (2, {})
 
 
 def test_a_call_that_is_made_again_knows_nothing_of_the_first_time() -> None:
@@ -238,7 +238,7 @@ def many_files(fault: type[BaseException], again: bool) -> None:
     gc.collect()
     if again:
         assert vfswasi.run(wasm, [script, "/j/log"], preopens=preopens, vdso=True).returncode == 0
-    assert (faulty.open_handles, resources()) == (0, before)
+    assert (faulty.open_handles, taken_since(before)) == (0, {})
 
 
 @pytest.mark.parametrize("fault", [ValueError, MemoryError])

@@ -351,11 +351,16 @@ def test_two_hundred_runs_leave_nothing_behind(ending: str, kind: str, tmp_path:
         )
 
     repeat(20)
-    objects, descriptors, threads, live = held()
-    repeat(200)
-    objects_after, *others = held()
-    assert others == [descriptors, threads, live]
-    assert objects_after - objects < 100
+    after = held()
+    for _ in range(3):  # what others make and free meanwhile is not the same three times
+        before = after
+        repeat(200)
+        after = held()
+        more = [now - then for now, then in zip(after, before, strict=True)]
+        if more[0] < 100 and max(more[1:]) <= 0:
+            break
+    assert more[0] < 100
+    assert max(more[1:]) <= 0
 
 
 OURS = (

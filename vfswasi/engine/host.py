@@ -28,7 +28,7 @@ from wasmtime import _ffi as ffi
 from wasmtime import _func as wasmtime_func
 
 from ..abi.layouts import ABIS, Abi
-from ..errors import Errno, FsError, GuestExitError, GuestTrapError, HostCallError, WasiStateError
+from ..errors import Errno, FsError, GuestExitError, GuestTrapError, HostCallError, WasiStateError, errno_of
 from ..fs_backends.turns import TURN_S, hand_on
 from ..fs_backends.waiting import bounded_by
 from ..kernel.clocks import GuestEnd, ProcessExit, ProcessSignal
@@ -259,7 +259,7 @@ def _bind(
                 after(guest.fast, arguments[0])
             return 0
         except FsError as error:
-            errno = error.errno
+            errno = errno_of(error)
         except MemoryError:
             errno = Errno.NOMEM
         except BaseException as end:
@@ -292,7 +292,7 @@ def _bind(
         try:
             _call_with_new_memory(guest, caller, function, arguments)
         except FsError as second:
-            return second.errno
+            return errno_of(second)
         return Errno.SUCCESS
 
     return capi.RawCallback(call)

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import FsError, MountError
 from ..fs_backends.base import Backend, Key
+from ..fs_backends.layers.checked import check_attributes
 from ..fs_backends.local.backend import LocalBackend
 from ..fs_backends.memory.backend import MemoryBackend
 from ..fs_backends.remote.translate import scrubbed
@@ -84,6 +85,7 @@ def open_mount(mount: Mount) -> Backend:
     source = mount.source
     if isinstance(source, Backend):
         _no_root(mount, "a Backend, which is mounted as it is")
+        check_attributes(source)
         return source
     if _is_upath(source):
         return _open_fsspec(source.fs, str(source.path), names_below(mount.root), mount)

@@ -85,7 +85,7 @@ class MountTable:
 
     def traffic(self) -> dict[str, Traffic]:
         """What the stores that are far away have cost so far."""
-        found = {mount.name: mount.backend.traffic() for mount in self._mounts if mount.backend is not None}
+        found = {mount.name: checked(mount.backend).traffic() for mount in self._mounts if mount.backend is not None}
         return {name: traffic for name, traffic in found.items() if traffic is not None}
 
     def close(self) -> None:

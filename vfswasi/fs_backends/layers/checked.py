@@ -15,10 +15,12 @@ from typing import Any, Final, NoReturn
 
 from ...errors import Errno, FsError, Uncommitted
 from ..base import Backend, Buffer, Caps, Device, DirEntry, FileType, Handle, Key, ReadableBuffer, Stat, Traffic
+from ..waiting import check_time
 
 SIZE_MAX: Final = (1 << 63) - 1
 _U64_MAX: Final = (1 << 64) - 1
 _NAME_MAX_BYTES: Final = 255
+_LISTED_AT_ONCE: Final = 256
 _TYPES: Final = frozenset(FileType)
 
 
@@ -30,6 +32,25 @@ def checked(backend: Backend) -> Backend:
 def _is_ours(backend: Backend) -> bool:
     inner = getattr(backend, "inner", None)
     return type(backend).__module__.startswith("vfswasi.") and (not isinstance(inner, Backend) or _is_ours(inner))
+
+
+def check_attributes(backend: Backend) -> None:
+    """What is asked of a backend when it is mounted, and has to be right before anything is. Raises TypeError, and what
+    the attributes raise."""
+    kind = type(backend).__name__
+    caps, place, identity = backend.caps, backend.place, backend.identity
+    if not isinstance(caps, Caps):
+        raise TypeError(f"{kind}.caps must be a Caps, not {type(caps).__name__}")
+    if place is not None and not (isinstance(place, tuple) and place and all(map(_fits_a_place, place))):
+        raise TypeError(f"{kind}.place must be None or a tuple of names, such as ('local', 'srv', 'data')")
+    try:
+        hash(identity)
+    except TypeError:
+        raise TypeError(f"{kind}.identity must be hashable, and {type(identity).__name__} is not") from None
+
+
+def _fits_a_place(name: object) -> bool:
+    return isinstance(name, str) and "\0" not in name
 
 
 def whole_number(value: object, least: int, most: int) -> int | None:
@@ -126,7 +147,9 @@ class Checked(Backend):
         except TypeError:
             _lie(f"a directory with {type(found).__name__}")
         seen: set[str] = set()
-        for entry in entries:
+        for count, entry in enumerate(entries):
+            if count % _LISTED_AT_ONCE == 0:  # whoever takes the names sees none of what is left out
+                check_time("a listing")
             if not isinstance(entry, tuple) or len(entry) != 3:
                 continue
             name, filetype, ident = entry
@@ -166,7 +189,10 @@ class Checked(Backend):
 
     def traffic(self) -> Traffic | None:
         found: Any = self.inner.traffic()
-        return found if isinstance(found, Traffic) else None
+        if not isinstance(found, Traffic):
+            return None
+        counts = (found.requests, found.bytes_received, found.bytes_sent)
+        return found if all(type(count) is int and count >= 0 for count in counts) else None
 
 
 def _handle(found: object) -> Handle:
