@@ -29,6 +29,7 @@ FDSTAT = Struct("<BxH4xQQ")
 PRESTAT = Struct("<B3xI")
 DIRENT = Struct("<QQIB3x")
 EVENT = Struct("<QHB5xQH6x")
+FILESTAT_MAX_BYTES = 64  # of either snapshot
 
 
 @dataclass(frozen=True, slots=True)

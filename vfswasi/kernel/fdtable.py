@@ -78,6 +78,8 @@ class FdTable:
     def directory(self, fd: int, need: int) -> OpenDirectory:
         """As `get`, for the base of a path. Raises NOTDIR for anything but a directory."""
         descriptor = self._open.get(fd)
+        if type(descriptor) is OpenDirectory and not need & ~descriptor.rights:
+            return descriptor
         if descriptor is None:
             raise FsError(Errno.BADF)
         if not isinstance(descriptor, OpenDirectory):

@@ -18,6 +18,8 @@ from ..limits import COUNT_MAX, Limits
 _U32 = Struct("<I")
 _U64 = Struct("<Q")
 IOVEC = Struct("<II")
+# By length: to unpack a short text and decode it takes 0.11 us, to slice the view and decode that 0.19.
+_TEXTS: Final = tuple(Struct(f"{length}s") for length in range(128))
 
 # Larger buffers are taken in pieces, between which the deadline is looked at.
 PIECE_BYTES: Final = 16 << 20
@@ -62,7 +64,7 @@ class GuestMemory:
     a call that fills buffers says so with `filled`. What `slice` and `view` give is used before any such code runs.
     """
 
-    __slots__ = ("_buffer_bytes", "_call_bytes", "_iovecs", "_path_bytes", "size", "view")
+    __slots__ = ("_buffer_bytes", "_call_bytes", "_iovecs", "_path_bytes", "_texts", "size", "view")
 
     def __init__(self, view: memoryview | None = None, limits: Limits | None = None) -> None:
         """`view`: the guest's linear memory, format "B"; by default there is none and every access is FAULT."""
@@ -70,6 +72,7 @@ class GuestMemory:
         self.size = len(self.view)
         limits = Limits() if limits is None else limits
         self._path_bytes = limits.path_bytes
+        self._texts = _TEXTS[: limits.path_bytes + 1]
         self._iovecs = limits.iovecs
         self._call_bytes = limits.call_bytes
         self._buffer_bytes = min(limits.call_bytes, PIECE_BYTES)
@@ -175,15 +178,22 @@ class GuestMemory:
 
     def path(self, ptr: int, length: int) -> str:
         """Path text. Raises FAULT, NAMETOOLONG (`Limits.path_bytes`, before they are copied), ILSEQ, INVAL (NUL)."""
+        try:
+            text: str = self._texts[length].unpack_from(self.view, ptr)[0].decode()
+        except (IndexError, StructError, UnicodeDecodeError):
+            text = self._text(ptr, length)
+        if "\0" in text:
+            raise FsError(Errno.INVAL, "NUL in path")
+        return text
+
+    def _text(self, ptr: int, length: int) -> str:
+        """Of any length. Raises FAULT, NAMETOOLONG, ILSEQ."""
         end = ptr + length
         if end > self.size:
             self.check(ptr, length)
         if length > self._path_bytes:
             raise FsError(Errno.NAMETOOLONG)
         try:
-            text = str(self.view[ptr:end], "utf-8")
+            return str(self.view[ptr:end], "utf-8")
         except UnicodeDecodeError as error:
             raise FsError(Errno.ILSEQ) from error
-        if "\0" in text:
-            raise FsError(Errno.INVAL, "NUL in path")
-        return text

@@ -36,7 +36,11 @@ _DOTS: Final = frozenset({"", ".", ".."})
 NOT_STRAIGHT: Final = frozenset(
     {Errno.NOENT, Errno.NOTDIR, Errno.LOOP, Errno.EXIST, Errno.ISDIR, Errno.NAMETOOLONG, Errno.ACCES, Errno.PERM}
 )
-_new_tuple = tuple.__new__  # skips the argument handling of Lookup(...) on the hot path
+# A member of an enumeration takes as long to look up as the rest of a comparison (Python 3.11).
+_LINK: Final = FileType.SYMBOLIC_LINK
+_DIRECTORY: Final = FileType.DIRECTORY
+
+Found = tuple[Key, Stat | None, bool, str]  # the fields of a `Lookup`
 
 
 class Lookup(NamedTuple):
@@ -58,28 +62,32 @@ def lookup(directory: OpenDirectory, path: str, last: int) -> Lookup:
     Raises, as the walk meets them: NOENT (empty path, a missing parent, a removed directory), NOTDIR,
     NOTCAPABLE, LOOP, NAMETOOLONG, INVAL, ILSEQ, ACCES, IO.
     """
+    return Lookup._make(find(directory, path, last))
+
+
+def find(directory: OpenDirectory, path: str, last: int) -> Found:
+    """`lookup`, for the calls that programs make most: a `Lookup` costs 0.1 us of their 1 to 2."""
     base = directory.inode.key
-    if base is None or not path:
-        raise FsError(Errno.NOENT)
+    mount = directory.mount
     if "/" in path:
         names = tuple(path.split("/"))
         plain = _DOTS.isdisjoint(names)
     else:
         names = (path,)
-        plain = path not in _DOTS
-    mount = directory.mount
-    if plain:
+        plain = path not in _DOTS  # nor is it empty
+    if plain and base is not None:
         if len(path) > mount.short:
             _check_names(mount, names)
         if len(base) + len(names) > mount.depth:
             raise FsError(Errno.NAMETOOLONG, "Limits.depth")
         found, stat = mount.backend.walk(base, names)
-        missing = len(names) - found
-        if not missing:
-            if last or stat is None or stat.filetype is not FileType.SYMBOLIC_LINK:
-                return _new_tuple(Lookup, (base + names, stat, False, ""))
-        elif missing == 1 and (stat is None or stat.filetype is FileType.DIRECTORY):
-            return _new_tuple(Lookup, (base + names, None, False, ""))
+        if found == len(names):
+            if last or stat is None or stat.filetype is not _LINK:
+                return base + names, stat, False, ""
+        elif found == len(names) - 1 and (stat is None or stat.filetype is _DIRECTORY):
+            return base + names, None, False, ""
+    if base is None or not path:
+        raise FsError(Errno.NOENT)
     return _Walk(directory, base, last).run(path)
 
 

@@ -9,22 +9,21 @@ from ...errors import Errno, FsError
 from ...fs_backends.base import FileType, Stat
 from ..descriptor import OpenDirectory, OpenFile
 from ..process import Process
-from .resolve import FOLLOW, NOFOLLOW, lookup
+from .resolve import FOLLOW, NOFOLLOW, find, lookup
 
 
 def stat_at(process: Process, fd: int, follow: bool, path: str) -> tuple[int, int, Stat]:
     """(device, inode number, attributes) of what `path` names. Raises BADF, NOTDIR, NOTCAPABLE, NOENT and what
     `resolve.lookup` raises."""
     directory = process.fds.directory(fd, c.RIGHT_PATH_FILESTAT_GET)
-    found = lookup(directory, path, FOLLOW if follow else NOFOLLOW)
-    stat = found.stat
+    key, stat, _, _ = find(directory, path, FOLLOW if follow else NOFOLLOW)
     if stat is None:
         raise FsError(Errno.NOENT)
     volume = directory.mount.volume
     ident = stat.ident
-    if volume.windowed and volume.settle(found.key, ident):
-        stat = directory.mount.backend.stat(found.key)
-    return volume.dev, ident if ident is not None else volume.serial(found.key, None), stat
+    if volume.windowed and volume.settle(key, ident):
+        stat = directory.mount.backend.stat(key)
+    return volume.dev, ident if ident is not None else volume.serial(key, None), stat
 
 
 def readlink_at(process: Process, fd: int, path: str) -> bytes:

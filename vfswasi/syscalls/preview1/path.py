@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...abi import constants as c
-from ...abi.layouts import Abi
+from ...abi.layouts import FILESTAT_MAX_BYTES, Abi
 from ...errors import Errno, FsError
 from ...kernel.paths import change as path_change
 from ...kernel.paths import stat as path_stat
@@ -65,11 +65,11 @@ def path_filestat_get(
     Spec: preview1 path_filestat_get.
     """
     path = memory.path(path_ptr, path_len)
-    if stat_ptr + abi.filestat.size > memory.size:
+    if stat_ptr + FILESTAT_MAX_BYTES > memory.size:
         memory.check(stat_ptr, abi.filestat.size)
     follow = flags == 1 if flags < 2 else _follow(process, fd, flags)
-    found = path_stat.stat_at(process, fd, follow, path)
-    pack_filestat(abi, memory.view, stat_ptr, *found)
+    dev, serial, stat = path_stat.stat_at(process, fd, follow, path)
+    pack_filestat(abi, memory.view, stat_ptr, dev, serial, stat)
 
 
 def path_filestat_set_times(
