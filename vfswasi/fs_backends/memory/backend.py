@@ -192,17 +192,19 @@ class MemoryBackend(Backend):
                 if error.errno is Errno.NOENT:
                     return 0, None
                 raise
-        if node.entries is None:
+        entries = node.entries
+        if entries is None:
             raise FsError(Errno.NOTDIR)
         found = 0
         for name in names:
-            if node.entries is None:
-                break
-            below = node.entries.get(name)
+            below = entries.get(name)
             if below is None:
                 break
             node = below
             found += 1
+            entries = node.entries
+            if entries is None:
+                break
         return found, node.stat() if found else None
 
     def list(self, key: Key) -> Iterable[DirEntry]:

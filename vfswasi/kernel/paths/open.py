@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ...abi import constants as c
 from ...errors import Errno, FsError
-from ...fs_backends.base import Caps, FileType, Stat
+from ...fs_backends.base import Caps, FileType, Key, Stat
 from .. import rights
 from ..descriptor import OpenDirectory, OpenFile
 from ..files.inode import DirectoryInode, FileInode
 from ..process import Process
 from .device import open_device
-from .resolve import FOLLOW, NOFOLLOW, NOT_STRAIGHT, Lookup, lookup, plain_key
+from .resolve import FOLLOW, NOFOLLOW, NOT_STRAIGHT, find, plain_key
+
+# A member of an enumeration takes as long to look up as a call (0.14 us, Python 3.11).
+_REGULAR_FILE: Final = FileType.REGULAR_FILE
+_DIRECTORY: Final = FileType.DIRECTORY
+_SYMBOLIC_LINK: Final = FileType.SYMBOLIC_LINK
+_NOENT: Final = Errno.NOENT
 
 # Between "not there" and "create" another process may act on a shared store; how often we look again.
 _RACES_MAX = 8
@@ -71,19 +79,19 @@ def open_at(
                 return process.fds.add(OpenFile(mount, inode, of_file, fdflags))
     mode = FOLLOW if follow and not exclusive else NOFOLLOW
     for _ in range(_RACES_MAX):
-        found = lookup(directory, path, mode)
-        if found.stat is not None:
+        key, stat, slash, _ = find(directory, path, mode)
+        if stat is not None:
             if exclusive:
                 raise FsError(Errno.EXIST)
-            return _open_existing(process, directory, found, found.stat, oflags, base, inheriting, of_file, fdflags)
+            return _open_existing(process, directory, key, stat, oflags, base, inheriting, of_file, fdflags)
         if not oflags & c.OFLAG_CREAT:
-            raise FsError(Errno.NOENT)
-        if found.slash:
+            raise FsError(_NOENT)
+        if slash:
             raise FsError(Errno.ISDIR)
         if mount.readonly:
             raise FsError(Errno.ROFS)
         try:
-            inode = FileInode.create(mount.volume, mount.backend, found.key)
+            inode = FileInode.create(mount.volume, mount.backend, key)
         except FsError as error:
             if error.errno is Errno.EXIST and not exclusive:
                 continue
@@ -95,7 +103,7 @@ def open_at(
 def _open_existing(
     process: Process,
     directory: OpenDirectory,
-    found: Lookup,
+    key: Key,
     stat: Stat,
     oflags: int,
     base: int,
@@ -106,30 +114,30 @@ def _open_existing(
     """`of_file`: its rights if it is no directory."""
     mount = directory.mount
     filetype = stat.filetype
-    if filetype is FileType.SYMBOLIC_LINK:
+    if filetype is _SYMBOLIC_LINK:
         raise FsError(Errno.LOOP)
-    if filetype is FileType.DIRECTORY:
+    if filetype is _DIRECTORY:
         if base & c.RIGHT_FD_WRITE or oflags & (c.OFLAG_CREAT | c.OFLAG_TRUNC):
             raise FsError(Errno.ISDIR)
         if not base and not inheriting:
             base, inheriting = directory.rights, directory.inheriting
         return process.fds.add(
-            OpenDirectory(mount, DirectoryInode.open(mount.volume, found.key), base & rights.DIRECTORY, inheriting)
+            OpenDirectory(mount, DirectoryInode.open(mount.volume, key), base & rights.DIRECTORY, inheriting)
         )
     if oflags & c.OFLAG_DIRECTORY:
         raise FsError(Errno.NOTDIR)
     truncate = oflags & c.OFLAG_TRUNC
-    if filetype is not FileType.REGULAR_FILE:
+    if filetype is not _REGULAR_FILE:
         is_device = mount.devices and filetype is FileType.CHARACTER_DEVICE
-        device = mount.backend.device(found.key) if is_device else None
+        device = mount.backend.device(key) if is_device else None
         if device is None:
             raise FsError(Errno.ACCES, "neither a file nor a directory")
-        attributes = mount.volume.dev, mount.volume.serial(found.key, stat.ident), stat
+        attributes = mount.volume.dev, mount.volume.serial(key, stat.ident), stat
         return process.fds.add(open_device(process, device, attributes, of_file, bool(truncate), fdflags))
     if mount.readonly and (base & c.RIGHT_FD_WRITE or truncate):
         raise FsError(Errno.ROFS)
     write = bool(truncate or of_file & rights.NEED_WRITABLE_HANDLE)
-    inode = FileInode.open(mount.volume, mount.backend, found.key, stat, write, mount.shared)
+    inode = FileInode.open(mount.volume, mount.backend, key, stat, write, mount.shared)
     if truncate:
         try:
             inode.handle.truncate(0)
