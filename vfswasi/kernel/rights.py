@@ -77,6 +77,7 @@ NEED_WRITABLE_HANDLE: Final = c.RIGHT_FD_WRITE | c.RIGHT_FD_ALLOCATE | c.RIGHT_F
 # What reading or writing a file needs beside the right itself, and changes nothing: hosts without rights grant it, so
 # programs do not ask for it.
 _OF_READING_AND_WRITING: Final = c.RIGHT_FD_SEEK | c.RIGHT_FD_TELL | c.RIGHT_FD_FILESTAT_GET | c.RIGHT_POLL_FD_READWRITE
+_READ_OR_WRITE: Final = c.RIGHT_FD_READ | c.RIGHT_FD_WRITE
 _TRUNCATING: Final = c.RIGHT_FD_FILESTAT_SET_SIZE | c.RIGHT_FD_WRITE
 
 
@@ -93,7 +94,7 @@ def of_a_file(base: int, passed_on: int) -> int:
     directory does not pass on.
     """
     wanted = base or c.RIGHT_FD_READ
-    if wanted & (c.RIGHT_FD_READ | c.RIGHT_FD_WRITE):
+    if wanted & _READ_OR_WRITE:
         wanted |= _OF_READING_AND_WRITING
     return wanted & FILE & passed_on
 

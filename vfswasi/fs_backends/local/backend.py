@@ -59,9 +59,12 @@ _HOW_CREATE: Final = open_how(_CREATE, _MODE)
 _idents_of_roots: WeakValueDictionary[tuple[int, int], Idents] = WeakValueDictionary()
 
 
+_NO_NAMES: Final = frozenset({"", ".", ".."})
+
+
 def _bare(name: str) -> bytes:
     """One component for a call relative to its parent: the last wall against names that are paths."""
-    if "/" in name or name in ("", ".", ".."):
+    if "/" in name or name in _NO_NAMES:
         raise ValueError("not a single name")
     return name.encode()
 
@@ -146,13 +149,15 @@ class LocalBackend(Backend):
         return self._idents.stat(host)
 
     def walk(self, key: Key, names: Key) -> tuple[int, Stat | None]:
+        if not key and len(names) == 1:
+            try:
+                host = os.stat(_bare(names[0]), dir_fd=self._root, follow_symlinks=False)
+            except FileNotFoundError:
+                return 0, None
+            except HOST_ERRORS as error:
+                raise translate(error) from error
+            return 1, self._idents.stat(host)
         try:
-            if len(names) == 1 and not key:
-                try:
-                    host = os.stat(_bare(names[0]), dir_fd=self._root, follow_symlinks=False)
-                except FileNotFoundError:
-                    return 0, None
-                return 1, self._idents.stat(host)
             if self._openat2 and names:
                 # Two guesses of one call each: everything is there, or all but the last, which is new.
                 fd = try_openat2(self._root, "/".join(key + names).encode(), _HOW_OBJECT)
@@ -283,7 +288,7 @@ class LocalBackend(Backend):
     # Changing
 
     def create(self, key: Key) -> LocalHandle:
-        if self._openat2 and len(key) > 1 and len(path := "/".join(key).encode()) < _PATH_MAX_BYTES:
+        if len(key) > 1 and self._openat2 and len(path := "/".join(key).encode()) < _PATH_MAX_BYTES:
             # Without a descriptor for the parent: the path is resolved and the file made in one call.
             try:
                 fd = openat2(self._root, path, _HOW_CREATE)
@@ -300,7 +305,21 @@ class LocalBackend(Backend):
         self._change(key, Errno.BUSY, lambda name, fd: os.rmdir(name, dir_fd=fd), Errno.NOTEMPTY)
 
     def remove(self, key: Key) -> None:
-        self._change(key, Errno.ISDIR, _unlink)
+        if not key:
+            raise FsError(Errno.ISDIR, "the root")
+        try:
+            # As `_in_parent` does, in one step: programs remove what they make.
+            name = _bare(key[-1])
+            if len(key) == 1:
+                _unlink(name, self._root)
+                return
+            fd = self._pin(key[:-1])
+            try:
+                _unlink(name, fd)
+            finally:
+                os.close(fd)
+        except HOST_ERRORS as error:
+            raise translate(error) from error
 
     def symlink(self, target: str, key: Key) -> None:
         self._change(key, Errno.EXIST, lambda name, fd: os.symlink(target.encode(), name, dir_fd=fd))

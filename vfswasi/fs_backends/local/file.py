@@ -104,17 +104,17 @@ class Idents:
             return self._table.setdefault((dev, ino), _TABLE_IDENTS + len(self._table))
 
     def stat(self, host: os.stat_result) -> Stat:
-        ino = host.st_ino
+        mode, ino, dev, nlink, _, _, size, _, _, _ = host  # 0.07 us; by their names these five take 0.12
         return _new_tuple(  # the constructor of a NamedTuple costs twice as much
             Stat,
             (
-                _FILETYPE_OF_MODE[host.st_mode >> 12],
-                host.st_size,
+                _FILETYPE_OF_MODE[mode >> 12],
+                size,
                 host.st_atime_ns,
                 host.st_mtime_ns,
                 host.st_ctime_ns,
-                host.st_nlink,
-                ino if host.st_dev == self.dev and 0 < ino < _GIVEN_IDENTS else self.ident(host.st_dev, ino),
+                nlink,
+                ino if dev == self.dev and 0 < ino < _GIVEN_IDENTS else self.ident(dev, ino),
             ),
         )
 

@@ -60,23 +60,24 @@ def openat2(dir_fd: int, path: bytes, how: OpenHow) -> int:
     more) and ValueError (NUL in the path).
     """
     fd = try_openat2(dir_fd, path, how)
-    if fd < 0:
-        raise OSError(-fd, os.strerror(-fd))
-    return fd
+    if fd >= 0:
+        return fd
+    raise OSError(-fd, os.strerror(-fd))
 
 
 def try_openat2(dir_fd: int, path: bytes, how: OpenHow) -> int:
     """`openat2` for where failing is usual: returns minus the error number instead of raising OSError."""
     if b"\0" in path:
         raise ValueError("embedded null byte")
-    for _ in range(_ATTEMPTS_MAX):
-        fd: int = _syscall(_SYS_OPENAT2, dir_fd, path, how, _HOW_SIZE)
-        if fd >= 0:
-            return fd
+    fd: int = _syscall(_SYS_OPENAT2, dir_fd, path, how, _HOW_SIZE)
+    attempts = 1
+    while fd < 0:
         code = ctypes.get_errno()
-        if code not in (errno.EAGAIN, errno.EINTR):
-            break
-    return -code
+        if code not in (errno.EAGAIN, errno.EINTR) or attempts >= _ATTEMPTS_MAX:
+            return -code
+        fd = _syscall(_SYS_OPENAT2, dir_fd, path, how, _HOW_SIZE)
+        attempts += 1
+    return fd
 
 
 def openat2_works(dir_fd: int) -> bool:

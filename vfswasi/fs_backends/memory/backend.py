@@ -162,7 +162,15 @@ class MemoryBackend(Backend):
         return node
 
     def _directory(self, key: Key) -> Directory:
-        node = self._find(key)
+        node: Node | None = self._root
+        for name in key:
+            assert node is not None
+            entries = node.entries
+            if entries is None:
+                raise FsError(Errno.NOTDIR)
+            node = entries.get(name)
+            if node is None:
+                raise FsError(Errno.NOENT)
         if not isinstance(node, Directory):
             raise FsError(Errno.NOTDIR)
         return node

@@ -114,6 +114,7 @@ def _open_existing(
     """`of_file`: its rights if it is no directory."""
     mount = directory.mount
     filetype = stat.filetype
+    truncate = oflags & c.OFLAG_TRUNC
     if filetype is _SYMBOLIC_LINK:
         raise FsError(Errno.LOOP)
     if filetype is _DIRECTORY:
@@ -126,7 +127,6 @@ def _open_existing(
         )
     if oflags & c.OFLAG_DIRECTORY:
         raise FsError(Errno.NOTDIR)
-    truncate = oflags & c.OFLAG_TRUNC
     if filetype is not _REGULAR_FILE:
         is_device = mount.devices and filetype is FileType.CHARACTER_DEVICE
         device = mount.backend.device(key) if is_device else None

@@ -42,7 +42,8 @@ def fd_write(process: Process, memory: GuestMemory, fd: int, iovs_ptr: int, iovs
     FBIG, NOSPC, PIPE, IO. Spec: preview1 fd_write.
     """
     buffers = memory.contents(iovs_ptr, iovs_len)
-    memory.check(nwritten_ptr, 4)
+    if nwritten_ptr + 4 > memory.size:
+        memory.check(nwritten_ptr, 4)
     descriptor = process.fds.get(fd, c.RIGHT_FD_WRITE)
     if descriptor.outside and process.windows is not None:
         count = _outside(process, descriptor, descriptor.write, buffers)

@@ -40,7 +40,8 @@ def path_open(
     `kernel.path_open.open_at`. Spec: preview1 path_open.
     """
     path = memory.path(path_ptr, path_len)
-    memory.check(opened_ptr, 4)
+    if opened_ptr + 4 > memory.size:
+        memory.check(opened_ptr, 4)
     if dirflags > c.LOOKUPFLAGS_ALL or oflags > c.OFLAGS_ALL or fdflags > c.FDFLAGS_ALL:  # all are 2**n - 1
         process.fds.get(fd, 0)
         raise FsError(Errno.INVAL)
