@@ -52,6 +52,7 @@ _OBJECT: Final = _flag("O_PATH", "O_NOFOLLOW", "O_CLOEXEC")
 
 _HOW: Final = {flags: open_how(flags) for flags in (_READ, _WRITE, _LIST, _PIN, _OBJECT)}
 _HOW_OBJECT: Final = _HOW[_OBJECT]
+_HOW_PIN: Final = _HOW[_PIN]
 _MODE: Final = 0o600  # of new files
 _HOW_CREATE: Final = open_how(_CREATE, _MODE)
 
@@ -166,7 +167,7 @@ class LocalBackend(Backend):
                 if fd == -errno.ENOENT:
                     if len(names) == 1:
                         return 0, None
-                    fd = try_openat2(self._root, "/".join(key + names[:-1]).encode(), _HOW[_PIN])
+                    fd = try_openat2(self._root, "/".join(key + names[:-1]).encode(), _HOW_PIN)
                     if fd >= 0:
                         return len(names) - 1, self._stat_and_close(fd)
             return self._walk_by_component(key, names)
@@ -247,10 +248,12 @@ class LocalBackend(Backend):
 
     def _pin(self, key: Key) -> int:
         """A descriptor that stands for the directory `key`, not `()`, whatever happens to its name."""
-        if self._openat2 and len(key) > 1:
+        if len(key) == 1:
+            return os.open(_bare(key[0]), _PIN, dir_fd=self._root)
+        if self._openat2:
             path = "/".join(key).encode()
             if len(path) < _PATH_MAX_BYTES:
-                return openat2(self._root, path, _HOW[_PIN])
+                return openat2(self._root, path, _HOW_PIN)
         fd = os.open(_bare(key[0]), _PIN, dir_fd=self._root)
         for name in key[1:]:
             try:
@@ -308,14 +311,13 @@ class LocalBackend(Backend):
         if not key:
             raise FsError(Errno.ISDIR, "the root")
         try:
-            # As `_in_parent` does, in one step: programs remove what they make.
-            name = _bare(key[-1])
+            # As `_in_parent` does, in one step: the call in between takes 0.5 us, and programs remove what they make.
             if len(key) == 1:
-                _unlink(name, self._root)
+                _unlink(_bare(key[0]), self._root)
                 return
             fd = self._pin(key[:-1])
             try:
-                _unlink(name, fd)
+                _unlink(_bare(key[-1]), fd)
             finally:
                 os.close(fd)
         except HOST_ERRORS as error:
