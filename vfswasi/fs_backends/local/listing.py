@@ -17,6 +17,7 @@ from .file import Idents
 _NAME_MAX_BYTES: Final = 255
 _HIGH_IDENTS: Final = 1 << 63
 _LISTED_AT_ONCE: Final = 256
+_FREED_AT_ONCE: Final = 4096  # takes less than a millisecond
 
 # A member of an enumeration costs as much as the rest of an entry to look up (Python 3.11).
 _REGULAR_FILE: Final = FileType.REGULAR_FILE
@@ -46,32 +47,33 @@ class Lister:
         dev = os.fstat(fd).st_dev
         highest = _HIGH_IDENTS if dev == idents.dev else 0
         with os.scandir(fd) as iterator:
-            for number, item in enumerate(islice(iterator, most_entries())):
-                if number % _LISTED_AT_ONCE == _LISTED_AT_ONCE - 1:
-                    check_time("a listing")
-                name = item.name
-                if not name.isascii():
-                    try:
-                        raw = os.fsencode(name)
-                        name = raw.decode()
-                    except UnicodeDecodeError:
+            some = islice(iterator, most_entries())
+            while batch := tuple(islice(some, _LISTED_AT_ONCE)):
+                for item in batch:
+                    name = item.name
+                    if not name.isascii():
+                        try:
+                            raw = os.fsencode(name)
+                            name = raw.decode()
+                        except UnicodeDecodeError:
+                            continue
+                        if len(raw) > _NAME_MAX_BYTES:
+                            continue
+                    elif len(name) > _NAME_MAX_BYTES:
                         continue
-                    if len(raw) > _NAME_MAX_BYTES:
-                        continue
-                elif len(name) > _NAME_MAX_BYTES:
-                    continue
-                ino = item.inode()
-                ident = ino if 0 < ino < highest else idents.ident(dev, ino)
-                if item.is_file(follow_symlinks=False):
-                    entries[name] = other = _new_tuple(DirEntry, (name, _REGULAR_FILE, ident))
-                elif item.is_dir(follow_symlinks=False):
-                    entries[name] = directory = _new_tuple(DirEntry, (name, _DIRECTORY, ident))
-                elif item.is_symlink():
-                    entries[name] = other = _new_tuple(DirEntry, (name, _SYMBOLIC_LINK, ident))
-                else:
-                    special = self._look_at(fd, name)
-                    if special is not None:
-                        entries[name] = special
+                    ino = item.inode()
+                    ident = ino if 0 < ino < highest else idents.ident(dev, ino)
+                    if item.is_file(follow_symlinks=False):
+                        entries[name] = other = _new_tuple(DirEntry, (name, _REGULAR_FILE, ident))
+                    elif item.is_dir(follow_symlinks=False):
+                        entries[name] = directory = _new_tuple(DirEntry, (name, _DIRECTORY, ident))
+                    elif item.is_symlink():
+                        entries[name] = other = _new_tuple(DirEntry, (name, _SYMBOLIC_LINK, ident))
+                    else:
+                        special = self._look_at(fd, name)
+                        if special is not None:
+                            entries[name] = special
+                check_time("a listing")
             if next(iterator, None) is not None:
                 raise FsError(Errno.NOMEM, "Limits.directory_entries")
         if (
@@ -103,7 +105,11 @@ class Lister:
 
 
 def _emptied(entries: dict[str, DirEntry]) -> Iterator[DirEntry]:
-    """In order, each one let go of by itself: a million at once would hold Python's lock for long."""
+    """In order. Of many, each one is let go of by itself: a million at once would hold Python's lock for long."""
+    return iter(entries.values()) if len(entries) <= _FREED_AT_ONCE else _each(entries)
+
+
+def _each(entries: dict[str, DirEntry]) -> Iterator[DirEntry]:
     names = list(entries)
     names.reverse()
     while names:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from ...abi import constants as c
 from ...abi.layouts import Abi
 from ...errors import Errno, FsError
-from ...fs_backends.turns import copy
+from ...fs_backends.turns import STEP_BYTES, copy
 from ...kernel.clocks import Deadline
 from ...kernel.descriptor import Descriptor
 from ...kernel.process import Process
@@ -135,5 +135,9 @@ def fd_readdir(
     memory.check(buf_ptr, buf_len)
     memory.check(used_ptr, 4)
     entries = process.fds.directory(fd, c.RIGHT_FD_READDIR).read_entries(cookie, buf_len)
-    copy(memory.slice(buf_ptr, len(entries)), entries)
-    memory.write_u32(used_ptr, len(entries))
+    count = len(entries)
+    if count <= STEP_BYTES:
+        memory.view[buf_ptr : buf_ptr + count] = entries
+    else:
+        copy(memory.slice(buf_ptr, count), entries)
+    memory.write_u32(used_ptr, count)
