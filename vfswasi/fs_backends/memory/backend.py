@@ -311,15 +311,19 @@ class MemoryBackend(Backend):
 
     def _dropped(self, node: Node, directory: Directory) -> None:
         """Account for `node`, which has just lost its name in `directory`. Every removal comes here; subclasses add."""
-        directory.mtim = directory.ctim = node.ctim = now = now_ns()
+        now = now_ns()
+        directory.mtim = directory.ctim = now
         directory.version = next(self._versions)
         space = self._space
         space.inodes -= 1
         if isinstance(node, File):
             node.nlink -= 1
+            node.ctim = now
             if not node.handles:
                 space.release(node)
-        elif isinstance(node, Directory):
+            return
+        node.ctim = now
+        if isinstance(node, Directory):
             directory.nlink -= 1
             node.nlink = 0
             node.mtim = now
