@@ -9,6 +9,10 @@ import pytest
 
 from vfswasi.abi import constants as c
 from vfswasi.errors import Errno
+from vfswasi.kernel.process import Process
+from vfswasi.limits import Limits
+from vfswasi.syscalls.memory import GuestMemory
+from vfswasi.syscalls.preview1 import environment
 
 from ..rawguest import FREE, SIZE, RawGuest
 
@@ -78,6 +82,23 @@ def test_bytes_that_are_not_utf_8_survive_as_python_carries_them() -> None:
 def test_environ_arrives_as_given_in_its_order(env: dict[str, str]) -> None:
     with RawGuest(env=env) as guest:
         assert strings(guest, "environ") == [f"{name}={value}".encode() for name, value in env.items()]
+
+
+def test_the_strings_are_added_up_once_however_often_a_guest_asks() -> None:
+    class Counted(bytes):
+        lengths = 0
+
+        def __len__(self) -> int:
+            Counted.lengths += 1
+            return super().__len__()
+
+    process = Process(argv=[Counted(b"one"), Counted(b"two")], environ=[Counted(b"A=1")])
+    memory = GuestMemory(memoryview(bytearray(64)), Limits())
+    for _ in range(3):
+        environment.args_sizes_get(process, memory, 0, 4)
+        environment.environ_sizes_get(process, memory, 8, 12)
+    assert struct.unpack("<4I", memory.read(0, 16)) == (2, 8, 1, 4)
+    assert Counted.lengths == 3
 
 
 def test_zero_strings_need_no_room() -> None:

@@ -53,6 +53,12 @@ store_epoch_deadline_callback = _declare(
 )
 context_set_epoch_deadline = _declare("wasmtime_context_set_epoch_deadline", None, c_void_p, c_uint64)
 
+wasi_config_new = _declare("wasi_config_new", c_size_t)
+context_set_wasi = _declare("wasmtime_context_set_wasi", c_size_t, c_void_p, c_void_p)
+linker_get = _declare(
+    "wasmtime_linker_get", c_bool, c_void_p, c_void_p, c_char_p, c_size_t, c_char_p, c_size_t, c_void_p
+)
+
 _config_async_stack = _declare("wasmtime_config_async_stack_size_set", None, c_void_p, c_size_t)
 
 _memory_view = ctypes.pythonapi.PyMemoryView_FromMemory

@@ -325,6 +325,7 @@ _BRIEF: Final = frozenset(
 _AFTER: Final = dict.fromkeys(FAST_FUNCTIONS, FastPath.used) | {
     "random_get": FastPath.used_random,
     **dict.fromkeys(("args_get", "args_sizes_get", "environ_get", "environ_sizes_get"), FastPath.used_strings),
+    **dict.fromkeys(("clock_time_get", "clock_res_get"), FastPath.used_clock),
 }
 
 

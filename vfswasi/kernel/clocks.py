@@ -134,10 +134,12 @@ class Clocks:
     """The guest's clocks, in nanoseconds. The CPU clocks count the running thread from the guest's start, so
     a guest learns nothing about the host's other work."""
 
-    __slots__ = ("_cpu_start",)
+    __slots__ = ("_cpu_start", "told_elsewhere_ns")
 
     def __init__(self) -> None:
         self._cpu_start = time.thread_time_ns()
+        # The last monotonic time that the guest was told without asking here, for it may be a little ahead.
+        self.told_elsewhere_ns: Callable[[], int] | None = None
 
     def start(self) -> None:
         """Called on the thread that will run the guest."""
@@ -146,7 +148,8 @@ class Clocks:
     def now(self, clock: int) -> int:
         """Raises INVAL for an unknown clock."""
         if clock == c.CLOCK_MONOTONIC:
-            return time.monotonic_ns()
+            now = time.monotonic_ns()
+            return now if self.told_elsewhere_ns is None else max(now, self.told_elsewhere_ns())
         if clock == c.CLOCK_REALTIME:
             return max(time.time_ns(), 0)
         if clock in (c.CLOCK_PROCESS_CPUTIME, c.CLOCK_THREAD_CPUTIME):

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from ..abi import constants as c
 from ..errors import Errno, FsError
@@ -95,6 +96,16 @@ class Process:
         _note_overlaps(preopens, self._volumes)
         for share in self._shares():
             sharing.join(share)
+
+    @cached_property
+    def argv_bytes(self) -> int:
+        """What the arguments take, each with its NUL. Added up once, for a guest may ask again and again."""
+        return sum(map(len, self.argv)) + len(self.argv)
+
+    @cached_property
+    def environ_bytes(self) -> int:
+        """As `argv_bytes`."""
+        return sum(map(len, self.environ)) + len(self.environ)
 
     def volumes(self) -> Collection[Volume]:
         """The stores behind the preopens."""

@@ -25,6 +25,7 @@ from ...kernel.files.inode import FileInode
 from ...kernel.process import Process
 from ...kernel.streams.stream import CaptureSink, Stream
 from ...syscalls.preview1.fd_state import pack_filestat
+from .. import wasm_clocks
 from . import strings, vdso
 from .access_pattern import Payback
 from .output_buffers import OutputBuffers
@@ -64,7 +65,8 @@ class FastPath:
         *,
         held: bool,
     ) -> None:
-        """`window_bytes`: memory for windows and buffers; 0 for no fast path. `held`: see `hold`."""
+        """`window_bytes`: memory for windows and buffers; 0 for no fast path. `held`: see `hold`; as it is now, for the
+        store is ours then, and it may ask wasmtime for the time."""
         self._process = process
         self._abi = abi
         self._shim = shim
@@ -79,8 +81,9 @@ class FastPath:
         self._free_files = list(range(vdso.FILES_MAX - 1, -1, -1))
         self._output: OutputBuffers | None = None
         self._calls = 0
-        self._random_calls = self._string_calls = 0
+        self._random_calls = self._string_calls = self._clock_calls = 0
         self._has_strings = False
+        self._asks_wasmtime = held  # whether clocks can be published, and are not yet
         self._pool: RandomPool | None = None
         self.revoked = False  # another run uses one of the stores: to be given back before the next call
         self._stopped = False
@@ -133,7 +136,8 @@ class FastPath:
         if not self._usable:
             return False
         try:
-            made = vdso.Vdso(self._context, self._shim, self._guest_memory, self._window_bytes)
+            clock = wasm_clocks.of_store(self._context, self._shim.engine) if self._asks_wasmtime else None
+            made = vdso.Vdso(self._context, self._shim, self._guest_memory, self._window_bytes, clock)
         except (vdso.Unavailable, wasmtime.WasmtimeError) as error:
             _log.debug("no fast path for this run: %s", error)
             self._usable = False
@@ -311,6 +315,14 @@ class FastPath:
             strings.publish(self.vdso, vdso.ARGS_AT, self._process.argv)
             strings.publish(self.vdso, vdso.ENVIRON_AT, self._process.environ)
 
+    # Clocks
+
+    def used_clock(self, _clock: int) -> None:
+        """A clock was read, or its resolution. Raises nothing."""
+        self._clock_calls += 1
+        if self._is_warm() and self._clock_calls >= HEAT and self._asks_wasmtime and self._is_on():
+            self._asks_wasmtime = not wasm_clocks.publish(self.vdso, self._process.clocks)
+
     # Random bytes
 
     def _fill_random(self) -> None:
@@ -437,6 +449,7 @@ class FastPath:
         if self._pool is not None:
             self._process.entropy = self._pool.source
         self._process.windows = None
+        self._process.clocks.told_elsewhere_ns = None
         self._process.deadline.on_interrupt = None
         self._process.fds.take_back = self._published.discard
         for volume in self._process.volumes():

@@ -17,15 +17,19 @@
   (import "python" "args_sizes_get" (func $args_sizes_get (param i32 i32) (result i32)))
   (import "python" "environ_get" (func $environ_get (param i32 i32) (result i32)))
   (import "python" "environ_sizes_get" (func $environ_sizes_get (param i32 i32) (result i32)))
+  (import "python" "clock_time_get" (func $clock_time_get (param i32 i64 i32) (result i32)))
+  (import "python" "clock_res_get" (func $clock_res_get (param i32 i32) (result i32)))
 
   (type $transfer (func (param i32 i32 i32 i32) (result i32)))
   (type $transfer_at (func (param i32 i32 i32 i64 i32) (result i32)))
   (type $seek (func (param i32 i64 i32 i32) (result i32)))
+  (type $time (func (param i32 i64 i32) (result i32)))
   (type $ask (func (param i32 i32) (result i32)))
 
-  (table (export "functions") 13 13 funcref)
+  (table (export "functions") 15 15 funcref)
   (elem (i32.const 0) func $fd_read $fd_write $fd_pread $fd_pwrite $fd_seek $fd_tell $fd_fdstat_get $fd_filestat_get
-    $random_get $args_get $args_sizes_get $environ_get $environ_sizes_get)
+    $random_get $args_get $args_sizes_get $environ_get $environ_sizes_get
+    $clock_time_get $clock_res_get)
 
   (func (export "fd_read") (type $transfer)
     (call_indirect (type $transfer)
@@ -57,4 +61,8 @@
   (func (export "environ_get") (type $ask)
     (call_indirect (type $ask) (local.get 0) (local.get 1) (i32.const 11)))
   (func (export "environ_sizes_get") (type $ask)
-    (call_indirect (type $ask) (local.get 0) (local.get 1) (i32.const 12))))
+    (call_indirect (type $ask) (local.get 0) (local.get 1) (i32.const 12)))
+  (func (export "clock_time_get") (type $time)
+    (call_indirect (type $time) (local.get 0) (local.get 1) (local.get 2) (i32.const 13)))
+  (func (export "clock_res_get") (type $ask)
+    (call_indirect (type $ask) (local.get 0) (local.get 1) (i32.const 14))))

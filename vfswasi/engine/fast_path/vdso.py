@@ -36,19 +36,27 @@ FUNCTIONS: Final = (
     "args_sizes_get",
     "environ_get",
     "environ_sizes_get",
+    "clock_time_get",
+    "clock_res_get",
 )
 
 HEADER: Final = Struct("<II3IIII")
 """descriptors, filestat size, whence set/cur/end, iovecs, random next, random end; at 0."""
 IOVECS_MAX: Final = 65536  # as many fit
 RANDOM_AT: Final = 24
-COUNTERS: Final = Struct("<15Q")
+COUNTERS: Final = Struct("<17Q")
 """One for each of FUNCTIONS, bytes read, bytes written; at COUNTERS_AT."""
 COUNTERS_AT: Final = 32
-ARGS_AT: Final = 160
-ENVIRON_AT: Final = 176
+ARGS_AT: Final = 168
+ENVIRON_AT: Final = 184
 STRINGS: Final = Struct("<III")
 """address of their offsets and bytes, how many strings, how many bytes; at ARGS_AT and at ENVIRON_AT."""
+CLOCKS_AT: Final = 0x100
+CLOCK: Final = Struct("<I4xQQQ")
+"""who knows the time, offset, told, resolution; at CLOCKS_AT for each clock whose number is below CLOCKS."""
+CLOCKS: Final = 2
+TOLD_AT: Final = 16
+TIME_FROM_WASMTIME: Final = 1
 DESCRIPTORS_AT: Final = 0x1000
 DESCRIPTORS_MAX: Final = 1024
 DESCRIPTOR: Final = Struct("<IIQBxH4xQQII16x")
@@ -75,6 +83,7 @@ PYTHON_KNOWS_THE_END: Final = 2
 _PAGE: Final = 1 << 16
 _WASM_PAGES_MAX: Final = 1 << 16
 _GRAIN: Final = 4096
+_RESULT: Final = ctypes.c_int64 * (capi.VAL_RAW_BYTES // 8)
 
 _HERE: Final = Path(__file__).parent
 _lock = threading.Lock()
@@ -154,8 +163,16 @@ class Vdso:
     `view`: the memory. `size`: its bytes. `regions`: the part of it that windows and buffers are made of.
     """
 
-    def __init__(self, context: int, shim: Shim, guest_memory: ffi.wasmtime_memory_t, window_bytes: int) -> None:
-        """From here on the shim's functions lead to vdso.wat. Raises Unavailable, WasmtimeError."""
+    def __init__(
+        self,
+        context: int,
+        shim: Shim,
+        guest_memory: ffi.wasmtime_memory_t,
+        window_bytes: int,
+        clock: ffi.wasmtime_func_t | None,
+    ) -> None:
+        """From here on the shim's functions lead to vdso.wat. `clock`: wasmtime's `clock_time_get`; None: clocks cannot
+        be published. Raises Unavailable, WasmtimeError."""
         pages = min(-(-(WINDOWS_AT + window_bytes) // _PAGE), _WASM_PAGES_MAX)
         self.size = size = pages * _PAGE
         type_ = wasmtime.MemoryType(wasmtime.Limits(pages, pages))
@@ -170,12 +187,30 @@ class Vdso:
             extern.of.memory = each
             externs.append(extern)
         externs.append(shim.table())
-        _instantiate(context, module_address(shim.engine, "vdso"), externs)
+        # It calls this one for a published clock alone, so without one any function of that type will do.
+        externs.append(shim.python[FUNCTIONS.index("clock_time_get")] if clock is None else _function(clock))
+        instance = _instantiate(context, module_address(shim.engine, "vdso"), externs)
+        self._context = context
+        self._monotonic = None if clock is None else _export(context, instance, b"monotonic").of.func
         # It cannot grow, so it does not move, whatever the engine's settings are.
         self.view = capi.view_of(capi.memory_data(context, ctypes.addressof(memory)), size)
         self.words = self.view.cast("I")
         self.longs = self.view.cast("Q")
         self.regions = Regions(WINDOWS_AT, size)
+
+    def monotonic_ns(self) -> int | None:
+        """The monotonic time as wasmtime counts it; None if nobody asks wasmtime here, or it does not say."""
+        if self._monotonic is None:
+            return None
+        result, trap = _RESULT(-1), ctypes.c_size_t(0)
+        error = capi.func_call_unchecked(
+            self._context, ctypes.addressof(self._monotonic), result, 1, ctypes.addressof(trap)
+        )
+        if error:
+            capi.error_delete(error)
+        if trap.value:
+            capi.trap_delete(trap.value)
+        return result[0] if result[0] >= 0 else None
 
     def switch(self, on: bool) -> None:
         """Whether any call is answered here. May be called from any thread."""

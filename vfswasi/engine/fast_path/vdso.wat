@@ -16,13 +16,20 @@
 ;;   20       u32   iovecs                      host          most of one call that is answered here, up to 65536
 ;;   24       u32   random next                 both          address of the next byte in the random pool
 ;;   28       u32   random end                  host          address behind its last byte
-;;   32       13 u64 calls answered here        here          in the order of the table
-;;   136      u64   bytes read                  here
-;;   144      u64   bytes written               here
-;;   160      3 u32 arguments                   host          address, 0: not published; how many strings; how many bytes
+;;   32       15 u64 calls answered here        here          in the order of the table
+;;   152      u64   bytes read                  here
+;;   160      u64   bytes written               here
+;;   168      3 u32 arguments                   host          address, 0: not published; how many strings; how many bytes
 ;;                                                            they have, each with its NUL. At the address one u32 for
 ;;                                                            each string, its offset among the bytes, then the bytes
-;;   176      3 u32 environment                 host          the same
+;;   184      3 u32 environment                 host          the same
+;;
+;;   0x100    2 clocks of 32 bytes: realtime, monotonic
+;;      +0    u32   who knows the time          host          0: Python; 1: wasmtime
+;;      +8    u64   offset                      host          added to what wasmtime says
+;;      +16   u64   told                        here          the last time that was given to the guest
+;;      +24   u64   resolution                  host          as the guest gets it
+;;   0x140    u64   wasmtime's answer           wasmtime
 ;;
 ;;   0x1000   1024 descriptors of 64 bytes
 ;;      +0    u32   file                        host          address of its file below, 0: not published as a file
@@ -69,13 +76,19 @@
   (import "python" "args_sizes_get" (func $python_args_sizes_get (param i32 i32) (result i32)))
   (import "python" "environ_get" (func $python_environ_get (param i32 i32) (result i32)))
   (import "python" "environ_sizes_get" (func $python_environ_sizes_get (param i32 i32) (result i32)))
+  (import "python" "clock_time_get" (func $python_clock_time_get (param i32 i64 i32) (result i32)))
+  (import "python" "clock_res_get" (func $python_clock_res_get (param i32 i32) (result i32)))
   (import "vdso" "memory" (memory $own 11))
   (import "guest" "memory" (memory $guest 0))
-  (import "shim" "functions" (table 13 funcref))
+  (import "shim" "functions" (table 15 funcref))
+  ;; wasmtime's own, which writes to the memory that its caller exports: $own.
+  (import "wasmtime" "clock_time_get" (func $wasmtime_clock_time_get (param i32 i64 i32) (result i32)))
+  (export "memory" (memory $own))
 
   ;; From here on the guest's calls come here.
   (elem (i32.const 0) func $fd_read $fd_write $fd_pread $fd_pwrite $fd_seek $fd_tell $fd_fdstat_get $fd_filestat_get
-    $random_get $args_get $args_sizes_get $environ_get $environ_sizes_get)
+    $random_get $args_get $args_sizes_get $environ_get $environ_sizes_get
+    $clock_time_get $clock_res_get)
 
   ;; What a call does with one iovec stands in `read` and `write` themselves: nearly every call has one, and a call
   ;; within this module costs as much as the work. Several go through `total`, `scatter` and `gather`.
@@ -185,7 +198,7 @@
             (memory.copy $guest $own (local.get $buffer) (local.get $from) (i32.wrap_i64 (local.get $wanted))))))
       (else (call $scatter (local.get $from) (i32.wrap_i64 (local.get $wanted)))))
     (i32.store $own offset=52 (local.get $file) (i32.sub (local.get $lease) (i32.const 1)))
-    (i64.store $own (i32.const 136) (i64.add (i64.load $own (i32.const 136)) (local.get $wanted)))
+    (i64.store $own (i32.const 152) (i64.add (i64.load $own (i32.const 152)) (local.get $wanted)))
     (local.get $wanted))
 
   ;; Bytes written to `file` at `offset` from the buffers, all of them; -1: miss.
@@ -244,7 +257,7 @@
       (then (i64.store $own (local.get $file) (local.get $end))))
     (i32.store $own offset=60 (local.get $file) (i32.const 0))
     (i32.store $own offset=52 (local.get $file) (i32.sub (local.get $lease) (i32.const 1)))
-    (i64.store $own (i32.const 144) (i64.add (i64.load $own (i32.const 144)) (local.get $bytes)))
+    (i64.store $own (i32.const 160) (i64.add (i64.load $own (i32.const 160)) (local.get $bytes)))
     (local.get $bytes))
 
   ;; Bytes added to a stream's buffer, all of them; -1: miss.
@@ -272,7 +285,7 @@
       (then (memory.copy $own $guest (local.get $next) (local.get $buffer) (i32.wrap_i64 (local.get $bytes))))
       (else (call $gather (local.get $next) (i32.wrap_i64 (local.get $bytes)))))
     (i32.store $own (local.get $stream) (i32.add (local.get $next) (i32.wrap_i64 (local.get $bytes))))
-    (i64.store $own (i32.const 144) (i64.add (i64.load $own (i32.const 144)) (local.get $bytes)))
+    (i64.store $own (i32.const 160) (i64.add (i64.load $own (i32.const 160)) (local.get $bytes)))
     (local.get $bytes))
 
   (func $fd_read (param $fd i32) (param $iovs i32) (param $count i32) (param $result i32) (result i32)
@@ -521,29 +534,72 @@
     (i32.const 1))
 
   (func $args_get (param $first i32) (param $second i32) (result i32)
-    (if (call $strings (i32.const 160) (local.get $first) (local.get $second))
+    (if (call $strings (i32.const 168) (local.get $first) (local.get $second))
       (then
         (i64.store $own (i32.const 104) (i64.add (i64.load $own (i32.const 104)) (i64.const 1)))
         (return (i32.const 0))))
     (call $python_args_get (local.get $first) (local.get $second)))
 
   (func $args_sizes_get (param $first i32) (param $second i32) (result i32)
-    (if (call $strings_sizes (i32.const 160) (local.get $first) (local.get $second))
+    (if (call $strings_sizes (i32.const 168) (local.get $first) (local.get $second))
       (then
         (i64.store $own (i32.const 112) (i64.add (i64.load $own (i32.const 112)) (i64.const 1)))
         (return (i32.const 0))))
     (call $python_args_sizes_get (local.get $first) (local.get $second)))
 
   (func $environ_get (param $first i32) (param $second i32) (result i32)
-    (if (call $strings (i32.const 176) (local.get $first) (local.get $second))
+    (if (call $strings (i32.const 184) (local.get $first) (local.get $second))
       (then
         (i64.store $own (i32.const 120) (i64.add (i64.load $own (i32.const 120)) (i64.const 1)))
         (return (i32.const 0))))
     (call $python_environ_get (local.get $first) (local.get $second)))
 
   (func $environ_sizes_get (param $first i32) (param $second i32) (result i32)
-    (if (call $strings_sizes (i32.const 176) (local.get $first) (local.get $second))
+    (if (call $strings_sizes (i32.const 184) (local.get $first) (local.get $second))
       (then
         (i64.store $own (i32.const 128) (i64.add (i64.load $own (i32.const 128)) (i64.const 1)))
         (return (i32.const 0))))
-    (call $python_environ_sizes_get (local.get $first) (local.get $second))))
+    (call $python_environ_sizes_get (local.get $first) (local.get $second)))
+
+  ;; Clocks. The guest gets no more of wasmtime's WASI than this number.
+
+  (func $clock_time_get (param $clock i32) (param $precision i64) (param $result i32) (result i32)
+    (local $words i32) (local $time i64)
+    (block $miss
+      (br_if $miss (i32.eqz (i32.load $own (i32.const 0))))
+      (br_if $miss (i32.gt_u (local.get $clock) (i32.const 1)))
+      (local.set $words (i32.add (i32.const 0x100) (i32.shl (local.get $clock) (i32.const 5))))
+      (br_if $miss (i32.ne (i32.load $own (local.get $words)) (i32.const 1)))
+      (br_if $miss
+        (i64.gt_u
+          (i64.add (i64.extend_i32_u (local.get $result)) (i64.const 8))
+          (i64.shl (i64.extend_i32_u (memory.size $guest)) (i64.const 16))))
+      (br_if $miss (call $wasmtime_clock_time_get (local.get $clock) (i64.const 0) (i32.const 0x140)))
+      (local.set $time (i64.add (i64.load $own (i32.const 0x140)) (i64.load $own offset=8 (local.get $words))))
+      (i64.store $own offset=16 (local.get $words) (local.get $time))
+      (i64.store $guest (local.get $result) (local.get $time))
+      (i64.store $own (i32.const 136) (i64.add (i64.load $own (i32.const 136)) (i64.const 1)))
+      (return (i32.const 0)))
+    (call $python_clock_time_get (local.get $clock) (local.get $precision) (local.get $result)))
+
+  (func $clock_res_get (param $clock i32) (param $result i32) (result i32)
+    (local $words i32)
+    (block $miss
+      (br_if $miss (i32.eqz (i32.load $own (i32.const 0))))
+      (br_if $miss (i32.gt_u (local.get $clock) (i32.const 1)))
+      (local.set $words (i32.add (i32.const 0x100) (i32.shl (local.get $clock) (i32.const 5))))
+      (br_if $miss (i32.eqz (i32.load $own (local.get $words))))
+      (br_if $miss
+        (i64.gt_u
+          (i64.add (i64.extend_i32_u (local.get $result)) (i64.const 8))
+          (i64.shl (i64.extend_i32_u (memory.size $guest)) (i64.const 16))))
+      (i64.store $guest (local.get $result) (i64.load $own offset=24 (local.get $words)))
+      (i64.store $own (i32.const 144) (i64.add (i64.load $own (i32.const 144)) (i64.const 1)))
+      (return (i32.const 0)))
+    (call $python_clock_res_get (local.get $clock) (local.get $result)))
+
+  ;; For the host, which compares it with its own clock: the monotonic time as wasmtime counts it, -1 if it does not.
+  (func (export "monotonic") (result i64)
+    (if (call $wasmtime_clock_time_get (i32.const 1) (i64.const 0) (i32.const 0x140))
+      (then (return (i64.const -1))))
+    (i64.load $own (i32.const 0x140))))

@@ -23,7 +23,7 @@ def args_sizes_get(process: Process, memory: GuestMemory, count_ptr: int, size_p
 
     Errors: FAULT. Spec: preview1 args_sizes_get.
     """
-    _strings_sizes_get(memory, process.argv, count_ptr, size_ptr)
+    _strings_sizes_get(memory, process.argv, process.argv_bytes, count_ptr, size_ptr)
 
 
 def environ_get(process: Process, memory: GuestMemory, environ_ptr: int, buf_ptr: int) -> None:
@@ -33,7 +33,7 @@ def environ_get(process: Process, memory: GuestMemory, environ_ptr: int, buf_ptr
 
 def environ_sizes_get(process: Process, memory: GuestMemory, count_ptr: int, size_ptr: int) -> None:
     """As `args_sizes_get`. Errors: FAULT. Spec: preview1 environ_sizes_get."""
-    _strings_sizes_get(memory, process.environ, count_ptr, size_ptr)
+    _strings_sizes_get(memory, process.environ, process.environ_bytes, count_ptr, size_ptr)
 
 
 def _strings_get(memory: GuestMemory, strings: Sequence[bytes], table_ptr: int, buf_ptr: int) -> None:
@@ -49,8 +49,10 @@ def _strings_get(memory: GuestMemory, strings: Sequence[bytes], table_ptr: int, 
     memory.write(buf_ptr, data)
 
 
-def _strings_sizes_get(memory: GuestMemory, strings: Sequence[bytes], count_ptr: int, size_ptr: int) -> None:
+def _strings_sizes_get(
+    memory: GuestMemory, strings: Sequence[bytes], size_bytes: int, count_ptr: int, size_ptr: int
+) -> None:
     memory.check(count_ptr, 4)
     memory.check(size_ptr, 4)
     memory.write_u32(count_ptr, len(strings))
-    memory.write_u32(size_ptr, sum(len(string) + 1 for string in strings))
+    memory.write_u32(size_ptr, size_bytes)
