@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import wasmtime
 from wasmtime import _ffi as ffi
@@ -19,7 +20,7 @@ from wasmtime import _ffi as ffi
 from ...abi import constants as c
 from ...abi.layouts import Abi
 from ...errors import FsError
-from ...fs_backends.base import Caps
+from ...fs_backends.base import Caps, Stat
 from ...kernel.descriptor import Descriptor, OpenDirectory, OpenFile
 from ...kernel.files.inode import FileInode
 from ...kernel.process import Process
@@ -32,9 +33,6 @@ from .output_buffers import OutputBuffers
 from .published_file import PublishedFile
 from .random_pool import RandomPool
 from .windows import FileWindow
-
-if TYPE_CHECKING:
-    from ...fs_backends.base import Stat
 
 _log = logging.getLogger("vfswasi.vdso")
 
@@ -81,7 +79,7 @@ class FastPath:
         self._free_files = list(range(vdso.FILES_MAX - 1, -1, -1))
         self._output: OutputBuffers | None = None
         self._calls = 0
-        self._random_calls = self._string_calls = self._clock_calls = 0
+        self._heat: Counter[str] = Counter()  # of calls that are about no descriptor
         self._has_strings = False
         self._asks_wasmtime = held  # whether clocks can be published, and are not yet
         self._pool: RandomPool | None = None
@@ -119,11 +117,6 @@ class FastPath:
             if fd not in self._published:
                 descriptor.heat = HEAT - RETRY_HEAT
 
-    def used_random(self, _pointer: int) -> None:
-        self._random_calls += 1
-        if self._is_warm() and self._random_calls >= HEAT and self._is_on():
-            self._fill_random()
-
     def _is_warm(self) -> bool:
         """Whether the run has made so many calls that it is worth an instance of the module."""
         self._calls += 1
@@ -142,11 +135,7 @@ class FastPath:
             _log.debug("no fast path for this run: %s", error)
             self._usable = False
             return False
-        whence = [0, 0, 0]
-        for number, meaning in enumerate(self._abi.whence):
-            whence[(c.WHENCE_SET, c.WHENCE_CUR, c.WHENCE_END).index(meaning)] = number
-        iovecs = min(self._process.limits.iovecs, vdso.IOVECS_MAX)
-        vdso.HEADER.pack_into(made.view, 0, vdso.DESCRIPTORS_MAX, self._abi.filestat.size, *whence, iovecs, 0, 0)
+        made.begin(self._abi, self._process.limits.iovecs)
         self._vdso = made
         self._process.windows = self
         self._process.deadline.on_interrupt = self.stop
@@ -295,7 +284,7 @@ class FastPath:
                 pass  # it keeps what it has, and its own file will hear of it
         return released
 
-    # Captured output, arguments and environment
+    # Captured output
 
     def _publish_output(self, fd: int, stream: Stream, sink: CaptureSink) -> None:
         if not self._is_on():
@@ -307,29 +296,31 @@ class FastPath:
             self._write_entry(fd, stream, 0, address, 0, vdso.WRITES_IN_PYTHON)
             self._published.add(fd)
 
-    def used_strings(self, _pointer: int) -> None:
-        """Arguments or environment were asked for. Raises nothing."""
-        self._string_calls += 1
-        if self._is_warm() and self._string_calls >= HEAT and not self._has_strings and self._is_on():
-            self._has_strings = True
-            strings.publish(self.vdso, vdso.ARGS_AT, self._process.argv)
-            strings.publish(self.vdso, vdso.ENVIRON_AT, self._process.environ)
+    # Calls that are about no descriptor. What is told of them raises nothing.
 
-    # Clocks
+    def _is_hot(self, what: str) -> bool:
+        """Whether it was asked for often enough."""
+        self._heat[what] += 1
+        return self._is_warm() and self._heat[what] >= HEAT
+
+    def used_strings(self, _pointer: int) -> None:
+        """Arguments or environment were asked for."""
+        if self._is_hot("strings") and not self._has_strings and self._is_on():
+            self._has_strings = True
+            for at, given in ((vdso.ARGS_AT, self._process.argv), (vdso.ENVIRON_AT, self._process.environ)):
+                strings.publish(self.vdso, at, given)
 
     def used_clock(self, _clock: int) -> None:
-        """A clock was read, or its resolution. Raises nothing."""
-        self._clock_calls += 1
-        if self._is_warm() and self._clock_calls >= HEAT and self._asks_wasmtime and self._is_on():
+        """A clock was read, or its resolution."""
+        if self._is_hot("clocks") and self._asks_wasmtime and self._is_on():
             self._asks_wasmtime = not wasm_clocks.publish(self.vdso, self._process.clocks)
 
-    # Random bytes
-
-    def _fill_random(self) -> None:
-        if self._pool is None:
-            self._pool = RandomPool(self.vdso, self._process.entropy)
-            self._process.entropy = self._pool.take
-        self._pool.fill()
+    def used_random(self, _pointer: int) -> None:
+        if self._is_hot("random") and self._is_on():
+            if self._pool is None:
+                self._pool = RandomPool(self.vdso, self._process.entropy)
+                self._process.entropy = self._pool.take
+            self._pool.fill()
 
     # Ends
 

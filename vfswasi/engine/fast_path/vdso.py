@@ -17,6 +17,8 @@ from weakref import WeakKeyDictionary
 import wasmtime
 from wasmtime import _ffi as ffi
 
+from ...abi import constants as c
+from ...abi.layouts import Abi
 from ...limits import Limits
 from .. import capi
 from ..compiling.modules import load_own
@@ -197,6 +199,13 @@ class Vdso:
         self.words = self.view.cast("I")
         self.longs = self.view.cast("Q")
         self.regions = Regions(WINDOWS_AT, size)
+
+    def begin(self, abi: Abi, iovecs: int) -> None:
+        """From here on calls are answered here. `iovecs`: most of one call."""
+        whence = [0, 0, 0]
+        for number, meaning in enumerate(abi.whence):
+            whence[(c.WHENCE_SET, c.WHENCE_CUR, c.WHENCE_END).index(meaning)] = number
+        HEADER.pack_into(self.view, 0, DESCRIPTORS_MAX, abi.filestat.size, *whence, min(iovecs, IOVECS_MAX), 0, 0)
 
     def monotonic_ns(self) -> int | None:
         """The monotonic time as wasmtime counts it; None if nobody asks wasmtime here, or it does not say."""
