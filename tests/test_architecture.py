@@ -182,15 +182,71 @@ def late():
     }
 
 
+# Foreign packages, what is slow to import of the standard library, and own modules that only some runs need.
 HEAVY = ("s3fs", "fs", "botocore", "aiohttp", "pytest", "hypothesis", "fsspec", "numpy")
+SLOW = (
+    *("subprocess", "zipfile", "tarfile", "tempfile", "shutil", "ssl", "socket", "email", "http", "urllib.request"),
+    *(
+        "concurrent.futures",
+        "multiprocessing",
+        "asyncio",
+        "importlib.metadata",
+        "json",
+        "random",
+        "bz2",
+        "lzma",
+        "zlib",
+    ),
+    *("argparse", "unittest", "xml", "html", "decimal", "datetime", "secrets", "base64"),
+)
+LATE = (
+    *("sources", "wasi", "inspection", "cli", "engine.embedding"),
+    *(f"fs_backends.{name}" for name in ("archive", "remote", "trust", "local", "zip", "tar", "http", "s3", "fsspec")),
+)
+
+
+def loaded_by(code: str) -> set[str]:
+    """Modules that a new interpreter has loaded after `code`, and not before."""
+    code = f"import sys, ctypes, wasmtime; before = set(sys.modules); {code}; print(*sys.modules.keys() - before)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
 
 
 def test_importing_the_package_imports_no_storage_library_and_no_test_tool() -> None:
-    code = "import sys, vfswasi, vfswasi.cli.main; print(*{name.partition('.')[0] for name in sys.modules})"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.split())
-    assert {"vfswasi", "wasmtime"} <= loaded
+    loaded = {
+        name.partition(".")[0]
+        for name in loaded_by("import vfswasi, vfswasi.cli.main, vfswasi.mounts.sources, vfswasi.host.wasi")
+    }
+    assert "vfswasi" in loaded
     assert loaded.isdisjoint(HEAVY)
+
+
+EMPTY = r"""b'(module (memory (export \"memory\") 1) (func (export \"_start\")))'"""
+
+
+@pytest.mark.parametrize("code", ["import vfswasi", f"import vfswasi; vfswasi.run({EMPTY})"], ids=["import", "run"])
+def test_what_a_small_run_does_not_need_is_not_loaded(code: str) -> None:
+    loaded = loaded_by(code)
+    assert "vfswasi.engine.runner" in loaded
+    assert loaded.isdisjoint(SLOW)
+    assert loaded.isdisjoint(f"vfswasi.{name}" for name in LATE)
+
+
+def test_the_command_line_loads_no_storage_before_it_is_mounted() -> None:
+    loaded = loaded_by("import vfswasi.cli.main")
+    assert loaded.isdisjoint(set(SLOW) - {"argparse"})
+    assert loaded.isdisjoint({f"vfswasi.{name}" for name in LATE} - {"vfswasi.cli.main"})
+
+
+def test_every_public_name_is_there_when_it_is_asked_for() -> None:
+    import vfswasi
+
+    assert set(vfswasi.__all__) <= set(dir(vfswasi))
+    for name in vfswasi.__all__:
+        assert getattr(vfswasi, name) is not None
+    with pytest.raises(AttributeError, match="NoSuchName"):
+        vfswasi.NoSuchName  # noqa: B018
+    assert (vfswasi.PIPE, vfswasi.DEVNULL, vfswasi.STDOUT) == (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=dotted_name)

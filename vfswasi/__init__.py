@@ -4,7 +4,6 @@
 >>> vfswasi.run("grep.wasm", ["-r", "needle", "/data"], preopens={"/data": "corpus.zip"})  # doctest: +SKIP
 """
 
-from subprocess import DEVNULL, PIPE, STDOUT
 from typing import TYPE_CHECKING, Any
 
 from .errors import (
@@ -27,34 +26,38 @@ from .errors import (
     UncommittedError,
     WasiStateError,
 )
-from .fs_backends.archive.zip.backend import ZipBackend
 from .fs_backends.base import Backend, Caps, Traffic
-from .fs_backends.local.backend import LocalBackend
 from .fs_backends.memory.backend import MemoryBackend, Symlink
 from .host.result import Result
 from .host.sandbox import Sandbox, run
-from .host.wasi import WASI
+from .host.stdio import DEVNULL, PIPE, STDOUT
 from .limits import Limits, Usage
 from .mounts.options import Mount
 
 if TYPE_CHECKING:
     from .fs_backends.archive.tar.backend import TarBackend
+    from .fs_backends.archive.zip.backend import ZipBackend
     from .fs_backends.archive.zip.writer import WritableZipBackend
     from .fs_backends.devices import DeviceBackend
+    from .fs_backends.local.backend import LocalBackend
     from .fs_backends.pyfilesystem.backend import PyFilesystemBackend
     from .fs_backends.remote.cache import ReadCache
     from .fs_backends.remote.fsspec.backend import FsspecBackend
+    from .host.wasi import WASI
 
 __version__ = "0.1.0"
 
 # Imported when they are used: most programs use none of them.
 _LATE = {
-    "DeviceBackend": "devices",
-    "FsspecBackend": "remote.fsspec.backend",
-    "PyFilesystemBackend": "pyfilesystem.backend",
-    "ReadCache": "remote.cache",
-    "TarBackend": "archive.tar.backend",
-    "WritableZipBackend": "archive.zip.writer",
+    "DeviceBackend": "fs_backends.devices",
+    "FsspecBackend": "fs_backends.remote.fsspec.backend",
+    "LocalBackend": "fs_backends.local.backend",
+    "PyFilesystemBackend": "fs_backends.pyfilesystem.backend",
+    "ReadCache": "fs_backends.remote.cache",
+    "TarBackend": "fs_backends.archive.tar.backend",
+    "WASI": "host.wasi",
+    "WritableZipBackend": "fs_backends.archive.zip.writer",
+    "ZipBackend": "fs_backends.archive.zip.backend",
 }
 
 
@@ -63,7 +66,12 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.fs_backends.{_LATE[name]}"), name)
+    found = globals()[name] = getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 __all__ = [

@@ -19,8 +19,8 @@ Sizes and offsets in bytes, little-endian, as the witx documents lay them out:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from struct import Struct
+from typing import NamedTuple
 
 from .constants import WHENCE_CUR, WHENCE_END, WHENCE_SET
 
@@ -32,8 +32,7 @@ EVENT = Struct("<QHB5xQH6x")
 FILESTAT_MAX_BYTES = 64  # of either snapshot
 
 
-@dataclass(frozen=True, slots=True)
-class Abi:
+class Abi(NamedTuple):
     """One snapshot: the name of its import module and what its numbers and layouts are."""
 
     version: str

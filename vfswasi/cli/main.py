@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
@@ -26,9 +24,7 @@ from ..fs_backends.base import Backend, FileType, Key
 from ..host.arguments import read_module
 from ..host.sandbox import Sandbox
 from ..mounts.options import parse_limits, parse_mount, parse_source
-from ..mounts.sources import open_source
 from ..printing import printable, redacted, without_secrets
-from . import inspect as inspection
 from . import progress
 
 EXIT_OURS = 125
@@ -187,6 +183,8 @@ def _rescued(error: UncommittedError) -> str:
     if not files:
         return "nothing of it could be kept"
     try:
+        import tempfile
+
         directory = tempfile.mkdtemp(prefix="vfswasi-not-stored-")
         for number, file in enumerate(files, 1):
             name = "".join(ch if ch.isalnum() or ch in "._-" else "_" for ch in file.path.rpartition("/")[2])
@@ -254,9 +252,13 @@ def _inherited_stdin() -> Any:
 
 
 def _inspect(options: argparse.Namespace) -> int:
+    from . import inspect as inspection
+
     wasm, name = read_module(options.module)
     description = inspection.describe(wasm, name, checked_features(options.feature))
     if options.json:
+        import json
+
         print(json.dumps(description, indent=2))
     else:
         print("\n".join(inspection.shown(description, name)))
@@ -264,6 +266,8 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _mounts(options: argparse.Namespace) -> int:
+    from ..mounts.sources import open_source
+
     backend = open_source(parse_source(options.source))
     try:
         print(printable(redacted(options.source)))

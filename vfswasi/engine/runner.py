@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 import wasmtime
 from wasmtime import _ffi as ffi
@@ -30,11 +30,12 @@ from .user_functions import UserImports, checked_imports
 
 _log = logging.getLogger("vfswasi.vdso")
 
+_NO_CALLS: Final[Mapping[str, int]] = MappingProxyType({})
+
 SIGABRT: Final = 6  # what a trap counts as in an exit status, as in wasmtime's command line
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """How a run ended. `returncode`: the exit status, or -N for signal N (a trap is SIGABRT).
 
     `trap`: the message of a trap, with the guest's backtrace. `error`: an exception of the host to re-raise.
@@ -46,15 +47,15 @@ class Ending:
     trap: str | None = None
     error: BaseException | None = None
     limit: str | None = None
-    fast_calls: Mapping[str, int] = field(default_factory=dict)
+    fast_calls: Mapping[str, int] = _NO_CALLS
 
 
-@dataclass(slots=True)
 class Meter:
     """What a guest has used of its store. `memory_bytes`: linear memory. `fuel`: None if it was not counted."""
 
-    memory_bytes: int = 0
-    fuel: int | None = None
+    def __init__(self) -> None:
+        self.memory_bytes = 0
+        self.fuel: int | None = None
 
 
 # What a store holds beside what the guest brings: the page, the shim and the vdso with its memory, the shim's table.
@@ -91,8 +92,7 @@ def _on_epoch(_context: int, number: int, delta: int, kind: int) -> int:
 _epoch_callback = capi.EpochCallback(_on_epoch)
 
 
-@dataclass(frozen=True, slots=True)
-class _FastImports:
+class _FastImports(NamedTuple):
     """Which of a program's imports (their indexes) can have a fast path, and in which snapshot's numbers."""
 
     abi: Abi

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -29,6 +28,8 @@ def checked_imports(imports: UserImports | None) -> UserImports:
 def check(function: Callable[..., Any], params: Sequence[str], results: Sequence[str], name: str) -> str:
     """Raises TypeError if it is known that the function cannot be called with the guest's memory and these parameters;
     returns its type as it is shown in messages."""
+    import inspect  # few runs have host functions
+
     result = results[0] if len(results) == 1 else f"({', '.join(results)})"
     type_ = f"({', '.join(['memory', *params])}) -> {result}"
     try:

@@ -7,17 +7,18 @@ is left behind, as a daemon, so that it keeps neither the run nor the end of the
 
 from __future__ import annotations
 
-import concurrent.futures
 import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..errors import Errno, FsError
 from .budget import BUFFER_BYTES, INDEX_BYTES, Budget, buffer_budget, index_budget
 from .turns import give_way
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 
@@ -155,6 +156,8 @@ def result(future: Future[T], timeout_s: float | None, what: str) -> T:
     Raises FsError: IO after `timeout_s` seconds (`what` says in the log what was waited for), CANCELED when the
     run's time is over. The work is cancelled in both cases.
     """
+    import concurrent.futures  # who has a future has imported it
+
     bound = _thread.bound
     give_up = None if timeout_s is None else time.monotonic() + timeout_s
     try:
@@ -190,6 +193,8 @@ class Threads:
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
         """Run `call` on one of the threads."""
+        from concurrent.futures import Future  # not before there is such a library: it takes as long as an empty run
+
         future: Future[T] = Future()
         with self._lock:
             self._jobs.put((future, call))

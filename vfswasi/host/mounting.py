@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..engine.runner import end_what_is_over
 from ..engine.threads import stacks, workers
@@ -22,12 +22,13 @@ from ..kernel.clocks import Deadline, DeadlinePassed
 from ..kernel.process import allowance_of
 from ..limits import Limits, Usage
 from ..mounts.options import Mount
-from ..mounts.sources import Source
 from ..mounts.table import MountTable
 
+if TYPE_CHECKING:
+    from ..mounts.sources import Source
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+
+class Bounds(NamedTuple):
     """What one piece of work for a caller must keep to: its time, and what it may ask of stores. stack_bytes: of the
     thread that does it, as `stacks.rounded` gives it."""
 

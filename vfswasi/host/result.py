@@ -99,7 +99,7 @@ def result_of(
         ending.trap,
         ending.limit,
         usage,
-        ending.fast_calls,
+        dict(ending.fast_calls),
         traffic,
         interruption,
         trees,

@@ -13,7 +13,6 @@ from ..engine.threads import workers
 from ..errors import Uncommitted
 from ..fs_backends.base import Traffic
 from ..fs_backends.waiting import bounded_by
-from ..kernel.entropy import SeededEntropy
 from ..kernel.process import Preopen, Process
 from ..kernel.streams.stream import Stream
 from .closing import finish, traffic_since, uncommitted
@@ -61,6 +60,8 @@ class Asked(NamedTuple):
 def _seeded(seed: int) -> Callable[[int], bytes]:
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise TypeError(f"seed must be an int, not {type(seed).__name__}")
+    from ..kernel.entropy import SeededEntropy  # few runs have a seed
+
     return SeededEntropy(seed)
 
 

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Iterable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..engine.compiling import modules
 from ..engine.compiling.features import checked as checked_features
@@ -21,12 +21,14 @@ from ..fs_backends.base import Traffic
 from ..kernel.clocks import Deadline
 from ..kernel.process import Process
 from ..limits import Limits
-from ..mounts.sources import Source
 from .arguments import Module, check_args_bytes, checked_args, encode_argv, encode_environ, read_module
 from .mounting import Bounds, open_mounts
 from .result import Result
 from .run import Asked, Run
 from .stdio import standard_streams
+
+if TYPE_CHECKING:
+    from ..mounts.sources import Source
 
 
 def run(

@@ -16,11 +16,15 @@ import io
 import os
 import stat as stat_module
 import sys
-from subprocess import DEVNULL, PIPE, STDOUT
 from typing import Any, Final
 
 from ..kernel.streams import stream as streams
 from ..kernel.streams.stream import Stream
+
+# Those of `subprocess`, which is slow to import.
+PIPE: Final = -1
+STDOUT: Final = -2
+DEVNULL: Final = -3
 
 _BUFFERED: Final = (io.BufferedReader, io.BufferedWriter, io.BufferedRandom)
 # Wrappers of the standard library that hand everything to one file: (module, type) -> the attribute with that file.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from ..abi import constants as c
 from ..errors import Errno, FsError
@@ -28,8 +28,7 @@ from .streams.stream import CaptureSink, Stream
 _RANDOM_CHUNK = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Preopen:
+class Preopen(NamedTuple):
     """A directory given to the guest: the name it gets, and what is there."""
 
     name: str

@@ -5,26 +5,24 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import FsError, MountError
 from ..fs_backends.base import Backend, Caps, Key, Traffic
 from ..fs_backends.layers.checked import checked
 from ..fs_backends.layers.readonly import ReadOnly
 from ..fs_backends.memory.backend import MemoryBackend
-from ..fs_backends.remote.translate import scrubbed
-from ..fs_backends.trust.directories import mount_table, seen_from
 from ..holders import holders
 from ..kernel.process import Preopen
 from ..limits import Limits
 from ..printing import shown
 from .options import Mount, guest_name
-from .sources import Source, open_mount, tree_of
+
+if TYPE_CHECKING:
+    from .sources import Source
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
+class _Prepared(NamedTuple):
     """One mount, ready to be given to runs."""
 
     name: str
@@ -104,6 +102,8 @@ def _check_trusted(name: str, backend: Backend, trusted: Iterable[str]) -> None:
     place = backend.place
     if place is None or place[0] != "local":
         return
+    from ..fs_backends.trust.directories import mount_table, seen_from
+
     table = mount_table()
     mounted = seen_from(_path_of(place), backend.identity, table)
     for directory in trusted:
@@ -137,12 +137,18 @@ def _conflict(one: _Prepared, other: _Prepared) -> bool:
         return True
     if place[0] != "local" or others[0] != "local":
         return False
+    from ..fs_backends.trust.directories import seen_from
+
     seen = seen_from(_path_of(place), one.backend.identity)
     seen_by_other = seen_from(_path_of(others), other.backend.identity)
     return seen is None or seen_by_other is None or seen.meets(seen_by_other)
 
 
 def _prepare(name: str, source: Source) -> _Prepared:
+    # What is known of stores is imported when there is one to mount.
+    from ..fs_backends.remote.translate import scrubbed
+    from .sources import open_mount, tree_of
+
     mount = source if isinstance(source, Mount) else Mount(source)
     given = mount.source
     try:

@@ -21,7 +21,6 @@ import logging
 import mmap
 import os
 import stat
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -270,6 +269,8 @@ def _checked(engine: wasmtime.Engine, file: int, name: str, key: bytes) -> wasmt
 @contextlib.contextmanager
 def _named(place: Path, *parts: Any) -> Iterator[str]:
     """A new file with these contents, whole on disk before it has its name; removed again if it still has this one."""
+    import tempfile  # what is found in the cache does not need it
+
     with tempfile.NamedTemporaryFile(dir=place, prefix=".new-", delete=False) as file:
         try:
             for part in parts:

@@ -8,10 +8,9 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import wasmtime
 
@@ -81,8 +80,7 @@ def tick() -> None:
             each.increment_epoch()
 
 
-@dataclass(frozen=True, eq=False)
-class Import:
+class Import(NamedTuple):
     """One import: `kind` is "func", "memory", "table", "global" or "tag"; `type` is wasmtime's type object; `signature`
     that of a function of numbers."""
 
@@ -93,8 +91,7 @@ class Import:
     signature: outline.Signature | None
 
 
-@dataclass(frozen=True, eq=False)
-class CompiledModule:
+class CompiledModule(NamedTuple):
     """A module ready to run, with what its imports and exports are."""
 
     module: wasmtime.Module
@@ -186,10 +183,20 @@ def _key(digest: _Digest, way: str, fuel: bool, features: Features) -> str:
 @cache
 def _engine_identity(way: str, fuel: bool, features: Features) -> bytes:
     """What compiled code depends on beside the module; looking the version up takes half a millisecond."""
-    from importlib.metadata import version  # slow to import, and needed only once something is compiled
-
     settings = _SETTINGS.format(way if way == EPOCH else f"{way} {rewriting.VERSION}", int(fuel))
-    return f"\0{version('wasmtime')}\0{settings}\0{wasm_features.identity(features)}".encode()
+    return f"\0{_wasmtime_version()}\0{settings}\0{wasm_features.identity(features)}".encode()
+
+
+def _wasmtime_version() -> str:
+    """What `importlib.metadata` says, which takes longer to import than a small program to run: the name of the one
+    directory that an installation has for it (Binary distribution format, "The .dist-info directory")."""
+    installed = Path(wasmtime.__file__).parents[1]
+    names = [path.name for path in installed.glob("wasmtime-*.dist-info")]
+    if len(names) == 1:
+        return names[0].removeprefix("wasmtime-").removesuffix(".dist-info")
+    from importlib.metadata import version
+
+    return version("wasmtime")
 
 
 def _kind(type_: Any) -> str:

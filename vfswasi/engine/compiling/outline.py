@@ -8,8 +8,7 @@ and Binary.md of the component model.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 _NAMES_MAX: Final = 10_000  # imports or exports that are looked at
 _NAME_MAX_BYTES: Final = 1000
@@ -31,8 +30,7 @@ _KINDS: Final = ("func", "table", "memory", "global", "tag")
 _COMPONENT_KINDS: Final = ("module", "func", "value", "type", "component", "instance")
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(NamedTuple):
     """A memory's type. `minimum`, `maximum`: pages; no maximum is None."""
 
     minimum: int
@@ -41,18 +39,18 @@ class Memory:
     is_64: bool
 
 
-@dataclass(slots=True)
 class Outline:
     """`imports`: (module, name, kind), or (name, "", kind) in a component. `exports`: (name, kind, index).
     `memories`: the imported ones first, as they are counted. `whole`: nothing was cut off or could not be read."""
 
-    is_component: bool = False
-    imports: list[tuple[str, str, str]] = field(default_factory=list)
-    exports: list[tuple[str, str, int]] = field(default_factory=list)
-    memories: list[Memory] = field(default_factory=list)
-    tables: int = 0
-    has_start: bool = False
-    whole: bool = True
+    def __init__(self, is_component: bool = False) -> None:
+        self.is_component = is_component
+        self.imports: list[tuple[str, str, str]] = []
+        self.exports: list[tuple[str, str, int]] = []
+        self.memories: list[Memory] = []
+        self.tables = 0
+        self.has_start = False
+        self.whole = True
 
     def exported(self, kind: str) -> dict[str, int]:
         """The exports of a kind: name -> index."""
@@ -76,8 +74,7 @@ _NUMBERS: Final = {0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64"}
 _FUNCTION_TYPE: Final = 0x60
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(NamedTuple):
     """The type of a function that takes and gives numbers alone: their types' names."""
 
     params: tuple[str, ...]

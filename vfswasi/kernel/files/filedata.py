@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 
 from ...errors import Errno, FsError
@@ -17,6 +16,8 @@ class SpoolHandle(Handle):
     """A nameless copy of a file: in memory up to 1 MiB, then in an unnamed temporary file."""
 
     def __init__(self, source: Handle) -> None:
+        import tempfile  # few runs need it, and it takes longer than all of them
+
         self._stat = source.stat()._replace(nlink=0)
         self._file = tempfile.SpooledTemporaryFile(max_size=_SPOOL_MEMORY_BYTES)  # noqa: SIM115
         self._size = 0
