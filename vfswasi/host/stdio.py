@@ -14,7 +14,6 @@ from __future__ import annotations
 import codecs
 import io
 import os
-import stat as stat_module
 import sys
 from typing import Any, Final
 
@@ -77,8 +76,10 @@ def _source(stdin: Any) -> streams.Source:
     _check_open(stdin, "stdin")
     descriptor = _plain_descriptor(stdin)
     if descriptor is not None:
-        _give_back_what_was_read_ahead(stdin, descriptor)
-        return streams.DescriptorSource(descriptor)
+        source = streams.DescriptorSource(descriptor)
+        if source.regular:
+            _give_back_what_was_read_ahead(stdin, descriptor)
+        return source
     if hasattr(stdin, "read"):
         return streams.FileSource(stdin)
     raise TypeError(f"stdin must be bytes, str, a file or a file descriptor, not {type(stdin).__name__}")
@@ -109,8 +110,10 @@ def _sink(fd: int, target: Any, limit: int) -> streams.Sink:
     if descriptor is not None:
         if hasattr(target, "flush"):
             target.flush()
-        _give_back_what_was_read_ahead(target, descriptor)
-        return streams.DescriptorSink(descriptor)
+        sink = streams.DescriptorSink(descriptor)
+        if sink.regular:
+            _give_back_what_was_read_ahead(target, descriptor)
+        return sink
     if hasattr(target, "write"):
         flush = getattr(target, "flush", None)
         if flush is not None:
@@ -176,13 +179,11 @@ def _plain(file: Any) -> Any:
 
 
 def _give_back_what_was_read_ahead(file: Any, descriptor: int) -> None:
-    """Let the descriptor stand where `file` does: its buffer may hold more than was taken out of it.
+    """Let the descriptor of a regular file stand where `file` does: its buffer may hold more than was taken out of it.
 
     A pipe or a terminal cannot take anything back; what is in the buffer stays with the file, as with `subprocess`. So
     it is in the middle of a loop over lines, where a text file does not know its position.
     """
-    if not stat_module.S_ISREG(os.fstat(descriptor).st_mode):
-        return
     try:
         position = file.tell()
         if not isinstance(position, int) or not 0 <= position < 1 << 63:  # of a text file: more than a position

@@ -73,9 +73,9 @@ class _Own(threading.local):
 _own = _Own()
 
 
-def _function(name: str, result: Any, *arguments: Any) -> Any:
+def _function(name: str, result: Any, *arguments: Any, library: type[ctypes.CDLL] = ctypes.CDLL) -> Any:
     try:
-        function = ctypes.CDLL(None)[name]
+        function = library(None)[name]
     except (AttributeError, OSError, TypeError):  # TypeError: Windows has no such thing as the program itself
         return None
     function.restype = result
@@ -90,7 +90,8 @@ _destroy = _function("pthread_attr_destroy", ctypes.c_int, ctypes.c_void_p)
 # macOS says where a stack ends at the top, and its size.
 _mac_top = _function("pthread_get_stackaddr_np", ctypes.c_size_t, ctypes.c_void_p)
 _mac_size = _function("pthread_get_stacksize_np", ctypes.c_size_t, ctypes.c_void_p)
-_madvise = _function("madvise", ctypes.c_int, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int)
+# Called with Python's lock held: to let it go and take it again costs more than the call, which is over soon.
+_madvise = _function("madvise", ctypes.c_int, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int, library=ctypes.PyDLL)
 
 _ATTRIBUTES_BYTES: Final = 512  # of a pthread_attr_t: 56 on x86-64, never more than 64 so far
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat as stat_module
 import threading
 from typing import Final
 
@@ -25,15 +26,21 @@ class HostDescriptor:
     Entering raises IO once it is closed.
     """
 
-    __slots__ = ("_closed", "_lock", "_number", "_users")
+    __slots__ = ("_closed", "_lock", "_number", "_users", "regular", "terminal")
 
     def __init__(self, number: int) -> None:
-        """Raises OSError: BADF, EMFILE."""
+        """Raises OSError: BADF, EMFILE.
+
+        regular: it is a file, where nothing has to wait for somebody. terminal: it is one.
+        """
         self._closed = True  # as long as there is nothing to close
         self._lock = threading.Lock()
         self._users = 0
         self._number = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _FIRST)
         self._closed = False
+        mode = os.fstat(self._number).st_mode
+        self.regular = stat_module.S_ISREG(mode)
+        self.terminal = stat_module.S_ISCHR(mode) and os.isatty(self._number)
 
     def __enter__(self) -> int:
         with self._lock:

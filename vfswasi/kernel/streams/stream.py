@@ -12,7 +12,6 @@ import contextlib
 import io
 import os
 import select
-import stat as stat_module
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -82,7 +81,9 @@ class DescriptorSource(Source):
     def __init__(self, fd: int) -> None:
         """Raises OSError."""
         self._descriptor = HostDescriptor(fd)
-        self.tty, self._waits = _kind(self._descriptor)
+        self.tty = self._descriptor.terminal
+        self.regular = self._descriptor.regular
+        self._waits = not self.regular
 
     def read(self, size: int, deadline: Deadline, wait: bool = True) -> bytes:
         with self._descriptor as fd:
@@ -207,7 +208,9 @@ class DescriptorSink(Sink):
     def __init__(self, fd: int) -> None:
         """Raises OSError."""
         self._descriptor = HostDescriptor(fd)
-        self.tty, self._waits = _kind(self._descriptor)
+        self.tty = self._descriptor.terminal
+        self.regular = self._descriptor.regular
+        self._waits = not self.regular
 
     def write(self, data: memoryview, deadline: Deadline, wait: bool = True) -> int:
         done = 0
@@ -241,12 +244,6 @@ class DescriptorSink(Sink):
 
     def close(self) -> None:
         self._descriptor.close()
-
-
-def _kind(descriptor: HostDescriptor) -> tuple[bool, bool]:
-    """Whether it is a terminal, and whether to use it may have to wait for somebody."""
-    with descriptor as fd:
-        return os.isatty(fd), not stat_module.S_ISREG(os.fstat(fd).st_mode)
 
 
 def _wait(fd: int, mask: int, deadline: Deadline, wait: bool) -> None:
