@@ -6,6 +6,7 @@ process's. Whoever takes from it gives back the same number when the memory goes
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from typing import Final
@@ -76,6 +77,14 @@ PROCESS_BUFFER_BYTES: Final = 512 << 20
 
 _indexes = Budget("the indexes of all archives of this process", PROCESS_INDEX_BYTES)
 _buffers = Budget("decoders and read-ahead of this process", PROCESS_BUFFER_BYTES)
+
+
+def _renew_locks() -> None:
+    for budget in (_indexes, _buffers):
+        budget._lock = threading.Lock()  # another thread may have held it when the process was forked
+
+
+os.register_at_fork(after_in_child=_renew_locks)
 
 
 def index_budget(most: int) -> Budget:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import threading
 import time
 from collections import OrderedDict
@@ -50,6 +51,14 @@ _lock = threading.RLock()
 _Settings = tuple[bool, Features, int, Way]
 _engines: dict[_Settings, wasmtime.Engine] = {}
 _remembered: OrderedDict[tuple[str, int], CompiledModule] = OrderedDict()
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.RLock()  # another thread may have held it when the process was forked
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def engine(

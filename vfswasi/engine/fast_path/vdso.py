@@ -7,6 +7,7 @@ what is published: `fastpath` does that for descriptors, `windows` for the conte
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from bisect import insort
 from pathlib import Path
@@ -90,6 +91,14 @@ _RESULT: Final = ctypes.c_int64 * (capi.VAL_RAW_BYTES // 8)
 _HERE: Final = Path(__file__).parent
 _lock = threading.Lock()
 _modules: WeakKeyDictionary[wasmtime.Engine, dict[str, wasmtime.Module]] = WeakKeyDictionary()
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()  # another thread may have held it when the process was forked
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def module_address(engine: wasmtime.Engine, name: str) -> int:

@@ -6,6 +6,7 @@ handle then starts again from a checkpoint, or from the beginning of its member.
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections import OrderedDict
@@ -59,6 +60,14 @@ class Slot:
 
 _lock = threading.Lock()
 _slots: OrderedDict[int, weakref.ref[Slot]] = OrderedDict()  # by identity, the longest idle first
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()  # another thread may have held it when the process was forked
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _register(slot: Slot) -> None:

@@ -8,6 +8,7 @@ this process. Whatever is not plain data stands for itself alone: of an object n
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import threading
 import weakref
@@ -27,6 +28,14 @@ _WHERE = ("host", "port", "endpoint", "endpoint_url", "account_name", "account_h
 # their arguments only.
 _tokens: dict[int, tuple[weakref.ref[Any], str]] = {}
 _lock = threading.RLock()  # an object may be collected wherever this thread holds it
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.RLock()  # another thread may have held it when the process was forked
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def digest(value: object) -> str:

@@ -127,6 +127,17 @@ _default: ReadCache | None = None
 _default_lock = threading.Lock()
 
 
+def _renew_lock() -> None:
+    global _default_lock
+    _default_lock = threading.Lock()  # another thread may have held it when the process was forked
+    if _default is not None:  # what it keeps may be half changed, too
+        _default._lock = threading.Lock()
+        _default.clear()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
 def default_cache() -> ReadCache:
     """The one that mounts share unless they are given another: 64 MiB of memory."""
     global _default

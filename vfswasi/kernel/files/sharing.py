@@ -7,6 +7,7 @@ say `Caps.SHARED`.
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -35,6 +36,14 @@ class Share:
 # Reentrant: a share may be collected, and leave by itself, wherever this thread holds the lock.
 _lock = threading.RLock()
 _shares: dict[object, list[weakref.ref[Share]]] = {}
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.RLock()  # another thread may have held it when the process was forked
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _others(share: Share) -> list[Share]:
