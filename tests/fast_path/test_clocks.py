@@ -15,8 +15,8 @@ import wasmtime
 import vfswasi
 from tests.rawguest import FREE, RawGuest
 from vfswasi.abi import constants as c
-from vfswasi.engine import wasm_clocks
 from vfswasi.engine.fast_path import publishing as fastpath
+from vfswasi.engine.fast_path import wasm_clocks
 from vfswasi.errors import Errno
 from vfswasi.fs_backends.memory.backend import MemoryBackend
 

@@ -26,8 +26,7 @@ from ...kernel.files.inode import FileInode
 from ...kernel.process import Process
 from ...kernel.streams.stream import CaptureSink, Stream
 from ...syscalls.preview1.fd_state import pack_filestat
-from .. import wasm_clocks
-from . import strings, vdso
+from . import strings, vdso, wasm_clocks
 from .access_pattern import Payback
 from .output_buffers import OutputBuffers
 from .published_file import PublishedFile

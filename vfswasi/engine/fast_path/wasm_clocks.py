@@ -19,10 +19,10 @@ from typing import Final
 import wasmtime
 from wasmtime import _ffi as ffi
 
-from ..abi import constants as c
-from ..kernel.clocks import Clocks
-from . import capi
-from .fast_path import vdso
+from ...abi import constants as c
+from ...kernel.clocks import Clocks
+from .. import capi
+from . import vdso
 
 _MODULE: Final = b"wasi_snapshot_preview1"
 _FUNCTION: Final = b"clock_time_get"
