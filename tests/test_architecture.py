@@ -200,8 +200,8 @@ SLOW = (
     *("argparse", "unittest", "xml", "html", "decimal", "datetime", "secrets", "base64"),
 )
 LATE = (
-    *("sources", "wasi", "inspection", "cli", "engine.embedding"),
-    *(f"fs_backends.{name}" for name in ("archive", "remote", "trust", "local", "zip", "tar", "http", "s3", "fsspec")),
+    *("mounts.sources", "mounts.stores", "host.wasi", "cli.inspect", "cli.main", "engine.embedding"),
+    *(f"fs_backends.{name}" for name in ("archive", "remote", "trust", "local", "pyfilesystem", "staging", "devices")),
 )
 
 
@@ -232,8 +232,9 @@ def test_what_a_small_run_does_not_need_is_not_loaded(code: str) -> None:
     assert loaded.isdisjoint(f"vfswasi.{name}" for name in LATE)
 
 
-def test_the_command_line_loads_no_storage_before_it_is_mounted() -> None:
+def test_the_command_line_loads_no_storage_before_it_is_mounted_and_no_rewriter_before_it_compiles() -> None:
     loaded = loaded_by("import vfswasi.cli.main")
+    assert "vfswasi.engine.interruption.rewriting" not in loaded
     assert loaded.isdisjoint(set(SLOW) - {"argparse"})
     assert loaded.isdisjoint({f"vfswasi.{name}" for name in LATE} - {"vfswasi.cli.main"})
 

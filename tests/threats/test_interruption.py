@@ -1,6 +1,6 @@
 """A guest that computes is ended from outside, however it computes; nothing else is, and no module can be in the way.
 
-By page (its code reads a page of memory that is made inaccessible), and by epoch, which is for what cannot be rewritten.
+By page (its code reads a page of memory that is made inaccessible), and by epoch, for what cannot be rewritten.
 """
 
 from __future__ import annotations

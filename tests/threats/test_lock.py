@@ -26,7 +26,8 @@ from vfswasi.fs_backends.memory.backend import MemoryBackend
 from vfswasi.fs_backends.waiting import bounded_by
 from vfswasi.kernel.clocks import Deadline, Interrupted
 from vfswasi.kernel.descriptor import BUFFERS
-from vfswasi.kernel.streams import stream as streams
+from vfswasi.kernel.streams import ends as streams
+from vfswasi.kernel.streams.stream import Stream
 from vfswasi.syscalls.memory import GuestMemory
 
 from ..rawguest import RawGuest
@@ -121,7 +122,7 @@ def test_w6_the_lock_is_handed_on_between_many_small_pieces_of_a_stream(
             return bytes(count)
 
     with (tmp_path / "f").open("r+b", buffering=0) as file:
-        ends: list[streams.Source | streams.Sink] = [
+        stream_ends: list[streams.Source | streams.Sink] = [
             streams.BytesSource(bytes(count)),
             streams.DescriptorSource(file.fileno()),
             streams.FileSource(Generous()),
@@ -131,14 +132,14 @@ def test_w6_the_lock_is_handed_on_between_many_small_pieces_of_a_stream(
             streams.CallableSink(lambda _: None),
             streams.Sink(),
         ]
-        for end in ends:
+        for end in stream_ends:
             for length in (1, 0):
                 buffers = [memoryview(bytearray(length))] * count
                 handed.clear()
                 if isinstance(end, streams.Source):
-                    done = streams.Stream(1, end, None).read(buffers, deadline)
+                    done = Stream(1, end, None).read(buffers, deadline)
                 else:
-                    done = streams.Stream(1, None, end).write(buffers, deadline)
+                    done = Stream(1, None, end).write(buffers, deadline)
                 assert done == count * length
                 assert len(handed) >= count // BUFFERS, end
             end.close()
@@ -147,7 +148,7 @@ def test_w6_the_lock_is_handed_on_between_many_small_pieces_of_a_stream(
 def test_w6_many_small_pieces_of_a_stream_end_with_the_run() -> None:
     deadline = Deadline(None)
     deadline.interrupt()
-    stream = streams.Stream(1, streams.BytesSource(bytes(BUFFERS)), streams.Sink())
+    stream = Stream(1, streams.BytesSource(bytes(BUFFERS)), streams.Sink())
     for call in (stream.read, stream.write):
         with pytest.raises(Interrupted):
             call([memoryview(bytearray(1))] * BUFFERS, deadline)
@@ -183,7 +184,7 @@ def test_w6_the_lock_is_handed_on_while_a_pipe_takes_what_is_written(monkeypatch
     sink = streams.DescriptorSink(writing)
     os.close(writing)
     data = bytes(range(256)) * 4096
-    assert streams.Stream(1, None, sink).write([memoryview(data)], Deadline(None)) == len(data)
+    assert Stream(1, None, sink).write([memoryview(data)], Deadline(None)) == len(data)
     sink.close()
     thread.join(30)
     os.close(reading)

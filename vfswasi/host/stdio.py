@@ -17,7 +17,7 @@ import os
 import sys
 from typing import Any, Final
 
-from ..kernel.streams import stream as streams
+from ..kernel.streams import ends
 from ..kernel.streams.stream import Stream
 
 # Those of `subprocess`, which is slow to import.
@@ -60,28 +60,28 @@ def input_stream(stdin: Any) -> Stream:
     return Stream(0, _source(stdin), None)
 
 
-def _source(stdin: Any) -> streams.Source:
+def _source(stdin: Any) -> ends.Source:
     if stdin is None:
-        return streams.Source()
+        return ends.Source()
     if isinstance(stdin, str):
-        return streams.BytesSource(stdin.encode())
+        return ends.BytesSource(stdin.encode())
     if isinstance(stdin, bytes | bytearray | memoryview):
-        return streams.BytesSource(bytes(stdin))
+        return ends.BytesSource(bytes(stdin))
     if isinstance(stdin, int) and not isinstance(stdin, bool):
         if stdin == DEVNULL:
-            return streams.Source()
+            return ends.Source()
         if stdin < 0:
             raise ValueError(f"stdin={stdin} is not a file descriptor; pass the bytes themselves, or a file")
-        return streams.DescriptorSource(_checked(stdin, "stdin"))
+        return ends.DescriptorSource(_checked(stdin, "stdin"))
     _check_open(stdin, "stdin")
     descriptor = _plain_descriptor(stdin)
     if descriptor is not None:
-        source = streams.DescriptorSource(descriptor)
+        source = ends.DescriptorSource(descriptor)
         if source.regular:
             _give_back_what_was_read_ahead(stdin, descriptor)
         return source
     if hasattr(stdin, "read"):
-        return streams.FileSource(stdin)
+        return ends.FileSource(stdin)
     raise TypeError(f"stdin must be bytes, str, a file or a file descriptor, not {type(stdin).__name__}")
 
 
@@ -91,26 +91,26 @@ def output_stream(fd: int, target: Any, limit: int) -> Stream:
     return Stream(fd, None, _sink(fd, target, limit))
 
 
-def _sink(fd: int, target: Any, limit: int) -> streams.Sink:
+def _sink(fd: int, target: Any, limit: int) -> ends.Sink:
     name = "stdout" if fd == 1 else "stderr"
     if target is None:
         target = sys.stdout if fd == 1 else sys.stderr
         if target is None:
-            return streams.Sink()
+            return ends.Sink()
     if isinstance(target, int) and not isinstance(target, bool):
         if target == PIPE:
-            return streams.CaptureSink(limit)
+            return ends.CaptureSink(limit)
         if target == DEVNULL:
-            return streams.Sink()
+            return ends.Sink()
         if target < 0:
             raise ValueError(f"{name}={target} is not a file descriptor")
-        return streams.DescriptorSink(_checked(target, name))
+        return ends.DescriptorSink(_checked(target, name))
     _check_open(target, name)
     descriptor = _plain_descriptor(target)
     if descriptor is not None:
         if hasattr(target, "flush"):
             target.flush()
-        sink = streams.DescriptorSink(descriptor)
+        sink = ends.DescriptorSink(descriptor)
         if sink.regular:
             _give_back_what_was_read_ahead(target, descriptor)
         return sink
@@ -118,9 +118,9 @@ def _sink(fd: int, target: Any, limit: int) -> streams.Sink:
         flush = getattr(target, "flush", None)
         if flush is not None:
             flush()
-        return streams.FileSink(target, _wants_text(target), _may_take_less(target))
+        return ends.FileSink(target, _wants_text(target), _may_take_less(target))
     if callable(target):
-        return streams.CallableSink(target)
+        return ends.CallableSink(target)
     raise TypeError(
         f"{name} must be PIPE, DEVNULL, a file, a file descriptor or a callable, not {type(target).__name__}"
     )
@@ -212,7 +212,7 @@ def _may_take_less(file: Any) -> bool:
 
 def capture_of(stream: Stream) -> bytes | None:
     """What was captured, or None if the stream went elsewhere."""
-    return stream.sink.getvalue() if isinstance(stream.sink, streams.CaptureSink) else None
+    return stream.sink.getvalue() if isinstance(stream.sink, ends.CaptureSink) else None
 
 
 __all__ = ["DEVNULL", "PIPE", "STDOUT", "capture_of", "input_stream", "output_stream", "standard_streams"]

@@ -23,7 +23,8 @@ from .files.dirstream import Snapshots
 from .files.inode import DirectoryInode, Volume
 from .files.quota import RunQuota
 from .files.window import Windows
-from .streams.stream import CaptureSink, Stream
+from .streams.ends import CaptureSink
+from .streams.stream import Stream
 
 _RANDOM_CHUNK = 1 << 20
 

@@ -18,8 +18,7 @@ import wasmtime
 from ...errors import InvalidModuleError
 from ...limits import Limits
 from .. import capi
-from ..interruption import rewriting
-from ..interruption.ways import EPOCH, PAGE, Way
+from ..interruption.ways import EPOCH, PAGE, REWRITER, Way
 from ..threads.stacks import rounded
 from . import cache as module_cache
 from . import features as wasm_features
@@ -192,7 +191,7 @@ def _key(digest: _Digest, way: str, fuel: bool, features: Features) -> str:
 @cache
 def _engine_identity(way: str, fuel: bool, features: Features) -> bytes:
     """What compiled code depends on beside the module; looking the version up takes half a millisecond."""
-    settings = _SETTINGS.format(way if way == EPOCH else f"{way} {rewriting.VERSION}", int(fuel))
+    settings = _SETTINGS.format(way if way == EPOCH else f"{way} {REWRITER}", int(fuel))
     return f"\0{_wasmtime_version()}\0{settings}\0{wasm_features.identity(features)}".encode()
 
 
@@ -254,6 +253,8 @@ def _compile(
 
 def _compile_rewritten(into: wasmtime.Engine, wasm: bytes, name: str, key: str, on: Features) -> wasmtime.Module | None:
     """With a page that ends it; None: this module cannot have one. Raises InvalidModuleError."""
+    from ..interruption import rewriting  # of no use to a module that was compiled before
+
     started = time.monotonic()
     try:
         # As it was given: what names a memory that is not there must not find ours.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from ...kernel.streams.stream import CaptureSink
+from ...kernel.streams.ends import CaptureSink
 from . import vdso
 
 _BYTES: Final = 64 << 10

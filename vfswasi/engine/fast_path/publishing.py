@@ -24,7 +24,8 @@ from ...fs_backends.base import Caps, Stat
 from ...kernel.descriptor import Descriptor, OpenDirectory, OpenFile
 from ...kernel.files.inode import FileInode
 from ...kernel.process import Process
-from ...kernel.streams.stream import CaptureSink, Stream
+from ...kernel.streams.ends import CaptureSink
+from ...kernel.streams.stream import Stream
 from ...syscalls.preview1.fd_state import pack_filestat
 from . import strings, vdso, wasm_clocks
 from .access_pattern import Payback

@@ -20,9 +20,6 @@ from ..compiling import outline
 from .bodies import CannotRewriteError as CannotRewriteError
 from .bodies import Cuts, leb, with_checks
 
-VERSION: Final = 2
-"""Another one whenever it makes something else of a module: what was compiled of the old is kept on disk."""
-
 EXPORT: Final = "vfswasi:interrupt"
 """The name of the memory among the exports, if the module has no such name; else one that begins with it."""
 
