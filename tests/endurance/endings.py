@@ -12,7 +12,7 @@ from pathlib import Path
 
 import vfswasi
 from tests.wat_programs import ENDLESS, program
-from vfswasi.engine import host, runner
+from vfswasi.engine import guests, runner
 from vfswasi.engine.interruption import page
 
 _OUT_OF_BOUNDS = "out of bounds memory access"
@@ -124,7 +124,7 @@ def ended_at_random(runs: int, threads: int = 8, seed: int = 0) -> Tally:
 
 def _held() -> dict[str, int]:
     return {
-        "guests": len(host._live),
+        "guests": len(guests.live),
         "pages": len(page._registered),
         "deadlines": len(runner._watchdog._watched),
         "descriptors": len(os.listdir("/proc/self/fd")),

@@ -19,7 +19,7 @@ from typing import Any
 import vfswasi
 from tests import avr_build
 from tests.guest_programs import compile_c, compile_guest
-from vfswasi.engine import host
+from vfswasi.engine import guests
 from vfswasi.errors import Errno, FsError
 from vfswasi.kernel.files import sharing
 
@@ -168,7 +168,7 @@ def resources() -> dict[str, int]:
     return {
         "descriptors": len(os.listdir("/proc/self/fd")),
         "threads": threading.active_count(),
-        "guests": len(host._live),
+        "guests": len(guests.live),
         "stores in use": len(sharing._shares),
     }
 

@@ -19,7 +19,7 @@ from typing import Any
 import vfswasi
 from tests.wat_programs import ENDLESS, OPEN, POLL_STDIN, SLEEP
 from tests.wat_programs import program as wat
-from vfswasi.engine import host
+from vfswasi.engine import guests
 from vfswasi.engine.fast_path import publishing as fastpath
 from vfswasi.errors import Errno
 from vfswasi.fs_backends.base import Backend
@@ -138,7 +138,7 @@ class Held:
         rest = {
             "descriptors": len(os.listdir("/proc/self/fd")),
             "threads": threading.active_count(),
-            "guests": len(host._live),
+            "guests": len(guests.live),
             "stores in use": len(sharing._shares),
         }
         _trim()

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import vfswasi
-from vfswasi.engine import host
+from vfswasi.engine import guests
 
 from ..wat_programs import ENDINGS_BY_WAITING, ENDLESS, FLOOD, OPEN, SAY, SLEEP, pipe_ends
 from ..wat_programs import program as wat
@@ -187,9 +187,9 @@ try:
     vfswasi.run({wat(body)!r}, preopens={{"/d": vfswasi.Mount({str(tmp_path)!r}, rw=True)}})
 except KeyboardInterrupt:
     import sys
-    from vfswasi.engine import host
+    from vfswasi.engine import guests
     again = vfswasi.run({wat(SAY)!r}, capture_output=True)
-    sys.stderr.write(f"{{again.stdout!r}} {{len(host._live)}}")
+    sys.stderr.write(f"{{again.stdout!r}} {{len(guests.live)}}")
 """
     status, stderr, _ = _interrupted(["-c", code])
     assert (status, stderr) == (0, "b'so fa' 0")
@@ -347,7 +347,7 @@ def test_two_hundred_runs_leave_nothing_behind(ending: str, kind: str, tmp_path:
             len(gc.get_objects()),
             len(os.listdir("/proc/self/fd")),
             threading.active_count(),
-            len(host._live),
+            len(guests.live),
         )
 
     repeat(20)
@@ -394,10 +394,10 @@ def test_nothing_waits_for_the_garbage_collector(ending: str) -> None:
     gc.collect()
     gc.disable()
     try:
-        before, live = alive(), len(host._live)
+        before, live = alive(), len(guests.live)
         for _ in range(20):
             run()
-        assert len(host._live) == live
+        assert len(guests.live) == live
         assert alive() - before < 20
     finally:
         gc.enable()

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import vfswasi
-from vfswasi.engine import host, runner
+from vfswasi.engine import guests, runner
 from vfswasi.engine.threads import deadlines, workers
 from vfswasi.fs_backends.layers.faulty import CALL_NAMES, Call, Faulty
 from vfswasi.fs_backends.memory.backend import MemoryBackend
@@ -93,12 +93,12 @@ def timed_out(module: Any, on_thread: bool = False, **options: Any) -> float:
 @contextmanager
 def nothing_left() -> Iterator[None]:
     """Guests that were left behind are gone when what they hung in has returned."""
-    threads, live = threading.active_count(), len(host._live)
+    threads, live = threading.active_count(), len(guests.live)
     yield
     until = time.monotonic() + 10
-    while time.monotonic() < until and (len(host._live) > live or threading.active_count() > threads + 1):
+    while time.monotonic() < until and (len(guests.live) > live or threading.active_count() > threads + 1):
         time.sleep(0.01)
-    assert len(host._live) <= live
+    assert len(guests.live) <= live
     assert threading.active_count() <= threads + 1  # a worker may stay for the next run
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import vfswasi
-from vfswasi.engine import host
+from vfswasi.engine import guests
 from vfswasi.errors import Errno
 from vfswasi.fs_backends.layers.faulty import Faulty
 from vfswasi.fs_backends.local import backend as local
@@ -112,10 +112,10 @@ def assert_closed(*stores: Faulty) -> None:
 def test_e6_every_handle_is_closed_once(name: str, vdso: bool) -> None:
     stores = Faulty(vfswasi.MemoryBackend()), Faulty(vfswasi.MemoryBackend())
     vfswasi.run(program(""), timeout=30)  # the threads that stay for the next run are there
-    live, threads = len(host._live), threading.active_count()
+    live, threads = len(guests.live), threading.active_count()
     run(name, {"/a": vfswasi.Mount(stores[0], rw=True), "/b": vfswasi.Mount(stores[1], rw=True)}, vdso=vdso)
     assert_closed(*stores)
-    assert len(host._live) == live
+    assert len(guests.live) == live
     assert threading.active_count() <= threads
     for store in stores:
         assert store.counts["close"] == 0, "a store that is given stays the host's"
@@ -159,7 +159,7 @@ def test_e6_a_store_that_fails_keeps_no_handle_open(call: str, fault: Any) -> No
     stores = Faulty(vfswasi.MemoryBackend(), {call: fault}), Faulty(vfswasi.MemoryBackend())
     preopens = {"/a": vfswasi.Mount(stores[0], rw=True), "/b": vfswasi.Mount(stores[1], rw=True)}
     imports = {"env": {"f": lambda _memory: None}}
-    live = len(host._live)
+    live = len(guests.live)
     try:
         vfswasi.run(module(""), preopens=preopens, stdout=vfswasi.DEVNULL, imports=imports, vdso=False)
     except (vfswasi.SandboxError, RuntimeError, Mine, MemoryError):
@@ -169,7 +169,7 @@ def test_e6_a_store_that_fails_keeps_no_handle_open(call: str, fault: Any) -> No
         assert store.counts["handle.close"] + store.counts["handle.discard"] <= (
             store.counts["open"] + store.counts["create"]
         )
-    assert len(host._live) == live
+    assert len(guests.live) == live
 
 
 def _ctrl_c_after(seconds: float) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import vfswasi
-from vfswasi.engine import host
+from vfswasi.engine import guests
 from vfswasi.limits import Limits
 
 from ..rawguest import RawGuest
@@ -141,16 +141,16 @@ def test_w2_an_embedded_guest_that_is_closed_waits_for_no_collection(end: str) -
     gc.collect()
     gc.disable()
     try:
-        live = len(host._live)
+        live = len(guests.live)
         left = [one() for _ in range(30)]
-        assert len(host._live) == live
+        assert len(guests.live) == live
         assert [ref for ref in left if ref() is not None] == []
     finally:
         gc.enable()
 
 
 def test_w2_what_is_never_closed_is_freed_with_its_store() -> None:
-    live = len(host._live)
+    live = len(guests.live)
     left = []
     for _ in range(30):
         guest = RawGuest({"/d": {}})
@@ -158,7 +158,7 @@ def test_w2_what_is_never_closed_is_freed_with_its_store() -> None:
         del guest
     gc.collect()
     assert [ref for ref in left if ref() is not None] == []
-    assert len(host._live) == live
+    assert len(guests.live) == live
 
 
 # W3: things closed from inside a call of the guest's. Each in a process of its own: this used to be a crash.

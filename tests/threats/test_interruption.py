@@ -21,7 +21,7 @@ import wasmtime
 
 import vfswasi
 from vfswasi.cli import main as cli
-from vfswasi.engine import host, runner
+from vfswasi.engine import guests, runner
 from vfswasi.engine.compiling import cache as module_cache
 from vfswasi.engine.compiling import modules
 from vfswasi.engine.interruption import page, rewriting, ways
@@ -43,9 +43,9 @@ def compiled_of(sandbox: vfswasi.Sandbox) -> modules.CompiledModule:
 def idle() -> bool:
     """No guest is left, nor anything that belongs to one."""
     until = time.monotonic() + VERY_LATE_S
-    while (host._live or page._registered) and time.monotonic() < until:
+    while (guests.live or page._registered) and time.monotonic() < until:
         time.sleep(0.005)
-    return not host._live and not page._registered
+    return not guests.live and not page._registered
 
 
 @pytest.fixture(autouse=True)
@@ -389,7 +389,7 @@ def test_two_hundred_guests_at_once_are_ended_together(interruption: Way) -> Non
     with vfswasi.Sandbox(module, imports={"env": {"f": wait}}) as sandbox:
         threads, raised = computing_on_threads(sandbox, 200)
         try:
-            wait_until(lambda: len(host._live) == 200)
+            wait_until(lambda: len(guests.live) == 200)
             if interruption == "page":
                 wait_until(lambda: len(page._registered) == 200)
         finally:
@@ -470,9 +470,9 @@ def test_a_signal_handler_may_end_guests_while_others_are_being_ended() -> None:
     before = signal.signal(signal.SIGUSR1, lambda *_: sandbox.interrupt())
     try:
         threads, raised = computing_on_threads(sandbox, 3)
-        wait_until(lambda: len(host._live) == 3)
+        wait_until(lambda: len(guests.live) == 3)
         time.sleep(0.05)
-        with page._lock, host._live_lock:  # as they are for a moment when something is ended
+        with page._lock, guests._lock:  # as they are for a moment when something is ended
             signal.raise_signal(signal.SIGUSR1)
         for thread in threads:
             thread.join(10)

@@ -21,7 +21,7 @@ from wasmtime import _func as wasmtime_func
 from ..errors import HostCallError, MissingExportError, WasiStateError
 from ..kernel.clocks import Interrupted, ProcessExit, ProcessSignal
 from ..kernel.process import Process
-from . import capi, host
+from . import capi, guests, host
 from .fast_path import vdso
 from .fast_path.publishing import FastPath
 from .memory import MovingMemory
@@ -59,7 +59,7 @@ class Embedding:
     ) -> None:
         """`release` is called when the store goes, or by `close`. `window_bytes`: 0 for no fast path."""
         self.store = store
-        self.guest = host.Guest(process, user_memory_moves=True)
+        self.guest = guests.Guest(process, user_memory_moves=True)
         store_address = capi.address_of(store.ptr())
         self._context = capi.store_context(store_address)
         number = self.guest.number

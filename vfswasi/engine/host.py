@@ -2,7 +2,7 @@
 
 A raw callback is a C function pointer: (env, caller, args and results, count) -> trap or 0. It must never
 raise and always return an integer, or the process is corrupted; `_bind` is the one place that sees to it. `env`
-is the number of a `Guest` in `_live`: no callback refers to a sandbox, so nothing is kept alive by one, and one
+is the number of a `Guest` in `live`: no callback refers to a sandbox, so nothing is kept alive by one, and one
 C function serves every sandbox of the process.
 
 How a guest ends inside a host call (exit, signal, deadline, an exception of the host's) is latched on its own
@@ -13,10 +13,7 @@ exceptions in one global, which mixes up sandboxes that run on several threads.
 from __future__ import annotations
 
 import ctypes
-import itertools
 import logging
-import os
-import threading
 from collections.abc import Callable
 from struct import Struct
 from time import monotonic
@@ -25,158 +22,30 @@ from weakref import WeakKeyDictionary
 
 import wasmtime
 from wasmtime import _ffi as ffi
-from wasmtime import _func as wasmtime_func
 
 from ..abi.layouts import ABIS, Abi
-from ..errors import Errno, FsError, GuestExitError, GuestTrapError, HostCallError, WasiStateError, errno_of
-from ..fs_backends.turns import TURN_S, hand_on
+from ..errors import Errno, FsError, WasiStateError, errno_of
 from ..fs_backends.waiting import bounded_by
-from ..kernel.clocks import GuestEnd, ProcessExit, ProcessSignal
+from ..kernel.clocks import GuestEnd
 from ..kernel.descriptor import OpenFile
-from ..kernel.process import Process
 from ..syscalls.preview1 import table
 from . import capi, user_functions
 from .compiling.outline import Signature
 from .fast_path.publishing import FastPath
 from .fast_path.vdso import FUNCTIONS as FAST_FUNCTIONS
 from .fast_path.windows import NO_SPACE
-from .interruption.page import Page
-from .memory import HostMemory, WasmMemory, memory_size
-from .reentrance import Turn
+from .guests import Guest, latch, live, why_over
+from .memory import HostMemory, WasmMemory
 
 _log = logging.getLogger("vfswasi")
 
-_ENDED: Final = b"the guest ended in a host call"
 _VIEWS_MAX: Final = 4096
 _SLOT = {"i": "I12x", "I": "Q8x"}
 _NO_ARGUMENTS: Final = Struct("")
 
-_numbers = itertools.count(1)
-_live: dict[int, Guest] = {}
-_live_lock = threading.RLock()  # a signal handler may end guests
-
-
-def _renew_lock() -> None:
-    global _live_lock
-    _live_lock = threading.RLock()  # another thread may have held it when the process was forked
-
-
-os.register_at_fork(after_in_child=_renew_lock)
-
-
-def _for_the_user(end: BaseException) -> BaseException:
-    if isinstance(end, ProcessExit):
-        return GuestExitError(f"the guest ended with exit status {end.code}", returncode=end.code)
-    if isinstance(end, ProcessSignal):
-        return GuestTrapError(f"the guest was ended by signal {end.number}", returncode=-end.number)
-    if isinstance(end, GuestEnd):
-        return HostCallError("the guest was interrupted")
-    return end
-
-
-def guest(number: int) -> Guest | None:
-    """The running guest of that number, if it still runs."""
-    return _live.get(number)
-
-
-def end_what_is_over() -> None:
-    """The next host call of a guest whose time is over ends it: the epoch is looked at in loops and at the start of
-    functions, and there may be a million host calls between two of those. Any thread may call this."""
-    with _live_lock:
-        for found in _live.values():
-            found.turn_ends = 0.0
-
 
 class HostFault(GuestEnd):
     """A host function was given a pointer outside the guest's memory."""
-
-
-class Guest:
-    """One instance from the engine's side. `outcome`: what ended it inside a host call, or None. `fast`: its fast path,
-    or None."""
-
-    __slots__ = (
-        "calling",
-        "fast",
-        "instance",
-        "memory",
-        "number",
-        "outcome",
-        "page",
-        "process",
-        "ready",
-        "turn",
-        "turn_ends",
-        "user_memory_moves",
-    )
-
-    def __init__(self, process: Process, *, user_memory_moves: bool = False) -> None:
-        """`user_memory_moves`: the store is the user's, so its memory may move."""
-        self.process = process
-        self.memory: WasmMemory | None = None  # None: `_memory_of` must be asked at each call
-        self.turn = Turn()
-        self.instance: ffi.wasmtime_instance_t | None = None  # where the memory is, if nobody has asked for it yet
-        self.outcome: BaseException | None = None
-        self.fast: FastPath | None = None
-        self.page: Page | None = None  # what ends it while it computes, unless epochs do
-        self.user_memory_moves = user_memory_moves
-        self.turn_ends = monotonic() + TURN_S  # a call that begins later begins with `look`; 0: every one does
-        self.ready = not user_memory_moves  # a WASI object's calls are refused before start()
-        self.calling = not user_memory_moves  # whether we made the call that runs the guest, or the user did
-        self.number = next(_numbers)
-        with _live_lock:
-            _live[self.number] = self
-
-    def look(self) -> None:
-        """The guest has had its turn: other threads of the host run, and if its time is over it ends. Raises
-        DeadlinePassed, Interrupted."""
-        deadline = self.process.deadline
-        deadline.check()
-        turn_ends = hand_on()
-        at_ns = deadline.at_ns
-        self.turn_ends = turn_ends if at_ns is None else min(turn_ends, at_ns / 1e9)
-        deadline.check()  # once more: `end_what_is_over` may have set what was just set
-
-    def memory_bytes(self, context: int) -> int:
-        """How large its memory is; 0 if it was not even instantiated."""
-        if self.memory is not None:
-            self.memory.refresh()
-            return self.memory.size
-        return 0 if self.instance is None else memory_size(context, self.instance)
-
-    def forget(self) -> None:
-        """No host call of this guest will come any more."""
-        with _live_lock:
-            _live.pop(self.number, None)
-        if self.fast is not None:
-            self.fast.finish()
-            self.fast = None
-        self.outcome = None  # its traceback refers to the frame of the host call, and that to this guest
-        for memory in (self.memory, self.turn.memory):
-            if memory is not None:
-                memory.drop()
-
-    def abandon(self) -> None:
-        """`close`, when the store is going and its memories must not be touched."""
-        if self.fast is not None:
-            self.fast.abandon()
-            self.fast = None
-        self.close(keep=False)
-
-    def close(self, keep: bool = True) -> None:
-        """`forget`, and close every descriptor of the process."""
-        self.forget()
-        for error in self.process.close(keep):
-            _log.warning("closing a file after the run failed: %s", error)
-
-    def latch(self, end: BaseException) -> int:
-        """Keep the first reason for ending; a new trap that unwinds the guest."""
-        if not self.calling:
-            # The user called an export through wasmtime's package, whose only way for an exception is its global.
-            wasmtime_func.LAST_EXCEPTION = _for_the_user(end)  # type: ignore[assignment]
-        elif self.outcome is None:
-            self.outcome = end
-        return int(capi.trap_new(_ENDED, len(_ENDED)))
 
 
 def _memory_of(guest: Guest, caller: int) -> WasmMemory:
@@ -238,7 +107,7 @@ def _bind(
                 if len(views) > _VIEWS_MAX:
                     views.clear()
                 view = views[args] = capi.view_of(args, size).cast("I")
-            guest = _live[env]
+            guest = live[env]
             if not brief:
                 if monotonic() >= guest.turn_ends:
                     guest.look()
@@ -263,22 +132,22 @@ def _bind(
         except MemoryError:
             errno = Errno.NOMEM
         except BaseException as end:
-            return _latch(env, end)
+            return latch(env, end)
         if errno is Errno.CANCELED:  # by the deadline, perhaps, and then the guest must not go on from there
-            over = _why_over(env)
+            over = why_over(env)
             if over is not None:
-                return _latch(env, over)
+                return latch(env, over)
         if errno in NO_SPACE and repeats:  # outside of the handler, so that the first error is not the second's context
             try:
                 errno = again(env, caller, view, errno)
             except BaseException as end:
-                return _latch(env, end)
+                return latch(env, end)
         view[0] = errno
         return 0
 
     def again(env: int, caller: int, view: memoryview, errno: Errno) -> Errno:
         """The space may only be reserved, for writes that the fast path expects."""
-        guest = _live[env]
+        guest = live[env]
         arguments = unpack(view)
         if writes:
             descriptor = guest.process.fds.look(arguments[0])
@@ -296,18 +165,6 @@ def _bind(
         return Errno.SUCCESS
 
     return capi.RawCallback(call)
-
-
-def _why_over(env: int) -> BaseException | None:
-    ending = guest(env)
-    return None if ending is None else ending.process.deadline.over()
-
-
-def _latch(env: int, end: BaseException) -> int:
-    ending = guest(env)
-    if ending is None:  # a function that outlived its guest: trap, and there is nobody to tell why
-        return int(capi.trap_new(_ENDED, len(_ENDED)))
-    return ending.latch(end)
 
 
 # Calls that either do the whole thing or nothing.
@@ -411,7 +268,7 @@ def bind_user_function(function: Callable[..., Any], signature: Signature, name:
 
     def call(env: int, caller: int, args: int, _count: int) -> int:
         try:
-            guest = _live[env]
+            guest = live[env]
             if monotonic() >= guest.turn_ends:
                 guest.look()
             memory = _memory_of(guest, caller)
@@ -438,8 +295,8 @@ def bind_user_function(function: Callable[..., Any], signature: Signature, name:
                 _RAW_VALUE[kind].from_address(args + index * capi.VAL_RAW_BYTES).value = value
             return 0
         except FsError as error:
-            return _latch(env, HostFault(f"{name}: {error}"))
+            return latch(env, HostFault(f"{name}: {error}"))
         except BaseException as end:
-            return _latch(env, end)
+            return latch(env, end)
 
     return capi.RawCallback(call)

@@ -18,7 +18,7 @@ from ..kernel.clocks import DeadlinePassed, GuestEnd, Interrupted, ProcessExit, 
 from ..kernel.process import Process
 from ..limits import Limits
 from ..printing import printable
-from . import capi, host, traps
+from . import capi, guests, host, traps
 from .compiling import refusals
 from .compiling.modules import CompiledModule, Import, tick
 from .fast_path import vdso
@@ -67,7 +67,7 @@ _OWN_TABLES: Final = 1
 def end_what_is_over() -> None:
     """Make all guests look at their deadlines, whether they compute or make calls. Any thread may call this, and a
     signal handler."""
-    host.end_what_is_over()
+    guests.end_what_is_over()
     page.end_what_is_over()
     tick()
 
@@ -77,7 +77,7 @@ _watchdog = Watchdog(end_what_is_over)
 
 def _on_epoch(_context: int, number: int, delta: int, kind: int) -> int:
     try:
-        guest = host.guest(number)
+        guest = guests.find(number)
         end = guest.process.deadline.over() if guest is not None else None
         if guest is None or end is None:
             capi.set_continue(delta, kind)
@@ -108,7 +108,7 @@ class Program:
         self.compiled = compiled
         self.name = name
         # Per import: a function that makes it in a store.
-        self._makers: list[Callable[[int, host.Guest], ffi.wasmtime_func_t]] = []
+        self._makers: list[Callable[[int, guests.Guest], ffi.wasmtime_func_t]] = []
         missing: list[tuple[str, str, str]] = []
         user = checked_imports(imports)
         for wanted in compiled.imports:
@@ -123,7 +123,7 @@ class Program:
         if missing:
             raise MissingImportError(f"{name}: {refusals.missing_imports(missing)}")
 
-    def _maker(self, wanted: Import, user: UserImports) -> Callable[[int, host.Guest], ffi.wasmtime_func_t] | None:
+    def _maker(self, wanted: Import, user: UserImports) -> Callable[[int, guests.Guest], ffi.wasmtime_func_t] | None:
         if wanted.kind != "func":
             return None
         function = user.get(wanted.module, {}).get(wanted.name)
@@ -183,7 +183,7 @@ class Program:
 
         `fast`: with the fast path inside wasm, where it is possible. `meter` is filled in.
         """
-        guest = host.Guest(process)
+        guest = guests.Guest(process)
         limits = process.limits
         store = wasmtime.Store(self.compiled.engine)
         try:
@@ -224,7 +224,7 @@ class Program:
                 finally:
                     store.close()
 
-    def _call_start(self, context: int, guest: host.Guest, fast: Limits | None) -> Ending:
+    def _call_start(self, context: int, guest: guests.Guest, fast: Limits | None) -> Ending:
         shim = None if fast is None or self._fast is None else self._shim(context, guest, self._fast)
         externs = (ffi.wasmtime_extern_t * len(self._makers))()
         for index, maker in enumerate(self._makers):
@@ -262,7 +262,7 @@ class Program:
             )
         return call_export(context, instance, guest, "_start", self.name)
 
-    def _shim(self, context: int, guest: host.Guest, imports: _FastImports) -> vdso.Shim | None:
+    def _shim(self, context: int, guest: guests.Guest, imports: _FastImports) -> vdso.Shim | None:
         bound = host.binding(imports.abi.version)
         types = bound.types(self.compiled.engine)
         functions = {
@@ -275,7 +275,7 @@ class Program:
             return None
 
 
-def call_export(context: int, instance: ffi.wasmtime_instance_t, guest: host.Guest, export: str, name: str) -> Ending:
+def call_export(context: int, instance: ffi.wasmtime_instance_t, guest: guests.Guest, export: str, name: str) -> Ending:
     """Call an exported function without parameters and results."""
     extern = ffi.wasmtime_extern_t()
     raw = export.encode()
@@ -292,7 +292,7 @@ _TRAP_LIMITS: Final[dict[wasmtime.TrapCode | None, str]] = {
 }
 
 
-def _ending(guest: host.Guest, error: int, trap: int, name: str) -> Ending:
+def _ending(guest: guests.Guest, error: int, trap: int, name: str) -> Ending:
     """What happened, from what the guest latched and, without that, from what wasmtime says; frees both."""
     calls = guest.fast.counters() if guest.fast is not None else {}
     if guest.outcome is None and trap and guest.page is not None:
