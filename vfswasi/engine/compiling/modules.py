@@ -215,6 +215,10 @@ def binary(wasm: bytes, name: str, components: bool = False) -> bytes:
     """The binary format of a module that is in it or in the text format. Raises InvalidModuleError, for a component
     too unless they are wanted."""
     if wasm[:4] == _WASM_MAGIC:
+        if outline.has_too_many_sections(wasm):
+            raise InvalidModuleError(
+                f"{name}: it has more than {outline.SECTIONS_MAX:,} sections, which no compiler makes"
+            )
         if outline.is_component(wasm) and not components:
             raise InvalidModuleError(f"{name}: {refusals.component(wasm)}")
         return wasm

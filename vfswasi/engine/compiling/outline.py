@@ -7,11 +7,13 @@ and Binary.md of the component model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-_NAMES_MAX: Final = 10_000  # imports or exports that are looked at
+SECTIONS_MAX: Final = 100_000  # each may be three bytes long
+_NAMES_MAX: Final = 10_000  # imports, exports or memories that are looked at
 _NAME_MAX_BYTES: Final = 1000
+_NAMES_MAX_BYTES: Final = 4 << 20  # of all names that are looked at
 
 _COMPONENT: Final = b"\x0d\x00\x01\x00"
 
@@ -41,7 +43,8 @@ class Memory(NamedTuple):
 
 class Outline:
     """`imports`: (module, name, kind), or (name, "", kind) in a component. `exports`: (name, kind, index).
-    `memories`: the imported ones first, as they are counted. `whole`: nothing was cut off or could not be read."""
+    `memories`: the imported ones first, as they are counted. `name_bytes`: of all names so far.
+    `whole`: nothing was cut off or could not be read."""
 
     def __init__(self, is_component: bool = False) -> None:
         self.is_component = is_component
@@ -49,6 +52,7 @@ class Outline:
         self.exports: list[tuple[str, str, int]] = []
         self.memories: list[Memory] = []
         self.tables = 0
+        self.name_bytes = 0
         self.has_start = False
         self.whole = True
 
@@ -178,6 +182,20 @@ def is_component(wasm: bytes) -> bool:
     return wasm[4:8] == _COMPONENT
 
 
+def has_too_many_sections(wasm: bytes) -> bool:
+    """Whether it would take long to pass over its sections; as far as it can be read."""
+    reader = _Reader(wasm, 8, len(wasm))
+    try:
+        for _ in range(SECTIONS_MAX):
+            if reader.at >= reader.end:
+                return False
+            reader.at += 1
+            reader.part(reader.number())
+    except _Unreadable:
+        return False
+    return reader.at < reader.end
+
+
 def read(wasm: bytes) -> Outline:
     """The outline of a file that begins as WebAssembly does."""
     outline = Outline(is_component(wasm))
@@ -194,13 +212,18 @@ def read(wasm: bytes) -> Outline:
     return outline
 
 
-def _repeat(reader: Reader, outline: Outline, one: Callable[[Reader, Outline], None]) -> None:
-    """A vector; what is behind the first so many elements is left out."""
-    for index in range(reader.number()):
-        if index >= _NAMES_MAX:
+def _repeat(
+    reader: Reader, outline: Outline, one: Callable[[Reader, Outline], None], found: Sequence[object]
+) -> None:
+    """A vector, which goes to `found`; what is behind the first so many elements is left out, of all sections that are
+    alike: a component may have any number of them."""
+    for _ in range(reader.number()):
+        if len(found) >= _NAMES_MAX or outline.name_bytes > _NAMES_MAX_BYTES:
             outline.whole = False
             return
+        before = reader.at
         one(reader, outline)
+        outline.name_bytes += min(reader.at - before, 2 * _NAME_MAX_BYTES)
 
 
 def _limits(reader: Reader) -> Memory:
@@ -275,10 +298,10 @@ def _start(_reader: Reader, outline: Outline) -> None:
 
 
 _SECTIONS: Final[dict[int, Callable[[Reader, Outline], None]]] = {
-    _IMPORTS: lambda reader, outline: _repeat(reader, outline, _import),
+    _IMPORTS: lambda reader, outline: _repeat(reader, outline, _import, outline.imports),
     _TABLES: _tables,
-    _MEMORIES: lambda reader, outline: _repeat(reader, outline, _memory),
-    _EXPORTS: lambda reader, outline: _repeat(reader, outline, _export),
+    _MEMORIES: lambda reader, outline: _repeat(reader, outline, _memory, outline.memories),
+    _EXPORTS: lambda reader, outline: _repeat(reader, outline, _export, outline.exports),
     _START: _start,
 }
 
@@ -324,6 +347,6 @@ def _component_export(reader: Reader, outline: Outline) -> None:
 
 
 _COMPONENT_SECTIONS: Final[dict[int, Callable[[Reader, Outline], None]]] = {
-    _COMPONENT_IMPORTS: lambda reader, outline: _repeat(reader, outline, _component_import),
-    _COMPONENT_EXPORTS: lambda reader, outline: _repeat(reader, outline, _component_export),
+    _COMPONENT_IMPORTS: lambda reader, outline: _repeat(reader, outline, _component_import, outline.imports),
+    _COMPONENT_EXPORTS: lambda reader, outline: _repeat(reader, outline, _component_export, outline.exports),
 }

@@ -162,11 +162,12 @@ def listed(names: Sequence[str]) -> str:
 def foreign(imports: Sequence[tuple[str, str]]) -> str | None:
     """What a module is that imports these (module, name), if it was built for something other than WASI."""
     for fits, what in _FOREIGN:
-        if any(re.fullmatch(fits, f"{module}.{name}"[:200]) for module, name in imports):
+        if any(re.fullmatch(fits, f"{module}.{name}"[:200]) for module, name in imports[:_FOREIGN_LOOKED_AT]):
             return what
     return None
 
 
+_FOREIGN_LOOKED_AT: Final = 1000
 _FOREIGN: Final = (
     (
         r"(wbg|__wbindgen_\w+|.*_bg\.js)\..*",

@@ -1,0 +1,140 @@
+"""E9: a module of endless lists is told of, or refused, at once and in little memory: what a file says of itself is
+read before anybody has agreed to run it."""
+
+from __future__ import annotations
+
+import random
+import tracemalloc
+from pathlib import Path
+
+import pytest
+import wasmtime
+
+import vfswasi
+from vfswasi.cli import inspect as inspection
+from vfswasi.cli import main as cli
+from vfswasi.engine.compiling import outline
+from vfswasi.engine.compiling.features import checked
+
+from ..wat_programs import OPEN, program
+
+CORE, COMPONENT = b"\0asm\x01\0\0\0", b"\0asm\x0d\0\x01\0"
+THOUSANDS, LONG = 10_000, 1000
+
+
+def leb(number: int) -> bytes:
+    digits = bytearray()
+    while number > 0x7F:
+        digits.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*digits, number])
+
+
+def section(kind: int, *items: bytes) -> bytes:
+    content = leb(len(items)) + b"".join(items)
+    return bytes([kind]) + leb(len(content)) + content
+
+
+LONG_NAME = leb(LONG) + b"\x1b" * LONG
+HUGE: dict[str, bytes] = {
+    "sections of imports": CORE + section(2, *[b"\0\0\0\0"] * THOUSANDS) * 50,
+    "sections of exports": CORE + section(7, *[b"\0\0\0"] * THOUSANDS) * 50,
+    "sections of memories": CORE + section(5, *[b"\0\0"] * THOUSANDS) * 50,
+    "a component's imports": COMPONENT + section(10, *[b"\0\0\x01\0"] * THOUSANDS) * 50,
+    "a component's exports": COMPONENT + section(11, *[b"\0\0\x01\0\0"] * THOUSANDS) * 50,
+    "names of escapes": CORE + section(2, *[LONG_NAME + LONG_NAME + b"\0\0"] * THOUSANDS),
+    "names of escapes in a component": COMPONENT + section(11, *[b"\0" + LONG_NAME + b"\x01\0\0"] * THOUSANDS),
+}
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_e9_what_is_told_of_endless_lists_is_bounded(name: str) -> None:
+    tracemalloc.start()
+    try:
+        found = outline.read(HUGE[name])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert not found.whole
+    assert 0 < len(found.imports) + len(found.exports) + len(found.memories) <= 2 * THOUSANDS
+    assert peak < 16 << 20
+    told = inspection.describe(HUGE[name], "huge.wasm", checked(()))
+    text = "\n".join(inspection.shown(told, "huge.wasm"))
+    assert len(text) < 32 << 20
+    assert "could not be read to its end" in text
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("beginning", [CORE, COMPONENT], ids=["core", "component"])
+def test_e9_a_module_of_endless_sections_is_refused(
+    beginning: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    wasm = beginning + b"\0\x01\0" * (outline.SECTIONS_MAX + 1)
+    with pytest.raises(vfswasi.InvalidModuleError, match="more than 100,000 sections"):
+        vfswasi.run(wasm)
+    path = tmp_path / "many.wasm"
+    path.write_bytes(wasm)
+    for command in ("inspect", "run"):
+        assert cli.main([command, str(path)]) == 125
+        said = capfd.readouterr()
+        assert said.out == ""
+        assert said.err == "vfswasi: many.wasm: it has more than 100,000 sections, which no compiler makes\n"
+
+
+def test_e9_as_many_sections_as_are_allowed_are_read() -> None:
+    plain = bytes(wasmtime.wat2wasm(program("")))
+    wasm = plain + b"\0\x01\0" * (outline.SECTIONS_MAX - 20)
+    assert not outline.has_too_many_sections(wasm)
+    assert vfswasi.run(wasm).returncode == 0
+    assert outline.read(wasm).exports == outline.read(plain).exports
+
+
+def test_e9_what_needs_javascript_is_found_among_many_imports() -> None:
+    imports = '(import "env" "emscripten_resize_heap" (func (param i32) (result i32)))'
+    imports += '(import "a" "b" (func))' * 5000
+    with pytest.raises(vfswasi.MissingImportError, match="Emscripten"):
+        vfswasi.run(program("", imports))
+
+
+SEEDS = [
+    bytes(wasmtime.wat2wasm(program(OPEN))),
+    bytes(
+        wasmtime.wat2wasm(b'(module (import "a" "b" (func)) (memory (export "memory") 1 2) (data (i32.const 0) "abc"))')
+    ),
+    bytes(wasmtime.wat2wasm(b'(component (import "wasi:cli/environment@0.2.0" (instance)) (core module))')),
+]
+NUMBERS = [leb(number) for number in (0, 1, 127, 128, 1 << 20, (1 << 32) - 1, 1 << 35, (1 << 63) - 1)]
+
+
+def changed(chance: random.Random, wasm: bytes) -> bytes:
+    data = bytearray(wasm)
+    for _ in range(chance.randint(1, 6)):
+        at = chance.randrange(4, len(data)) if len(data) > 4 else 4
+        match chance.randrange(6):
+            case 0:
+                data[at : at + 1] = bytes([chance.randrange(256)])
+            case 1:
+                data[at:at] = chance.choice(NUMBERS)
+            case 2:
+                del data[at : at + chance.randint(1, 20)]
+            case 3:
+                start = chance.randrange(len(data))
+                data[at:at] = data[start : start + chance.randint(1, 200)]
+            case 4:
+                data[at:at] = bytes([chance.randrange(15)]) + chance.choice(NUMBERS)
+            case 5:
+                data[4:8] = chance.choice([CORE[4:], COMPONENT[4:], b"\x0a\0\x01\0", b"\x02\0\0\0"])
+    return bytes(data)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_e9_whatever_a_file_says_it_is_told_of_in_plain_words(
+    seed: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "m.wasm"
+    chance = random.Random(seed)
+    for _ in range(60):
+        path.write_bytes(changed(chance, chance.choice(SEEDS)))
+        status = cli.main(["inspect", str(path)])
+        said = capfd.readouterr()
+        assert (status, bool(said.out), said.err.count("\n")) in ((0, True, 0), (125, False, 1))
