@@ -3,7 +3,7 @@
 What it is, its first bytes say: plain tar (old, ustar, GNU and PAX), or tar in gzip, bzip2, xz or zstd (this one with
 Python 3.14).
 
-Cost. At the mount the headers are read once, and the tree stays in memory (about 0.3 KiB for each entry). Between the
+Cost. At the mount the headers are read once, and the tree stays in memory (about 250 bytes for each entry). Between the
 headers of a plain archive nothing is read, except where they lie within 4 KiB of each other. Members are ranges of the
 archive: reading one costs what the range costs, anywhere in it. A compressed archive is unpacked as a whole at the
 mount, into a spool that is in memory up to 32 MiB and an unnamed temporary file beyond: the mount takes the time of
