@@ -184,14 +184,14 @@ def is_component(wasm: bytes) -> bool:
 
 def has_too_many_sections(wasm: bytes) -> bool:
     """Whether it would take long to pass over its sections; as far as it can be read."""
-    reader = _Reader(wasm, 8, len(wasm))
+    reader = Reader(wasm, 8, len(wasm))
     try:
         for _ in range(SECTIONS_MAX):
             if reader.at >= reader.end:
                 return False
             reader.at += 1
             reader.part(reader.number())
-    except _Unreadable:
+    except Unreadable:
         return False
     return reader.at < reader.end
 
@@ -212,9 +212,7 @@ def read(wasm: bytes) -> Outline:
     return outline
 
 
-def _repeat(
-    reader: Reader, outline: Outline, one: Callable[[Reader, Outline], None], found: Sequence[object]
-) -> None:
+def _repeat(reader: Reader, outline: Outline, one: Callable[[Reader, Outline], None], found: Sequence[object]) -> None:
     """A vector, which goes to `found`; what is behind the first so many elements is left out, of all sections that are
     alike: a component may have any number of them."""
     for _ in range(reader.number()):
