@@ -140,6 +140,7 @@ def test_a_slow_store_is_given_up_between_its_calls() -> None:
         assert late < LATE_S
 
 
+@pytest.mark.usefixtures("interruption")
 @pytest.mark.parametrize("on_thread", [False, True], ids=["main", "thread"])
 @pytest.mark.parametrize("name", ["computing", "sleeping", "polling", "reading a pipe", "filling memory", "many calls"])
 def test_a_guest_that_does_not_stop(name: str, on_thread: bool) -> None:
@@ -223,6 +224,7 @@ def test_the_sandbox_works_while_a_run_hangs_and_closes_its_stores_after_it() ->
     assert closed.wait(5)
 
 
+@pytest.mark.usefixtures("interruption")
 def test_the_guest_that_was_left_behind_makes_no_more_calls() -> None:
     """What it hung in returns after the run: from then on nothing may happen on its behalf."""
     hang = Hang("open")
@@ -236,6 +238,7 @@ def test_the_guest_that_was_left_behind_makes_no_more_calls() -> None:
     assert made == []
 
 
+@pytest.mark.usefixtures("interruption")
 @pytest.mark.parametrize("what", ["computing", "sleeping", "a store that hangs"])
 def test_ctrl_c_ends_a_run(what: str) -> None:
     hang = Hang("open")
@@ -267,6 +270,7 @@ def test_ctrl_c_ends_a_run(what: str) -> None:
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.usefixtures("interruption")
 def test_interrupt_ends_a_run_whose_store_hangs() -> None:
     hang = Hang("open")
     with vfswasi.Sandbox(program(OPEN_GIVEN), preopens={"/d": hang.store}) as sandbox:
@@ -318,6 +322,7 @@ def refuse_threads(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(threading.Thread, "start", refuse)
 
 
+@pytest.mark.usefixtures("interruption")
 def test_deadlines_are_kept_after_the_thread_that_looks_at_them_could_not_be_had(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
