@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-without-vdso lint docs bench clean
+.PHONY: demo test test-without-vdso test-by-epoch lint docs bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
@@ -16,6 +16,10 @@ test: $(VENV)/installed-test
 test-without-vdso: $(VENV)/installed-test
 	VFSWASI_VDSO=0 $(BIN)/python -m pytest --ignore=tests/fs_backends --ignore=tests/storage \
 		--ignore=tests/endurance --ignore=tests/fuzz
+
+# The same tests without interruption by page, for what runs guests.
+test-by-epoch: $(VENV)/installed-test
+	VFSWASI_INTERRUPT=epoch $(BIN)/python -m pytest --ignore=tests/fs_backends --ignore=tests/storage --ignore=tests/fuzz
 
 lint: $(VENV)/installed-test $(VENV)/installed-lint
 	$(BIN)/ruff check .

@@ -49,7 +49,7 @@ def find(number: int) -> Guest | None:
 
 
 def end_what_is_over() -> None:
-    """The next host call of a guest whose time is over ends it: the epoch is looked at in loops and at the start of
+    """The next host call of a guest whose time is over ends it: wasm code looks at that in loops and at the start of
     functions, and there may be a million host calls between two of those. Any thread may call this."""
     with _lock:
         for found in live.values():

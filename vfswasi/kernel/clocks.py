@@ -1,6 +1,6 @@
 """Time: the four clocks, and the deadline that bounds every wait.
 
-Epoch interruption stops wasm code, not host code, so whatever may wait in the host (sleep, poll, a pipe that
+Interruption stops wasm code, not host code, so whatever may wait in the host (sleep, poll, a pipe that
 is empty or full) waits here, in a form that ends at the deadline or at an interruption from another thread.
 """
 

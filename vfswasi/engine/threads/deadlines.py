@@ -1,7 +1,8 @@
-"""Ending wasm code from outside: the epoch, and the thread that moves it when a deadline is due.
+"""The thread that ends guests when their deadlines are due.
 
-All guests share one engine and so one epoch. Every store asks, at the first tick after it starts, whether *its*
-run is over, and goes on otherwise; so the epoch moves only when some run must end, not at a fixed rate.
+It wakes only when some run must end, not at a fixed rate. Which guests are over then is found out elsewhere. Those that
+are interrupted by page are ended each for itself (`interruption.page`). Those that are interrupted by epoch share one
+with all of their engine: each asks, at the first tick after it starts, whether *its* run is over, and goes on otherwise.
 """
 
 from __future__ import annotations
