@@ -2,7 +2,7 @@
 
 It wakes only when some run must end, not at a fixed rate. Which guests are over then is found out elsewhere. Those that
 are interrupted by page are ended each for itself (`interruption.page`). Those that are interrupted by epoch share one
-with all of their engine: each asks, at the first tick after it starts, whether *its* run is over, and goes on otherwise.
+with all of their engine: each asks, at the first tick after it starts, whether *its* run is over, and else goes on.
 """
 
 from __future__ import annotations
