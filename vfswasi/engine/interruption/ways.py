@@ -14,7 +14,7 @@ Way = Literal["page", "epoch"]
 
 PAGE: Final = "page"
 EPOCH: Final = "epoch"
-REWRITER: Final = 2
+REWRITER: Final = 3
 """Another one whenever `rewriting` makes something else of a module: what was compiled of the old is kept on disk."""
 
 _VARIABLE: Final = "VFSWASI_INTERRUPT"
