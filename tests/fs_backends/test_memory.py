@@ -619,3 +619,77 @@ def test_many_threads_hammer_one_tree() -> None:
         assert store.stat(("shared", name)).nlink == (2 if entry.filetype is FileType.DIRECTORY else names)
         (store.rmdir if entry.filetype is FileType.DIRECTORY else store.remove)(("shared", name))
     assert free(store) == 1 << 20, "every byte came back"
+
+
+CHANGES: dict[str, Callable[[MemoryBackend, Handle], object]] = {
+    name: call
+    for name, (call, _, ctims) in TIMES.items()
+    if "f" in ctims and name not in ("rename", "unlink", "set_times", "set_times of a handle")
+} | {
+    "unlink one of two names": lambda store, f: (store.link(("d", "f"), ("e", "g")), store.remove(("e", "g"))),
+    "rename": lambda store, f: (store.rename(("d", "f"), ("d", "g")), store.rename(("d", "g"), ("d", "f"))),
+    "replace another name": lambda store, f: (store.link(("d", "f"), ("e", "g")), f.append(b"x")),
+    "set_times": lambda store, f: store.set_times(("d", "f"), 7, 8),
+    "set_times of a handle": lambda store, f: f.set_times(7, 8),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_attributes_that_were_looked_at_are_never_older_than_the_last_change(
+    change: Callable[[MemoryBackend, Handle], object],
+) -> None:
+    store = MemoryBackend({"d": {"f": b"data"}, "e": {}})
+    handle = store.open(("d", "f"), True)
+    for _ in range(3):
+        before = handle.stat()
+        assert handle.stat() == store.stat(("d", "f")) == before
+        change(store, handle)
+        now = handle.stat()
+        assert now == store.stat(("d", "f"))
+        names = sum("f" in tree or "g" in tree for tree in store.export().values())
+        assert (now.size, now.nlink) == (handle.size(), names)
+        node = store._find(("d", "f"))
+        assert (now.atim_ns, now.mtim_ns, now.ctim_ns) == (node.atim, node.mtim, node.ctim)
+        if "g" in store.export()["e"]:
+            store.remove(("e", "g"))
+
+
+def test_what_was_seen_of_a_change_that_failed_does_not_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryBackend({"f": b"data"})
+    handle = store.open(("f",), True)
+    seen: list[int] = []
+
+    def look_and_fail(what: str) -> None:
+        seen.append(handle.stat().size)
+        raise FsError(Errno.CANCELED)
+
+    monkeypatch.setattr("vfswasi.fs_backends.memory.file.check_time", look_and_fail)
+    assert errno_of(handle.truncate, 64 << 20) is Errno.CANCELED
+    assert seen[0] > 4
+    assert handle.stat().size == store.stat(("f",)).size == 4
+
+
+@pytest.mark.usefixtures("eager_threads")
+def test_attributes_are_right_when_threads_looked_while_others_changed() -> None:
+    store = MemoryBackend({"f": b"", "d": {}})
+    stop = threading.Event()
+
+    def look() -> None:
+        handle = store.open(("f",), False)
+        while not stop.is_set():
+            handle.stat()
+
+    def change() -> None:
+        handle = store.open(("f",), True)
+        try:
+            for round_ in range(3000):
+                handle.append(b"x")
+                assert handle.stat().size == round_ + 1
+                store.link(("f",), ("d", "g"))
+                assert handle.stat().nlink == 2
+                store.remove(("d", "g"))
+                assert handle.stat().nlink == 1
+        finally:
+            stop.set()
+
+    together(change, look, look)

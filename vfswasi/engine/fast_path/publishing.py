@@ -106,7 +106,8 @@ class FastPath:
         if descriptor is None:
             return
         descriptor.heat += 1
-        if not self._is_warm():
+        self._calls = calls = self._calls + 1  # as `_is_warm`, which takes as long as all the rest where nothing is due
+        if calls < WARMTH and self._vdso is None:
             return
         if fd in self._published:
             if self._output is not None and isinstance(descriptor, Stream):
