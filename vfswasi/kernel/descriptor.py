@@ -39,9 +39,10 @@ class Mount:
 
     `shared`: others change the store meanwhile (`Caps.SHARED`). `keeps_unlinked`: an open file outlives its name there
     (`Caps.HANDLE_SURVIVES_UNLINK`). `devices`: some devices on it can be opened (`Caps.DEVICES`). Looked up once, since
-    `in` on a flag is slow. `withheld`: the rights that nothing below it has when it is read-only; to write to a device
-    does not change the mount. `depth`, `name_bytes`, `path_bytes`: see `Limits`. `short`: characters of a path in which
-    no name can be too long.
+    `in` on a flag is slow. `tells_links`: whether a store that acts on a key in one step has links, and so says of what
+    is there that it is none. `withheld`: the rights that nothing below it has when it is read-only; to write to a
+    device does not change the mount. `depth`, `name_bytes`, `path_bytes`: see `Limits`. `short`: characters of a path
+    in which no name can be too long.
     """
 
     __slots__ = (
@@ -55,6 +56,7 @@ class Mount:
         "readonly",
         "shared",
         "short",
+        "tells_links",
         "volume",
         "withheld",
     )
@@ -70,6 +72,7 @@ class Mount:
         self.readonly = readonly
         self.shared = Caps.SHARED in backend.caps
         self.keeps_unlinked = Caps.HANDLE_SURVIVES_UNLINK in backend.caps
+        self.tells_links = self.keeps_unlinked and Caps.SYMLINKS in backend.caps
         self.devices = Caps.DEVICES in backend.caps
         self.withheld = rights.MUTATING & ~(c.RIGHT_FD_WRITE if self.devices else 0)
 

@@ -22,15 +22,40 @@ _log = logging.getLogger("vfswasi")
 def mkdir_at(process: Process, fd: int, path: str) -> None:
     """Raises BADF, NOTDIR, NOTCAPABLE, ROFS, EXIST (anything is there, `.` too), NOENT (no parent), DQUOT."""
     directory = process.fds.directory(fd, c.RIGHT_PATH_CREATE_DIRECTORY)
+    mount = directory.mount
+    if mount.keeps_unlinked:
+        # The usual outcome first: a new directory, in one call.
+        key = plain_key(directory, path)
+        if key is not None:
+            try:
+                _add(mount, mount.backend.mkdir, key)
+            except FsError as error:
+                if error.errno not in NOT_STRAIGHT and error.errno is not Errno.DQUOT:  # it may be there already
+                    raise
+            else:
+                return
     found = lookup(directory, path, PARENT)
     if found.stat is not None or found.dots:
         raise FsError(Errno.EXIST)
-    _add(directory.mount, directory.mount.backend.mkdir, found.key)
+    _add(mount, mount.backend.mkdir, found.key)
 
 
 def rmdir_at(process: Process, fd: int, path: str) -> None:
     """Raises BADF, NOTDIR, NOTCAPABLE, ROFS, INVAL (`.`), NOTEMPTY (`..` too), NOENT."""
     directory = process.fds.directory(fd, c.RIGHT_PATH_REMOVE_DIRECTORY)
+    mount = directory.mount
+    if mount.keeps_unlinked:
+        # The usual outcome first: a directory that is there and not open, in one call.
+        key = plain_key(directory, path)
+        if key is not None and key not in mount.volume.directories:
+            try:
+                mount.backend.rmdir(key)
+            except FsError as error:
+                if error.errno not in NOT_STRAIGHT:
+                    raise
+            else:
+                mount.volume.forget(key)
+                return
     found = lookup(directory, path, PARENT)
     if found.dots:
         raise FsError(Errno.INVAL if found.dots == "." else Errno.NOTEMPTY)
@@ -38,8 +63,8 @@ def rmdir_at(process: Process, fd: int, path: str) -> None:
         raise FsError(Errno.NOENT)
     if found.stat.filetype is not FileType.DIRECTORY:
         raise FsError(Errno.NOTDIR)
-    directory.mount.backend.rmdir(found.key)
-    _note_removed(directory.mount, found.key, found.stat)
+    mount.backend.rmdir(found.key)
+    _note_removed(mount, found.key, found.stat)
 
 
 def unlink_at(process: Process, fd: int, path: str) -> None:
