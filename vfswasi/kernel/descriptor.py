@@ -374,7 +374,8 @@ class OpenDirectory(Descriptor):
             return DirectoryStream((), (), ())
         backend, volume = self.mount.backend, self.inode.volume
         parent = key[:-1]
-        dots = (backend.stat(key).ident, backend.stat(parent).ident)
+        own = backend.stat(key).ident
+        dots = (own, backend.stat(parent).ident if key else own)
         version = backend.listing_version(key)
         known = volume.listings.get(key)
         if known is not None and version is not None and known[:2] == (version, dots):
