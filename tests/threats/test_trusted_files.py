@@ -6,8 +6,10 @@ from __future__ import annotations
 import ast
 import contextlib
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,7 +71,7 @@ def _forged(cache: Path) -> None:
     file = _only(cache)
     code = _code(66)
     key = (cache.parents[1] / "key" / "cache-key").read_bytes()
-    file.write_bytes(code + module_cache._signature(key, file.stem, len(code), module_cache._hashes(memoryview(code))))
+    file.write_bytes(code + module_cache._signatures(key, file.stem, code))
 
 
 def test_w5_the_cache_is_used_and_what_is_signed_is_believed(cache: Path) -> None:
@@ -90,8 +92,10 @@ def _nothing_compiled() -> Iterator[None]:
 
 FORGERIES = {
     "not signed": lambda code, own, other: code,
-    "signed with nothing": lambda code, own, other: code + bytes(32),
+    "signed with nothing": lambda code, own, other: code + bytes(64),
     "with the signature that was there": lambda code, own, other: code + own[-32:],
+    "with both signatures that were there": lambda code, own, other: code + own[-64:],
+    "of the same size, with both signatures": lambda code, own, other: code.ljust(len(own), b"\0")[:-64] + own[-64:],
     "a module of ours under another's name": lambda code, own, other: other,
     "with a byte changed": lambda code, own, other: own[:5000] + bytes([own[5000] ^ 1]) + own[5001:],
     "with a byte of its signature changed": lambda code, own, other: own[:-1] + bytes([own[-1] ^ 1]),
@@ -136,6 +140,58 @@ def test_w5_a_module_of_many_pieces_is_checked_in_all_of_them(
         with pytest.raises(module_cache._Unusable):
             module_cache._checked(modules.engine(way=interruption), number, file.stem, key)
         os.close(number)
+
+
+def test_w5_memory_is_taken_only_for_a_size_that_is_signed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _fresh(1) == 1
+    file = _only(cache)
+    good = file.read_bytes()
+    with file.open("r+b") as grown:
+        grown.truncate(1 << 40)
+        grown.seek(-64, os.SEEK_END)
+        grown.write(good[-64:])
+
+    def refused(*_: object) -> int:
+        raise AssertionError("a copy of it is made")
+
+    monkeypatch.setattr(os, "memfd_create", refused)
+    with open(file, "rb") as opened, pytest.raises(module_cache._Unusable, match="signature is wrong"):
+        module_cache._checked(modules.engine(), opened.fileno(), file.stem, module_cache._key(make=False))
+
+
+@pytest.mark.parametrize("when", ["hashing", "waiting for the others"])
+def test_w5_no_thread_is_left_hashing_after_ctrl_c(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    others = threading.Event()
+    inside: list[int] = []
+
+    def part(room: memoryview, at: int) -> memoryview:
+        if threading.current_thread() is not threading.main_thread():
+            inside.append(at)
+            others.wait(0.3)  # one step of many
+            inside.remove(at)
+        elif when == "hashing":
+            raise KeyboardInterrupt
+        return room
+
+    left = [2]  # the second while the first is dealt with
+
+    def interrupt(_number: int, _frame: object) -> None:
+        left[0] -= 1
+        if not left[0]:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        if when != "hashing":
+            signal.setitimer(signal.ITIMER_REAL, 0.15, 0.1)
+        with pytest.raises(KeyboardInterrupt):
+            module_cache._hashes(16 << 20, part)
+        assert not inside
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
 
 
 def test_w5_a_file_that_changes_after_the_check_changes_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

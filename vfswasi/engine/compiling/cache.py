@@ -4,9 +4,9 @@ wasmtime runs what it loads without a check of its own, so two walls stand befor
 
 - a file is looked for only in a directory that is the user's own and closed to everybody else, on a way that nobody
   else can change;
-- its last bytes are a signature over its name and all that is before them, made with a key that lies elsewhere. Whoever
-  comes to write into the directory (a program with a mount that shows it in a way that was not foreseen) can remove
-  modules or damage them, but cannot make one, and cannot put one in another's place.
+- its last bytes are signatures over its name, its size and all that is before them, made with a key that lies
+  elsewhere. Whoever comes to write into the directory (a program with a mount that shows it in a way that was not
+  foreseen) can remove modules or damage them, but cannot make one, and cannot put one in another's place.
 
 What is loaded is a copy in memory, of exactly the bytes that were checked. The cache is a convenience: any trouble with
 it means compiling, and a word about it once, never failing.
@@ -18,10 +18,10 @@ import contextlib
 import hashlib
 import hmac
 import logging
-import mmap
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -37,6 +37,7 @@ _MAX_BYTES: Final = 4 << 30
 _KEY_BYTES: Final = 32
 _SIGNATURE_BYTES: Final = hashlib.sha256().digest_size
 _PIECE_BYTES: Final = 4 << 20  # large modules are copied and hashed in pieces, by several threads
+_STEP_BYTES: Final = 256 << 10  # and these in steps, which stay in the processor's cache between copying and hashing
 _THREADS_MAX: Final = 4
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
@@ -102,8 +103,7 @@ def store(name: str, module: wasmtime.Module, seconds: float, tell: bool = True)
         place = _open(directory, make=True)
         key = _key(make=True)
         data = module.serialize()
-        signature = _signature(key, name, len(data), _hashes(memoryview(data)))
-        _write(place, f"{name}.cwasm", data, signature)
+        _write(place, f"{name}.cwasm", data, _signatures(key, name, data))
         _prune(place)
     except (OSError, RuntimeError, wasmtime.WasmtimeError, _Unusable) as error:
         reason = _reason(error)
@@ -198,36 +198,73 @@ def _check_file(status: os.stat_result, forbidden: int) -> None:
 # Signatures.
 
 
+def _size_signature(key: bytes, name: str, size: int) -> bytes:
+    """HMAC-SHA256 of the name and the size: whether to take so much memory, before it is taken."""
+    return hmac.digest(key, f"vfswasi module {name} has {size} bytes\n".encode(), "sha256")
+
+
 def _signature(key: bytes, name: str, size: int, hashes: Iterable[bytes]) -> bytes:
     """HMAC-SHA256 of the name, the size and the hashes of all pieces."""
     return hmac.digest(key, f"vfswasi module {name} {size}\n".encode() + b"".join(hashes), "sha256")
 
 
-def _hashes(data: memoryview, fill: Callable[[memoryview, int], None] = lambda piece, at: None) -> list[bytes]:
-    """SHA-256 of each piece, once `fill(piece, offset)` has put there what belongs there. Raises what that raises."""
-    starts = range(0, len(data), _PIECE_BYTES)
+def _signatures(key: bytes, name: str, data: bytes | bytearray) -> bytes:
+    """What stands behind the module in its file."""
+    with memoryview(data) as view:
+        hashes = _hashes(len(data), lambda room, at: view[at : at + len(room)])
+    return _size_signature(key, name, len(data)) + _signature(key, name, len(data), hashes)
+
+
+def _hashes(size: int, part: Callable[[memoryview, int], memoryview]) -> list[bytes]:
+    """SHA-256 of each piece of something of `size` bytes. `part(room, offset)` gives len(room) of them, in `room` or
+    elsewhere; it is called by several threads, none of which is left when this returns. Raises what that raises."""
+    starts = range(0, size, _PIECE_BYTES)
     found = [b""] * len(starts)
     todo = iter(range(len(starts)))
     errors: list[BaseException] = []
 
     def work() -> None:
+        room = memoryview(bytearray(min(_STEP_BYTES, size)))
         try:
             for number in todo:
-                with data[starts[number] : starts[number] + _PIECE_BYTES] as piece:
-                    fill(piece, starts[number])
-                    found[number] = hashlib.sha256(piece).digest()
+                end = min(starts[number] + _PIECE_BYTES, size)
+                piece = hashlib.sha256()
+                for at in range(starts[number], end, _STEP_BYTES):
+                    if errors:
+                        return
+                    piece.update(part(room[: end - at], at))
+                found[number] = piece.digest()
         except BaseException as error:
             errors.append(error)
 
+    # `Thread.join` does not say whether a thread has ended, once it was interrupted (CPython's issue 90882).
+    began: list[None] = []
+    ended: list[None] = []
+
+    def help_out() -> None:
+        began.append(None)
+        try:
+            work()
+        finally:
+            ended.append(None)
+
     helpers: list[threading.Thread] = []
-    with contextlib.suppress(RuntimeError):  # there can be no more threads; one can do it
-        for _ in range(min(_THREADS_MAX, os.cpu_count() or 1, len(starts)) - 1):
-            helper = threading.Thread(target=work)
-            helper.start()
-            helpers.append(helper)
-    work()
-    for helper in helpers:
-        helper.join()
+    try:
+        with contextlib.suppress(RuntimeError):  # there can be no more threads; one can do it
+            for _ in range(min(_THREADS_MAX, os.cpu_count() or 1, len(starts)) - 1):
+                helper = threading.Thread(target=help_out)
+                helper.start()
+                helpers.append(helper)
+        work()
+        for helper in helpers:
+            helper.join()
+    except BaseException as error:  # Ctrl-C, at any moment
+        errors.append(error)
+    while len(began) > len(ended):  # one that begins only now sees that there is an error
+        try:
+            time.sleep(0.001)
+        except BaseException as error:
+            errors.append(error)
     if errors:
         raise errors[0]
     return found
@@ -237,26 +274,33 @@ def _checked(engine: wasmtime.Engine, file: int, name: str, key: bytes) -> wasmt
     """The module in an open file. Raises OSError, WasmtimeError, _Unusable."""
     status = os.fstat(file)
     _check_file(status, 0o022)
-    size = status.st_size - _SIGNATURE_BYTES
+    size = status.st_size - 2 * _SIGNATURE_BYTES
     if size <= 0:
         raise _Unusable("it is cut off")
-
-    def fill(piece: memoryview, at: int) -> None:
-        if os.preadv(file, [piece], at) != len(piece):
-            raise _Unusable("it is cut off")
-
+    signatures = os.pread(file, 2 * _SIGNATURE_BYTES, size)
+    if not hmac.compare_digest(_size_signature(key, name, size), signatures[:_SIGNATURE_BYTES]):
+        raise _Unusable("its signature is wrong")
     # A copy: the file could change between the check and the moment that its code is run.
     copy = os.memfd_create("vfswasi-module", os.MFD_CLOEXEC) if hasattr(os, "memfd_create") else -1
+    link = f"/proc/self/fd/{copy}"
+    in_file = copy >= 0 and os.path.exists(link)
+    kept = bytearray(0 if in_file else size)
+
+    def part(room: memoryview, at: int) -> memoryview:
+        if os.preadv(file, [room], at) != len(room):
+            raise _Unusable("it is cut off")
+        if not in_file:
+            kept[at : at + len(room)] = room
+        elif os.pwrite(copy, room, at) != len(room):
+            raise _Unusable("there is no room for a copy")
+        return room
+
     try:
-        if copy >= 0:
-            os.ftruncate(copy, size)
-        with mmap.mmap(copy, size) as mapped, memoryview(mapped) as view:
-            expected = _signature(key, name, size, _hashes(view, fill))
-            if not hmac.compare_digest(expected, os.pread(file, _SIGNATURE_BYTES, size)):
-                raise _Unusable("its signature is wrong")
-            link = f"/proc/self/fd/{copy}"
-            if copy < 0 or not os.path.exists(link):
-                return wasmtime.Module.deserialize(engine, bytes(view))
+        expected = _signature(key, name, size, _hashes(size, part))
+        if not hmac.compare_digest(expected, signatures[_SIGNATURE_BYTES:]):
+            raise _Unusable("its signature is wrong")
+        if not in_file:
+            return wasmtime.Module.deserialize(engine, kept)
         return wasmtime.Module.deserialize_file(engine, link)
     finally:
         if copy >= 0:
