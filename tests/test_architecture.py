@@ -23,21 +23,22 @@ SHARE_MAX = 0.3  # of all lines, in one folder, without those below it
 # Room -> the rooms whose modules it may import, beside its own. A room is the longest matching prefix of a module's
 # dotted name within the package; "" is the package itself, which gathers the public names. The order is from the
 # ground floor up.
-PROTOCOL = {"errors", "fs_backends.base", "fs_backends.budget", "fs_backends.turns", "fs_backends.waiting"}
+PROTOCOL = {"errors", "records", "fs_backends.base", "fs_backends.budget", "fs_backends.turns", "fs_backends.waiting"}
 BACKENDS = PROTOCOL | {"fs_backends"}
 BELOW_KERNEL = PROTOCOL | {"limits", "abi.constants"}
 BELOW_ENGINE = BELOW_KERNEL | {"abi", "kernel", "syscalls", "printing", "holders", "optional"}
 BELOW_HOST = BELOW_ENGINE | BACKENDS | {"engine", "mounts"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "records": set(),
     "printing": set(),
     "holders": set(),
     "optional": {"errors"},
     "abi.constants": set(),
     "abi": {"abi.constants"},
-    "fs_backends.base": {"errors"},
+    "fs_backends.base": {"errors", "records"},
     "fs_backends.budget": {"errors"},
-    "limits": {"fs_backends.budget"},
+    "limits": {"fs_backends.budget", "records"},
     "fs_backends.turns": {"fs_backends.base"},
     "fs_backends.waiting": {"fs_backends.budget", "fs_backends.turns", "errors"},
     "kernel": BELOW_KERNEL,
@@ -197,7 +198,7 @@ SLOW = (
         "lzma",
         "zlib",
     ),
-    *("argparse", "unittest", "xml", "html", "decimal", "datetime", "secrets", "base64"),
+    *("dataclasses", "inspect", "argparse", "unittest", "xml", "html", "decimal", "datetime", "secrets", "base64"),
 )
 LATE = (
     *("mounts.sources", "mounts.stores", "host.wasi", "cli.inspect", "cli.main", "engine.embedding"),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
 from typing import Final
 
 from .fs_backends.budget import BUFFER_BYTES, INDEX_BYTES
+from .records import record
 
 _MIB: Final = 1 << 20
 _GIB: Final = 1 << 30
@@ -15,7 +15,7 @@ NAME_MAX_BYTES: Final = 255  # what a key of a store may hold
 COUNT_MAX: Final = (1 << 32) - 1  # what the result of a call can tell
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Limits:
     """Caps on one run, safe to run a stranger's program under. What meets each is named in brackets.
 
@@ -95,7 +95,7 @@ class Limits:
     window_bytes: int = 32 * _MIB
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
+        for name in LIMIT_NAMES:
             value = getattr(self, name)
             if value is None and name in _OPTIONAL:
                 continue
@@ -127,7 +127,7 @@ COUNTS: Final = frozenset(
     "fuel memories tables table_elements descriptors inodes depth iovecs subscriptions directory_entries"
     " remote_requests".split()
 )
-LIMIT_NAMES: Final = tuple(field.name for field in fields(Limits))
+LIMIT_NAMES: Final = tuple(Limits.__annotations__)
 
 
 def check_seconds(name: str, value: object) -> float:
@@ -141,7 +141,7 @@ def check_seconds(name: str, value: object) -> float:
     return float(value)
 
 
-@dataclass(slots=True)
+@record()
 class Usage:
     """What a run has used, beside the limit of the same name.
 

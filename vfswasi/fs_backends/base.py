@@ -21,11 +21,11 @@ leaves a backend: foreign ones are translated where they arise, with the cause c
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum, Flag, IntEnum, auto
 from typing import NamedTuple
 
 from ..errors import Errno, FsError, Uncommitted
+from ..records import record
 
 Key = tuple[str, ...]
 Buffer = bytearray | memoryview
@@ -96,7 +96,7 @@ class DirEntry(NamedTuple):
     ident: int | None = None
 
 
-@dataclass
+@record()
 class Traffic:
     """What a store far away cost: requests, and bytes of contents that came and went."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -18,9 +17,10 @@ from ..fs_backends.memory.backend import MemoryBackend
 from ..kernel.clocks import Deadline
 from ..kernel.process import Preopen, Process
 from ..limits import Usage
+from ..records import field, record
 
 
-@dataclass(frozen=True)
+@record(frozen=True, slots=False)
 class Result:
     """A finished run.
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from ..fs_backends.base import Backend
 from ..limits import COUNTS, LIMIT_NAMES, Limits
 from ..printing import redacted, shown
+from ..records import record
 
 if TYPE_CHECKING:
     from ..fs_backends.remote.cache import ReadCache
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Mount:
     """A source with options.
 
@@ -88,6 +88,8 @@ class Mount:
         """Without what could be secret."""
         ours = isinstance(self.source, Backend) and type(self.source).__module__.startswith("vfswasi.")
         texts = [repr(self.source) if ours else shown(self.source)]
+        from dataclasses import fields
+
         for option in fields(self)[1:]:
             value = getattr(self, option.name)
             if value != option.default and option.name != "storage_options":

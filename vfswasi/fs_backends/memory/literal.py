@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from ...records import record
 
 _NAME_MAX_BYTES = 255
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Symlink:
     """A symbolic link in a tree literal."""
 
