@@ -23,7 +23,15 @@ SHARE_MAX = 0.3  # of all lines, in one folder, without those below it
 # Room -> the rooms whose modules it may import, beside its own. A room is the longest matching prefix of a module's
 # dotted name within the package; "" is the package itself, which gathers the public names. The order is from the
 # ground floor up.
-PROTOCOL = {"errors", "records", "fs_backends.base", "fs_backends.budget", "fs_backends.turns", "fs_backends.waiting"}
+PROTOCOL = {
+    "errors",
+    "logs",
+    "records",
+    "fs_backends.base",
+    "fs_backends.budget",
+    "fs_backends.turns",
+    "fs_backends.waiting",
+}
 BACKENDS = PROTOCOL | {"fs_backends"}
 BELOW_KERNEL = PROTOCOL | {"limits", "abi.constants"}
 BELOW_ENGINE = BELOW_KERNEL | {"abi", "kernel", "syscalls", "printing", "holders", "optional"}
@@ -31,6 +39,7 @@ BELOW_HOST = BELOW_ENGINE | BACKENDS | {"engine", "mounts"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "records": set(),
+    "logs": set(),
     "printing": set(),
     "holders": set(),
     "optional": {"errors"},
@@ -198,7 +207,20 @@ SLOW = (
         "lzma",
         "zlib",
     ),
-    *("dataclasses", "inspect", "argparse", "unittest", "xml", "html", "decimal", "datetime", "secrets", "base64"),
+    *(
+        "dataclasses",
+        "inspect",
+        "logging",
+        "traceback",
+        "argparse",
+        "unittest",
+        "xml",
+        "html",
+        "decimal",
+        "datetime",
+        "secrets",
+        "base64",
+    ),
 )
 LATE = (
     *("mounts.sources", "mounts.stores", "host.wasi", "cli.inspect", "cli.main", "engine.embedding"),
@@ -236,7 +258,7 @@ def test_what_a_small_run_does_not_need_is_not_loaded(code: str) -> None:
 def test_the_command_line_loads_no_storage_before_it_is_mounted_and_no_rewriter_before_it_compiles() -> None:
     loaded = loaded_by("import vfswasi.cli.main")
     assert "vfswasi.engine.interruption.rewriting" not in loaded
-    assert loaded.isdisjoint(set(SLOW) - {"argparse"})
+    assert loaded.isdisjoint(set(SLOW) - {"argparse", "logging", "traceback"})
     assert loaded.isdisjoint({f"vfswasi.{name}" for name in LATE} - {"vfswasi.cli.main"})
 
 

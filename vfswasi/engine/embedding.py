@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -21,13 +20,14 @@ from wasmtime import _func as wasmtime_func
 from ..errors import HostCallError, MissingExportError, WasiStateError
 from ..kernel.clocks import Interrupted, ProcessExit, ProcessSignal
 from ..kernel.process import Process
+from ..logs import logger
 from . import capi, guests, host
 from .fast_path import vdso
 from .fast_path.publishing import FastPath
 from .memory import MovingMemory
 from .threads import stacks
 
-_log = logging.getLogger("vfswasi.vdso")
+_log = logger("vfswasi.vdso")
 
 _ROOM_BYTES: Final = stacks.WASMTIME_BYTES + stacks.CALL_BYTES
 

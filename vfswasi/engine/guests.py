@@ -6,7 +6,6 @@ A raw callback knows its guest by number only, so nothing is kept alive by one.
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 import threading
 from time import monotonic
@@ -19,13 +18,14 @@ from ..errors import GuestExitError, GuestTrapError, HostCallError
 from ..fs_backends.turns import TURN_S, hand_on
 from ..kernel.clocks import GuestEnd, ProcessExit, ProcessSignal
 from ..kernel.process import Process
+from ..logs import logger
 from . import capi
 from .fast_path.publishing import FastPath
 from .interruption.page import Page
 from .memory import WasmMemory, memory_size
 from .reentrance import Turn
 
-_log = logging.getLogger("vfswasi")
+_log = logger("vfswasi")
 
 _ENDED: Final = b"the guest ended in a host call"
 

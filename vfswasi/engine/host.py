@@ -13,7 +13,6 @@ exceptions in one global, which mixes up sandboxes that run on several threads.
 from __future__ import annotations
 
 import ctypes
-import logging
 from collections.abc import Callable
 from struct import Struct
 from time import monotonic
@@ -28,6 +27,7 @@ from ..errors import Errno, FsError, WasiStateError, errno_of
 from ..fs_backends.waiting import bounded_by
 from ..kernel.clocks import GuestEnd
 from ..kernel.descriptor import OpenFile
+from ..logs import logger
 from ..syscalls.preview1 import table
 from . import capi, user_functions
 from .compiling.outline import Signature
@@ -37,7 +37,7 @@ from .fast_path.windows import NO_SPACE
 from .guests import Guest, latch, live, why_over
 from .memory import HostMemory, WasmMemory
 
-_log = logging.getLogger("vfswasi")
+_log = logger("vfswasi")
 
 _CANCELED: Final = Errno.CANCELED  # found in 0.01 us instead of 0.14 (Python 3.11)
 _VIEWS_MAX: Final = 4096

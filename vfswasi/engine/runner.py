@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import logging
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -17,6 +16,7 @@ from ..fs_backends.waiting import bounded_by
 from ..kernel.clocks import DeadlinePassed, GuestEnd, Interrupted, ProcessExit, ProcessSignal
 from ..kernel.process import Process
 from ..limits import Limits
+from ..logs import logger
 from ..printing import printable
 from . import capi, guests, host, traps
 from .compiling import refusals
@@ -28,7 +28,7 @@ from .memory import WasmMemory
 from .threads.deadlines import Watchdog
 from .user_functions import UserImports, checked_imports
 
-_log = logging.getLogger("vfswasi.vdso")
+_log = logger("vfswasi.vdso")
 
 _NO_CALLS: Final[Mapping[str, int]] = MappingProxyType({})
 

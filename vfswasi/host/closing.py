@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import FsError, Uncommitted, UncommittedError
 from ..fs_backends.base import Backend, Traffic
 from ..kernel.process import Preopen, Process
+from ..logs import logger
 from ..printing import printable
 
-_log = logging.getLogger("vfswasi")
+_log = logger("vfswasi")
 
 
 def finish(process: Process, preopens: Sequence[Preopen], keep: bool, publish: bool) -> list[Uncommitted]:

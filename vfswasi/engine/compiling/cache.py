@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
-import logging
 import os
 import stat
 import threading
@@ -29,9 +28,10 @@ from typing import Any, Final
 import wasmtime
 
 from ...holders import holders
+from ...logs import logger
 from ...printing import printable
 
-_log = logging.getLogger("vfswasi.cache")
+_log = logger("vfswasi.cache")
 
 _MAX_BYTES: Final = 4 << 30
 _KEY_BYTES: Final = 32

@@ -7,7 +7,6 @@ authority throughout; this file only lends.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections import Counter
@@ -26,6 +25,7 @@ from ...kernel.files.inode import FileInode
 from ...kernel.process import Process
 from ...kernel.streams.ends import CaptureSink
 from ...kernel.streams.stream import Stream
+from ...logs import logger
 from ...syscalls.preview1.fd_state import pack_filestat
 from . import strings, vdso, wasm_clocks
 from .access_pattern import Payback
@@ -34,7 +34,7 @@ from .published_file import PublishedFile
 from .random_pool import RandomPool
 from .windows import FileWindow
 
-_log = logging.getLogger("vfswasi.vdso")
+_log = logger("vfswasi.vdso")
 
 # Calls through Python before a run gets its vdso, which costs about as much as so many.
 WARMTH: int = 48

@@ -13,7 +13,6 @@ window, because what was missed is what will be wanted next.
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import Final, Protocol
 
@@ -21,10 +20,11 @@ from ...errors import Errno, FsError
 from ...fs_backends.base import Buffer, ReadableBuffer, Stat
 from ...kernel.files.inode import FileInode
 from ...kernel.files.window import Window, tick_ns
+from ...logs import logger
 from . import vdso
 from .access_pattern import EARNED_BYTES, LARGE_BYTES, AccessPattern
 
-_log = logging.getLogger("vfswasi.vdso")
+_log = logger("vfswasi.vdso")
 
 NO_SPACE: Final = (Errno.NOSPC, Errno.DQUOT)
 

@@ -6,17 +6,17 @@ order of checks is Linux's (fs/namei.c, man 2 rename, link, ...), except where d
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 from ...abi import constants as c
 from ...errors import Errno, FsError
 from ...fs_backends.base import FileType, Handle, Key, Stat
+from ...logs import logger
 from ..descriptor import Mount
 from ..process import Process
 from .resolve import NOFOLLOW, NOT_STRAIGHT, PARENT, lookup, plain_key
 
-_log = logging.getLogger("vfswasi")
+_log = logger("vfswasi")
 
 
 def mkdir_at(process: Process, fd: int, path: str) -> None:
