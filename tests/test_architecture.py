@@ -255,9 +255,14 @@ def test_what_a_small_run_does_not_need_is_not_loaded(code: str) -> None:
     assert loaded.isdisjoint(f"vfswasi.{name}" for name in LATE)
 
 
-def test_the_command_line_loads_no_storage_before_it_is_mounted_and_no_rewriter_before_it_compiles() -> None:
-    loaded = loaded_by("import vfswasi.cli.main")
-    assert "vfswasi.engine.interruption.rewriting" not in loaded
+@pytest.mark.parametrize("run", [False, True], ids=["import", "run"])
+def test_the_command_line_loads_no_storage_before_it_is_mounted_and_no_rewriter_before_it_compiles(run: bool, tmp_path: Path) -> None:
+    program = tmp_path / "empty.wasm"
+    program.write_text('(module (memory (export "memory") 1) (func (export "_start")))')
+    loaded = loaded_by(
+        "import vfswasi.cli.main" + (f"; vfswasi.cli.main.main(['run', {str(program)!r}])" if run else "")
+    )
+    assert run or "vfswasi.engine.interruption.rewriting" not in loaded
     assert loaded.isdisjoint(set(SLOW) - {"argparse", "logging", "traceback"})
     assert loaded.isdisjoint({f"vfswasi.{name}" for name in LATE} - {"vfswasi.cli.main"})
 

@@ -22,9 +22,15 @@ class _Field(NamedTuple):
     compare: bool = True
 
 
-def field(*, default_factory: Callable[[], Any], repr: bool = True, compare: bool = True) -> Any:
+def field(
+    *,
+    default: Any = _NOTHING,
+    default_factory: Callable[[], Any] | None = None,
+    repr: bool = True,
+    compare: bool = True,
+) -> Any:
     """As `dataclasses.field`."""
-    return _Field(default_factory=default_factory, repr=repr, compare=compare)
+    return _Field(default, default_factory, repr, compare)
 
 
 @dataclass_transform(field_specifiers=(field,))

@@ -32,8 +32,30 @@ EXIT_TIMEOUT = 124
 EXIT_PIPE = 128 + 13  # as if SIGPIPE had ended us
 
 
+class _Help(argparse.HelpFormatter):
+    """As wide as the terminal. argparse makes one for each option, to check it, and asks `shutil` for the width, whose
+    decompressors take longer to import than a small program to run."""
+
+    def __init__(self, prog: str) -> None:
+        try:
+            columns = int(os.environ.get("COLUMNS", "")) or _terminal_columns()
+        except ValueError:
+            columns = _terminal_columns()
+        super().__init__(prog, width=columns - 2)
+
+
+def _terminal_columns() -> int:
+    try:
+        return os.get_terminal_size(1).columns or 80
+    except OSError:
+        return 80
+
+
 class _Parser(argparse.ArgumentParser):
     """Usage errors are our failures: status 125, and one line that says where to look."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=_Help, **options)
 
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: {without_secrets(message)} (see {self.prog} --help)", file=sys.stderr)
