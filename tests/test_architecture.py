@@ -256,7 +256,9 @@ def test_what_a_small_run_does_not_need_is_not_loaded(code: str) -> None:
 
 
 @pytest.mark.parametrize("run", [False, True], ids=["import", "run"])
-def test_the_command_line_loads_no_storage_before_it_is_mounted_and_no_rewriter_before_it_compiles(run: bool, tmp_path: Path) -> None:
+def test_the_command_line_loads_no_storage_before_it_is_mounted_and_no_rewriter_before_it_compiles(
+    run: bool, tmp_path: Path
+) -> None:
     program = tmp_path / "empty.wasm"
     program.write_text('(module (memory (export "memory") 1) (func (export "_start")))')
     loaded = loaded_by(

@@ -4,7 +4,6 @@ that is the hash of the module, the version of wasmtime and the engine's setting
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import threading
 import time
@@ -17,6 +16,7 @@ import wasmtime
 
 from ...errors import InvalidModuleError
 from ...limits import Limits
+from ...logs import logger
 from .. import capi
 from ..interruption.ways import EPOCH, PAGE, REWRITER, Way
 from ..threads.stacks import rounded
@@ -25,7 +25,7 @@ from . import features as wasm_features
 from . import outline, refusals
 from .features import NONE, Features
 
-_log = logging.getLogger("vfswasi")
+_log = logger("vfswasi")
 
 _NOT_REWRITTEN: Final = "page, but that it cannot be rewritten"  # in place of a way
 _SETTINGS: Final = "interruption={} memory_may_move=0 fuel={} v3"

@@ -11,7 +11,6 @@ makes one inaccessible and by whoever takes one out of the table, which happens 
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 import threading
 from typing import Any, Final
@@ -21,9 +20,10 @@ from wasmtime import _ffi as ffi
 
 from ...errors import InvalidModuleError
 from ...kernel.clocks import Deadline, GuestEnd
+from ...logs import logger
 from .. import capi
 
-_log = logging.getLogger("vfswasi")
+_log = logger("vfswasi")
 
 SIZE: Final = 1 << 16  # one page of WebAssembly
 _PROT_NONE: Final = 0

@@ -13,8 +13,7 @@ Source: WebAssembly core specification 3.0, 5.5.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..compiling import outline
 from .bodies import CannotRewriteError as CannotRewriteError
@@ -39,8 +38,7 @@ _MEMORY_KIND: Final = b"\x02"
 _TELL_PLACES: Final = ("metadata.code.", ".debug_")
 
 
-@dataclass(frozen=True, slots=True)
-class Rewritten:
+class Rewritten(NamedTuple):
     """`export`: the name of the memory. `loops`, `entries`: checks at heads of loops and at entries of functions."""
 
     wasm: bytes
@@ -49,8 +47,7 @@ class Rewritten:
     entries: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Section:
+class _Section(NamedTuple):
     """Its identity, where its header begins in the module, and its content."""
 
     ident: int
