@@ -24,8 +24,8 @@ from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends import turns
 from vfswasi.fs_backends.memory.backend import MemoryBackend
 from vfswasi.fs_backends.waiting import bounded_by
+from vfswasi.kernel.buffers import BUFFERS
 from vfswasi.kernel.clocks import Deadline, Interrupted
-from vfswasi.kernel.descriptor import BUFFERS
 from vfswasi.kernel.streams import ends as streams
 from vfswasi.kernel.streams.stream import Stream
 from vfswasi.syscalls.memory import GuestMemory

@@ -8,16 +8,17 @@ BADF, a file as the base of a path is NOTDIR, a lost right is NOTCAPABLE, a read
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from ..abi import constants as c
 from ..errors import Errno, FsError
-from ..fs_backends.base import Backend, Caps, FileType, Key, ReadableBuffer, Stat
+from ..fs_backends.base import Backend, Caps, FileType, Key, Stat
 from ..fs_backends.waiting import check_entries, check_time
 from ..limits import Limits
 from . import rights
+from .buffers import BUFFERS, JOIN_BYTES, joined
 from .files.dirstream import DirectoryStream
 from .files.inode import DirectoryInode, FileInode, Volume
 
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
     from .clocks import Deadline
 
 OFFSET_MAX: Final = 2**63 - 1
-# Writes of several small buffers are joined, so that the store sees one write as the guest meant it.
-_JOIN_BYTES: Final = 1 << 16
-# After so many buffers, and before a large one, the run's time is looked at.
-BUFFERS: Final = 256
 # Few enough to be gone when the collector looks: what it keeps makes it look through everything that the process has.
 _LISTED_AT_ONCE: Final = 256
 _DOTS: Final = (FileType.DIRECTORY, FileType.DIRECTORY)
@@ -173,7 +170,7 @@ class OpenFile(Descriptor):
             return count
         total = 0
         for index, buffer in enumerate(buffers):
-            if len(buffer) > _JOIN_BYTES or index % BUFFERS == BUFFERS - 1:
+            if len(buffer) > JOIN_BYTES or index % BUFFERS == BUFFERS - 1:
                 check_time("read")
             try:
                 count = read_into(offset + total, buffer)
@@ -222,12 +219,12 @@ class OpenFile(Descriptor):
                 raise FsError(Errno.FBIG)
             handle.write_from(offset, buffers[0])
             return total
-        for index, piece in enumerate(_joined(buffers)):
+        for index, piece in enumerate(joined(buffers)):
             if offset + total + len(piece) > OFFSET_MAX:
                 if total:
                     break
                 raise FsError(Errno.FBIG)
-            if len(piece) > _JOIN_BYTES or index % BUFFERS == BUFFERS - 1:
+            if len(piece) > JOIN_BYTES or index % BUFFERS == BUFFERS - 1:
                 check_time("write")
             try:
                 handle.write_from(offset + total, piece)
@@ -245,8 +242,8 @@ class OpenFile(Descriptor):
     def _append(self, buffers: Sequence[memoryview]) -> int:
         handle = self.inode.handle
         total = 0
-        for index, piece in enumerate(_joined(buffers)):
-            if len(piece) > _JOIN_BYTES or index % BUFFERS == BUFFERS - 1:
+        for index, piece in enumerate(joined(buffers)):
+            if len(piece) > JOIN_BYTES or index % BUFFERS == BUFFERS - 1:
                 check_time("write")
             try:
                 self.cursor = handle.append(piece)
@@ -297,30 +294,6 @@ class OpenFile(Descriptor):
 
 def _lie() -> FsError:
     return FsError(Errno.IO, "the store says that it has read another number of bytes than it can have")
-
-
-def _joined(buffers: Sequence[memoryview]) -> Iterable[ReadableBuffer]:
-    """The same bytes in fewer pieces: one, if they are small together; empty pieces are left out."""
-    if len(buffers) > BUFFERS:
-        return _gathered(buffers)
-    pieces = [buffer for buffer in buffers if len(buffer)]
-    if len(pieces) > 1 and sum(map(len, pieces)) <= _JOIN_BYTES:
-        return (b"".join(pieces),)
-    return pieces
-
-
-def _gathered(buffers: Iterable[memoryview]) -> Iterator[ReadableBuffer]:
-    gathered = bytearray()
-    for buffer in buffers:
-        if gathered and len(gathered) + len(buffer) > _JOIN_BYTES:
-            yield gathered
-            gathered = bytearray()
-        if len(buffer) > _JOIN_BYTES:
-            yield buffer
-        else:
-            gathered += buffer
-    if gathered:
-        yield gathered
 
 
 class OpenDirectory(Descriptor):

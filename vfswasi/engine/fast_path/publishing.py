@@ -18,7 +18,6 @@ from wasmtime import _ffi as ffi
 
 from ...abi import constants as c
 from ...abi.layouts import Abi
-from ...errors import FsError
 from ...fs_backends.base import Caps, Stat
 from ...kernel.descriptor import Descriptor, OpenDirectory, OpenFile
 from ...kernel.files.inode import FileInode
@@ -29,6 +28,7 @@ from ...logs import logger
 from ...syscalls.preview1.fd_state import pack_filestat
 from . import strings, vdso, wasm_clocks
 from .access_pattern import Payback
+from .open_windows import OpenWindows
 from .output_buffers import OutputBuffers
 from .published_file import PublishedFile
 from .random_pool import RandomPool
@@ -40,8 +40,7 @@ _log = logger("vfswasi.vdso")
 WARMTH: int = 48
 # Calls through Python before a descriptor is published: publishing costs about as much as two.
 HEAT: int = 4
-# And as many more before one that could not be published is tried again: another run may be over by then.
-RETRY_HEAT: Final = 64
+RETRY_HEAT: Final = 64  # and before one that could not be published is tried again: another run may be over then
 
 
 def wanted(choice: bool | None) -> bool:
@@ -75,7 +74,7 @@ class FastPath:
         self._vdso: vdso.Vdso | None = None
         self._usable = window_bytes > 0
         self._published = process.fds.published
-        self._windows: dict[FileWindow, None] = {}  # the one that was moved longest ago first
+        self._windows = OpenWindows()
         self._free_files = list(range(vdso.FILES_MAX - 1, -1, -1))
         self._output: OutputBuffers | None = None
         self._calls = 0
@@ -171,23 +170,8 @@ class FastPath:
     def _publish_directory(self, fd: int, directory: OpenDirectory) -> None:
         """For its fdstat alone."""
         if self._is_on():
-            self._write_entry(fd, directory, 0, 0, 0, vdso.WRITES_IN_PYTHON)
+            self.vdso.write_descriptor(fd, directory, 0, 0, 0, vdso.WRITES_IN_PYTHON)
             self._published.add(fd)
-
-    def _write_entry(self, fd: int, descriptor: Descriptor, file: int, stream: int, cursor: int, writing: int) -> None:
-        vdso.DESCRIPTOR.pack_into(
-            self.vdso.view,
-            vdso.DESCRIPTORS_AT + fd * vdso.DESCRIPTOR.size,
-            file,
-            stream,
-            cursor,
-            descriptor.filetype,
-            descriptor.flags,
-            descriptor.rights,
-            descriptor.inheriting,
-            writing,
-            1,
-        )
 
     def _publish_file(self, fd: int, file: OpenFile) -> None:
         inode = file.inode
@@ -222,7 +206,7 @@ class FastPath:
         entry = vdso.DESCRIPTORS_AT + fd * vdso.DESCRIPTOR.size
         cursor = file.cursor
         published = PublishedFile(file, self.vdso.longs, (entry + vdso.CURSOR_AT) >> 3)
-        self._write_entry(fd, file, window.address, 0, cursor, writing)
+        self.vdso.write_descriptor(fd, file, window.address, 0, cursor, writing)
         published.heat = HEAT
         self._process.fds.replace(fd, published)
         self._published.add(fd)
@@ -235,7 +219,6 @@ class FastPath:
     def take_back(self, fd: int) -> None:
         """The published descriptor is Python's alone again."""
         self._published.remove(fd)
-        entry = vdso.DESCRIPTORS_AT + fd * vdso.DESCRIPTOR.size
         descriptor = self._process.fds.look(fd)
         if isinstance(descriptor, PublishedFile):
             file = OpenFile(descriptor.mount, descriptor.inode, descriptor.rights, descriptor.flags)
@@ -246,23 +229,13 @@ class FastPath:
                 window.fds.discard(fd)
         elif descriptor is not None:
             descriptor.heat = 0
-        vdso.DESCRIPTOR.pack_into(self.vdso.view, entry, *bytes(9))
+        self.vdso.clear_descriptor(fd)
 
     # Windows
 
     def take_region(self, size: int, window: FileWindow) -> tuple[int, int] | None:
         """Room for `window`, from others if need be; None if there is not that much."""
-        self._windows.pop(window, None)
-        self._windows[window] = None
-        regions = self.vdso.regions
-        found = regions.take(size)
-        if found is None and size <= self._window_bytes:
-            for other in list(self._windows):
-                if other is not window and other.give_up_region():
-                    found = regions.take(size)
-                    if found is not None:
-                        break
-        return found
+        return self._windows.take_region(self.vdso.regions, size, window, size <= self._window_bytes)
 
     def window_gone(self, window: FileWindow) -> None:
         """The window is about to leave its inode."""
@@ -277,13 +250,7 @@ class FastPath:
 
     def release_space(self) -> bool:
         """Give back what is reserved in the stores for writes to come; whether there was anything."""
-        released = False
-        for window in list(self._windows):
-            try:
-                released |= window.release_space()
-            except FsError:
-                pass  # it keeps what it has, and its own file will hear of it
-        return released
+        return self._windows.release_space()
 
     # Captured output
 
@@ -294,7 +261,7 @@ class FastPath:
             self._output = OutputBuffers(self.vdso)
         address = self._output.stream_of(sink)
         if address is not None:
-            self._write_entry(fd, stream, 0, address, 0, vdso.WRITES_IN_PYTHON)
+            self.vdso.write_descriptor(fd, stream, 0, address, 0, vdso.WRITES_IN_PYTHON)
             self._published.add(fd)
 
     # Calls that are about no descriptor. What is told of them raises nothing.
@@ -328,21 +295,10 @@ class FastPath:
     def settle(self) -> None:
         if self.revoked:
             self.take_back_all()
-        for window in list(self._windows):
-            try:
-                # Somebody else may want the space meanwhile.
-                if not window.release_space():
-                    window.settle()
-            except FsError as error:
-                _log.debug("a file could not be written back: %s", error)
+        self._windows.settle()
 
     def refresh(self, everything: bool) -> None:
-        for window in list(self._windows):
-            if everything or window.shared:
-                try:
-                    window.refresh()
-                except FsError as error:
-                    _log.debug("a file could not be looked at again: %s", error)
+        self._windows.refresh(everything)
 
     def revoke(self) -> None:
         """Another run uses one of the stores: give everything back at the next call. Any thread may call this."""
@@ -387,21 +343,14 @@ class FastPath:
         self.begin()
         with self._lock:
             self.revoked = False
-        for window in list(self._windows):
-            try:
-                window.dissolve()
-            except FsError as error:
-                _log.debug("a file could not be written back: %s", error)
+        self._windows.dissolve()
         with self._lock:
             self.revoked = self.revoked or bool(self._windows)
         self.end()
 
     def counters(self) -> dict[str, int]:
         """Function -> calls answered without Python; "bytes_read" and "bytes_written" by them."""
-        names = (*vdso.FUNCTIONS, "bytes_read", "bytes_written")
-        if self._vdso is None:
-            return dict.fromkeys(names, 0)
-        return dict(zip(names, vdso.COUNTERS.unpack_from(self._vdso.view, vdso.COUNTERS_AT), strict=True))
+        return dict(vdso.NO_CALLS) if self._vdso is None else self._vdso.counters()
 
     def finish(self) -> None:
         """Give everything back, for good. What goes wrong is kept in the process's `late_errors`."""

@@ -20,6 +20,7 @@ from wasmtime import _ffi as ffi
 
 from ...abi import constants as c
 from ...abi.layouts import Abi
+from ...kernel.descriptor import Descriptor
 from ...limits import Limits
 from .. import capi
 from ..compiling.modules import load_own
@@ -109,6 +110,10 @@ def module_address(engine: wasmtime.Engine, name: str) -> int:
         if name not in known:
             known[name] = load_own(engine, (_HERE / f"{name}.wat").read_text(), f"{name}.wat")
         return capi.address_of(known[name].ptr())
+
+
+# The counters of a run whose memory was never made.
+NO_CALLS: Final = dict.fromkeys((*FUNCTIONS, "bytes_read", "bytes_written"), 0)
 
 
 class Unavailable(Exception):
@@ -229,6 +234,27 @@ class Vdso:
         if trap.value:
             capi.trap_delete(trap.value)
         return result[0] if result[0] >= 0 else None
+
+    def write_descriptor(
+        self, fd: int, descriptor: Descriptor, file: int, stream: int, cursor: int, writing: int
+    ) -> None:
+        """Publish it. `file`, `stream`: the address of what is behind it, or 0. `writing`: one of WRITES_*."""
+        at = DESCRIPTORS_AT + fd * DESCRIPTOR.size
+        kind, flags, rights, inheriting = (
+            descriptor.filetype,
+            descriptor.flags,
+            descriptor.rights,
+            descriptor.inheriting,
+        )
+        DESCRIPTOR.pack_into(self.view, at, file, stream, cursor, kind, flags, rights, inheriting, writing, 1)
+
+    def clear_descriptor(self, fd: int) -> None:
+        """It is Python's alone."""
+        DESCRIPTOR.pack_into(self.view, DESCRIPTORS_AT + fd * DESCRIPTOR.size, *bytes(9))
+
+    def counters(self) -> dict[str, int]:
+        """Function -> calls answered without Python; "bytes_read" and "bytes_written" by them."""
+        return dict(zip(NO_CALLS, COUNTERS.unpack_from(self.view, COUNTERS_AT), strict=True))
 
     def switch(self, on: bool) -> None:
         """Whether any call is answered here. May be called from any thread."""

@@ -9,6 +9,8 @@ window, because what was missed is what will be wanted next.
 - Scattered over a file that does not fit: the call goes straight to the store, so that a read of 16 bytes drags
   nothing along; now and then a small window tries whether the guest has settled somewhere.
 - Large: straight between store and guest, unless the whole file went by once and fits.
+
+Longer than other files: every method of the one class keeps the same words true.
 """
 
 from __future__ import annotations
@@ -23,13 +25,12 @@ from ...kernel.files.window import Window, tick_ns
 from ...logs import logger
 from . import vdso
 from .access_pattern import EARNED_BYTES, LARGE_BYTES, AccessPattern
+from .file_entry import FileEntry
 
 _log = logger("vfswasi.vdso")
 
 NO_SPACE: Final = (Errno.NOSPC, Errno.DQUOT)
 
-LEASE: Final = (1 << 32) - 1
-SHARED_LEASE: Final = 1000  # calls after which a file that others may change is looked at again
 _OFFSET_END: Final = (1 << 63) - 1
 _NEVER: Final = (-1, -1, -1)
 
@@ -57,91 +58,42 @@ class Lender(Protocol):
         """Write the struct that the guest gets to `at`."""
 
 
-class FileWindow(Window):
+class FileWindow(FileEntry, Window):
     """The window of one inode."""
 
     __slots__ = (
-        "_answered",
         "_capacity",
-        "_dirty_index",
         "_fast",
         "_filled_ns",
         "_inode",
-        "_lease",
-        "_longs",
         "_pattern",
-        "_place",
         "_reserved",
         "_seen",
         "_store",
-        "_view",
-        "address",
         "fds",
         "keeps_writes",
-        "shared",
     )
 
     def __init__(self, fast: Lender, inode: FileInode, at: int, *, shared: bool, keeps_writes: bool) -> None:
         """`at`: address of the file's entry, kept as `address`. `shared`: others may change the file at any time.
         `keeps_writes`: what is written may reach the store later. Raises what `Handle.size` and `Handle.stat` raise."""
+        FileEntry.__init__(self, fast.vdso, at, shared)
         self._fast = fast
-        self._view, self._longs = fast.vdso.view, fast.vdso.longs
-        self._dirty_index = (at >> 3) + 5
         self._inode = inode
         self._store = inode.handle
-        self.address = at
-        self.shared = shared
         self.keeps_writes = keeps_writes
         self.fds: set[int] = set()
-        self._lease = SHARED_LEASE if shared else LEASE
-        self._place = self._capacity = self._answered = 0
+        self._capacity = 0
         self._pattern = AccessPattern()
         self._reserved = False
         # What a shared file looked like when it was read: (size, modification, change).
         self._seen = self._look() if shared else None
         self._filled_ns = 0
-        size = self._store.size()
-        flags = vdso.DIRTY_BYTES_TOUCH | vdso.PYTHON_KNOWS_THE_END if shared else 0
-        vdso.FILE.pack_into(self._view, at, size, 0, 0, 0, 0, 0, 0, self._lease, flags, 0)
-
-    # The words of the entry
-
-    def _load(self) -> tuple[int, ...]:
-        return vdso.FILE.unpack_from(self._view, self.address)
-
-    def _set_size(self, size: int) -> None:
-        self._longs[self.address >> 3] = size
-
-    def _set_window(self, start: int, valid: int, room: int) -> None:
-        longs, at = self._longs, self.address >> 3
-        longs[at + 1], longs[at + 2], longs[at + 3] = start, valid, room
-        words, at = self._fast.vdso.words, self.address >> 2
-        words[at + 12] = self._place
-        if not self.shared:  # the lease of a shared file ends, whatever window it has
-            self._renew_lease()
-
-    def _renew_lease(self) -> None:
-        words, at = self._fast.vdso.words, (self.address >> 2) + 13
-        self._answered += self._lease - words[at]
-        words[at] = self._lease
-
-    def answered(self) -> int:
-        """Calls on this file that did not reach Python."""
-        return self._answered + self._lease - self._fast.vdso.words[(self.address >> 2) + 13]
-
-    def _set_dirty(self, start: int, end: int) -> None:
-        longs, at = self._longs, self.address >> 3
-        longs[at + 4], longs[at + 5] = start, end
-
-    def forget_attributes(self) -> None:
-        self._fast.vdso.words[(self.address >> 2) + 15] = 0
+        self._begin(self._store.size())
 
     def keep_attributes(self, stat: Stat) -> None:
         self._fast.pack_filestat(self.address + vdso.FILESTAT_AT, self._inode, stat)
-        self._fast.vdso.words[(self.address >> 2) + 15] = 1
-
-    def _empty(self) -> None:
-        self._set_window(0, 0, 0)
+        self._words[(self.address >> 2) + 15] = 1
 
     # Reading
 
@@ -153,7 +105,7 @@ class FileWindow(Window):
             if not lease or offset + wanted > size:
                 size, valid = self._look_again(valid, over=not lease)
             else:  # what Python answers from the window counts like what wasm does
-                self._fast.vdso.words[(self.address >> 2) + 13] = lease - 1
+                self._words[(self.address >> 2) + 13] = lease - 1
                 self._answered -= 1
         elif not lease:
             self._renew_lease()

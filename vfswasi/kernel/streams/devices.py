@@ -13,7 +13,8 @@ from ...errors import Errno, FsError
 from ...fs_backends.base import Device, FileType, Stat
 from ...fs_backends.turns import give_way
 from .. import rights
-from ..descriptor import BUFFERS, OFFSET_MAX, Descriptor
+from ..buffers import BUFFERS
+from ..descriptor import OFFSET_MAX, Descriptor
 
 if TYPE_CHECKING:
     from ..clocks import Deadline

@@ -10,8 +10,9 @@ from ...errors import Errno, FsError
 from ...fs_backends.base import FileType, Stat
 from ...fs_backends.turns import give_way
 from .. import rights
+from ..buffers import BUFFERS
 from ..clocks import Deadline
-from ..descriptor import BUFFERS, Descriptor
+from ..descriptor import Descriptor
 from .ends import READ_CHUNK, CallableSink, DescriptorSink, DescriptorSource, FileSink, FileSource, Sink, Source
 
 _STREAM_STAT: Final = Stat(FileType.UNKNOWN, 0, 0, 0, 0)
