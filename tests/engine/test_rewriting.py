@@ -19,8 +19,8 @@ from vfswasi.engine.compiling import features
 from vfswasi.engine.interruption import bodies, opcodes
 from vfswasi.engine.interruption.rewriting import EXPORT, CannotRewriteError, Rewritten, rewrite
 
-from . import instructions, wasm_text, wat_programs
-from .guest_programs import compile_guest, guest_names
+from .. import instructions, wasm_text, wat_programs
+from ..guest_programs import compile_guest, guest_names
 
 HEADER = b"\0asm\x01\0\0\0"
 PAGE = b"\x01\x01\x01"
