@@ -13,7 +13,7 @@ import wasmtime
 import vfswasi
 from vfswasi.cli import inspect as inspection
 from vfswasi.cli import main as cli
-from vfswasi.engine.compiling import outline
+from vfswasi.engine.compiling import modules, outline
 from vfswasi.engine.compiling.features import checked
 
 from ..wat_programs import OPEN, program
@@ -87,6 +87,100 @@ def test_e9_as_many_sections_as_are_allowed_are_read() -> None:
     assert not outline.has_too_many_sections(wasm)
     assert vfswasi.run(wasm).returncode == 0
     assert outline.read(wasm).exports == outline.read(plain).exports
+
+
+NOTHING = b"\x60\0\0"  # the type of a function that takes and gives nothing
+EMPTY_BODY = section(3, b"\0"), section(10, b"\x02\0\x0b")
+
+
+def numbered(number: int) -> bytes:
+    return leb(len(str(number))) + str(number).encode()
+
+
+def of_imports(count: int) -> bytes:
+    exit_ = b"\x16wasi_snapshot_preview1\x0bsched_yield\0\0"
+    start = section(7, b"\x06_start\0" + leb(count), b"\x06memory\x02\0")
+    types = section(1, b"\x60\0\1\x7f", NOTHING)
+    return (
+        CORE
+        + types
+        + section(2, *[exit_] * count)
+        + section(3, b"\1")
+        + section(5, b"\0\1")
+        + start
+        + section(10, b"\x02\0\x0b")
+    )
+
+
+def of_exports(count: int) -> bytes:
+    names = [b"\x06_start", *map(numbered, range(count - 1))]
+    return CORE + section(1, NOTHING) + EMPTY_BODY[0] + section(7, *[n + b"\0\0" for n in names]) + EMPTY_BODY[1]
+
+
+def of_types(count: int) -> bytes:
+    types = section(1, *[NOTHING] * count)
+    return CORE + types + EMPTY_BODY[0] + section(7, b"\x06_start\0\0") + EMPTY_BODY[1]
+
+
+MANY = {
+    "imports": (outline.IMPORTS_MAX, of_imports),
+    "exports": (outline.EXPORTS_MAX, of_exports),
+    "types": (outline.TYPES_MAX, of_types),
+}
+
+
+@pytest.mark.parametrize("what", MANY)
+def test_e9_a_module_of_endless_lists_is_refused_before_it_is_compiled(
+    what: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most, module = MANY[what]
+    wasm = module(most + 1)
+    monkeypatch.setattr(modules, "_module", lambda *_: pytest.fail("it was compiled"))
+    with pytest.raises(vfswasi.InvalidModuleError, match=f"more than {most:,} {what}"):
+        vfswasi.run(wasm)
+    path = tmp_path / "many.wasm"
+    path.write_bytes(wasm)
+    assert cli.main(["run", str(path)]) == 125
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(
+        f"vfswasi: many.wasm: it has more than {most:,} {what}, which is more than a program needs"
+    )
+    assert said.err.count("\n") == 1
+    assert cli.main(["inspect", str(path)]) == 0
+    assert f"not as it is: it has more than {most:,} {what}" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("what", MANY)
+def test_e9_as_many_as_are_allowed_run(what: str) -> None:
+    most, module = MANY[what]
+    assert vfswasi.run(module(most)).returncode == 0
+
+
+def test_e9_lists_that_are_cut_into_sections_are_counted_together() -> None:
+    half = section(2, *[b"\1a\1b\0\0"] * (outline.IMPORTS_MAX // 2 + 1))
+    assert outline.too_many(CORE + half) is None
+    assert outline.too_many(CORE + half + half) == "more than 10,000 imports"
+
+
+def test_e9_types_of_imports_are_read_whatever_stands_between_them() -> None:
+    vector, references = b"\x7b", b"\x70\x6f"
+    long = b"\x60" + leb(1000) + b"\x7f" * 1000 + b"\0"
+    types = section(
+        1,
+        b"\x60\2\x7f\x7e\1\x7d",
+        b"\x60\1" + vector + b"\0",
+        b"\x60\2" + references + b"\0",
+        b"\x60\2\x64\0\x63\x70\0",
+        long,
+        b"\x60\0\1\x7c",
+    )
+    wasm = CORE + types + section(2, *[b"\1a\1b\0" + leb(index) for index in range(6)])
+    found = outline.imported_functions(wasm)
+    assert found[0] == (("i32", "i64"), ("f32",))
+    assert found[1:4] == [None, None, None]
+    assert found[4] == (("i32",) * 1000, ())
+    assert found[5] == ((), ("f64",))
 
 
 def test_e9_what_needs_javascript_is_found_among_many_imports() -> None:

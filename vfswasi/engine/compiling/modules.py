@@ -132,6 +132,9 @@ def load(
     Raises InvalidModuleError.
     """
     wasm = binary(wasm, name)
+    excess = outline.too_many(wasm)
+    if excess is not None:
+        raise InvalidModuleError(f"{name}: {refusals.excess(excess)}")
     digest = hashlib.sha256(wasm)
     key = _key(digest, way, fuel, features)
     with _lock:

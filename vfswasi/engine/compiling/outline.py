@@ -7,10 +7,16 @@ and Binary.md of the component model.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 SECTIONS_MAX: Final = 100_000  # each may be three bytes long
+# Python looks at each of these before a deadline holds. The largest programs of the tests have some fifty imports, ten
+# exports and two hundred types.
+IMPORTS_MAX: Final = 10_000
+EXPORTS_MAX: Final = 10_000
+TYPES_MAX: Final = 100_000
 _NAMES_MAX: Final = 10_000  # imports, exports or memories that are looked at
 _NAME_MAX_BYTES: Final = 1000
 _NAMES_MAX_BYTES: Final = 4 << 20  # of all names that are looked at
@@ -75,6 +81,8 @@ def counts(wasm: bytes) -> tuple[bool, int, int]:
 
 # What a value's type is in the binary format -> its name: numbers, which Python can be given.
 _NUMBERS: Final = {0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64"}
+_NUMBER_BYTES: Final = bytes(_NUMBERS)
+_REFERENCE: Final = re.compile(b"[\x63\x64]")  # what is followed by a heap type; every other type is one byte
 _FUNCTION_TYPE: Final = 0x60
 
 
@@ -88,7 +96,7 @@ class Signature(NamedTuple):
 def imported_functions(wasm: bytes) -> list[Signature | None]:
     """Of a valid core module, the type of each function that it imports, in their order; None: it has other values than
     numbers. wasmtime's package ends the process when it is asked for the name of a type that it does not know."""
-    types: list[Signature | None] = []
+    types: list[tuple[bytes, bytes] | None] = []
     functions: list[Signature | None] = []
     reader = Reader(wasm, 8, len(wasm))
     while reader.at < reader.end:
@@ -102,35 +110,42 @@ def imported_functions(wasm: bytes) -> list[Signature | None]:
                 kind = content.byte()
                 if _KINDS[kind] == "func":
                     index = content.number()
-                    functions.append(types[index] if index < len(types) else None)
+                    functions.append(_signature(types[index]) if index < len(types) else None)
                 else:
                     _type_of[_KINDS[kind]](content)
             break
     return functions
 
 
-def _signatures(content: Reader) -> list[Signature | None]:
-    """The types up to the first that is no function of plain values; those behind it are not known then."""
-    signatures: list[Signature | None] = []
+def _signatures(content: Reader) -> list[tuple[bytes, bytes] | None]:
+    """The types up to the first that is no function of plain values; those behind it are not known then. Of functions
+    of numbers, as they are in the file: (parameters, results); most of them belong to no import."""
+    signatures: list[tuple[bytes, bytes] | None] = []
     for _ in range(content.number()):
         if content.byte() != _FUNCTION_TYPE:
             break
         params, results = _numbers(content), _numbers(content)
-        signatures.append(None if params is None or results is None else Signature(params, results))
+        signatures.append(None if params is None or results is None else (params, results))
     return signatures
 
 
-def _numbers(content: Reader) -> tuple[str, ...] | None:
+def _signature(type_: tuple[bytes, bytes] | None) -> Signature | None:
+    if type_ is None:
+        return None
+    params, results = type_
+    return Signature(tuple(map(_NUMBERS.__getitem__, params)), tuple(map(_NUMBERS.__getitem__, results)))
+
+
+def _numbers(content: Reader) -> bytes | None:
     """A vector of types of values, if all of them are numbers."""
-    names: list[str] | None = []
-    for _ in range(content.number()):
-        kind = content.data[content.at]
-        _value_type(content)
-        if kind not in _NUMBERS:
-            names = None
-        elif names is not None:
-            names.append(_NUMBERS[kind])
-    return None if names is None else tuple(names)
+    count, at = content.number(), content.at
+    values = content.data[at : min(at + count, content.end)]
+    if _REFERENCE.search(values):
+        for _ in range(count):
+            _value_type(content)
+        return None
+    content.part(count)
+    return None if values.translate(None, _NUMBER_BYTES) else values
 
 
 class Unreadable(Exception):
@@ -194,6 +209,31 @@ def has_too_many_sections(wasm: bytes) -> bool:
     except Unreadable:
         return False
     return reader.at < reader.end
+
+
+def too_many(wasm: bytes) -> str | None:
+    """What a core module has more of than is looked at, and how many that is; as far as it can be read."""
+    found = dict.fromkeys(_COUNTED, 0)
+    reader = Reader(wasm, 8, len(wasm))
+    try:
+        while reader.at < reader.end:
+            section = reader.byte()
+            content = reader.part(reader.number())
+            if section in found:
+                found[section] += content.number()
+    except Unreadable:
+        pass
+    for section, (most, what) in _COUNTED.items():
+        if found[section] > most:
+            return f"more than {most:,} {what}"
+    return None
+
+
+_COUNTED: Final = {
+    _IMPORTS: (IMPORTS_MAX, "imports"),
+    _EXPORTS: (EXPORTS_MAX, "exports"),
+    _TYPES: (TYPES_MAX, "types"),
+}
 
 
 def read(wasm: bytes) -> Outline:

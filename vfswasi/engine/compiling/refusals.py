@@ -140,6 +140,12 @@ def verdict(wasm: bytes, on: Features) -> str | None:
     return None if error is None else why(wasm, error, on)
 
 
+def excess(what: str) -> str:
+    """What is to be said of a module that has too much of something, see `outline.too_many`."""
+    advice = "; link it without --export-all" if what.endswith("exports") else ""
+    return f"it has {what}, which is more than a program needs{advice}"
+
+
 def component(wasm: bytes) -> str:
     """What is to be said of a component."""
     versions = wasi_versions(read(wasm))
