@@ -9,7 +9,10 @@ import re
 # What begins another part of a chained URL. A password may hold `::` itself.
 _NEXT_PART = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]*:[/:])")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?!:)/*")
-_HOST = re.compile(r"([^:@]*|\[[0-9A-Fa-f:.]*\])(:[0-9]*)?")
+_HOST = re.compile(r"([^:@\[\]]*|\[[0-9A-Fa-f:.]*\])(:[0-9]*)?")
+_PARAMETERS = re.compile(r";|%3[Bb]")
+# Where a semicolon is a part of a name: stores without parameters, and what leads to files of this machine.
+_WITHOUT_PARAMETERS = frozenset("s3 s3a gs gcs az abfs abfss file local zip tar mem memory".split())
 _HIDDEN = "***"
 
 
@@ -19,9 +22,10 @@ def printable(text: str) -> str:
 
 
 def redacted(text: str) -> str:
-    """A path or URL, chained ones too, without user names, passwords, queries and fragments.
+    """A path or URL, chained ones too, without user names, passwords, parameters, queries and fragments.
 
-    Whatever could be one of them goes: what lies before the last `@`, all of a host that is none, all behind `?`.
+    Whatever could be one of them goes: what lies before the last `@`, all of a host that is none, all behind `?`, and
+    behind `;` where that is no part of a name.
     """
     return "::".join(_redacted_part(part) for part in _NEXT_PART.split(text))
 
@@ -34,16 +38,24 @@ def _redacted_part(part: str) -> str:
         return _without_user(part) if ":" in part and "@" in part else part
     before, rest = part[: found.end()], part[found.end() :]
     place, *more = re.split(r"[?#]", rest, maxsplit=1)
-    return before + _without_user(place) + (f"?{_HIDDEN}" if more else "")
+    place, parameters = _without_user(place), []
+    if before.rstrip("/").rstrip(":").lower() not in _WITHOUT_PARAMETERS:
+        place, *parameters = _PARAMETERS.split(place, maxsplit=1)
+    return before + place + (f";{_HIDDEN}" if parameters else "") + (f"?{_HIDDEN}" if more else "")
 
 
 def _without_user(rest: str) -> str:
     """What follows the scheme."""
     user, at, place = rest.rpartition("@")
     if at and (":" in user or "/" not in user):
-        return f"{_HIDDEN}@{place}"
-    host, slash, path = rest.partition("/")
-    return rest if _HOST.fullmatch(host.rpartition("::")[2]) else _HIDDEN + slash + path
+        return f"{_HIDDEN}@{_with_host(place)}"
+    return _with_host(rest)
+
+
+def _with_host(place: str) -> str:
+    """Unless it begins with something else: what could be a password in the place of a port."""
+    host, slash, path = place.partition("/")
+    return place if _HOST.fullmatch(_PARAMETERS.split(host.rpartition("::")[2])[0]) else _HIDDEN + slash + path
 
 
 def shown(source: object) -> str:

@@ -19,15 +19,17 @@ from vfswasi import Mount, MountError
 from vfswasi.cli import main as cli
 from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends.pyfilesystem.backend import PyFilesystemBackend
+from vfswasi.fs_backends.remote.backend import RemoteBackend
 from vfswasi.fs_backends.remote.fsspec.backend import FsspecBackend, client_for
 from vfswasi.fs_backends.remote.translate import StoreError, stand_in, translated
-from vfswasi.fs_backends.trust.fsspec import resolved
+from vfswasi.fs_backends.trust.fsspec import Store, resolved
 from vfswasi.mounts.options import parse_mount, parse_source
 from vfswasi.mounts.sources import open_source
 from vfswasi.mounts.table import MountTable
 from vfswasi.printing import printable, redacted, shown, without_secrets
 
 from ..rawguest import RawGuest
+from ..storage.http_server import HttpServer
 
 SECRET = "Hush7Hush"
 HOST = "127.0.0.1:9"  # where nobody listens
@@ -43,6 +45,22 @@ SOURCES = [
     f"http://{HOST}/x?sig={SECRET}",
     f"http://{HOST}/x?a=b::{SECRET}",
     f"http://{HOST}/x#{SECRET}",
+    f"http://{HOST}/x;jsessionid={SECRET}",
+    f"http://{HOST}/x;jsessionid={SECRET}/below",
+    f"http://{HOST};{SECRET}/x",
+    f"http://{HOST}/x%3Btoken={SECRET}",
+    f"http://{HOST}/x;a=b?c;d={SECRET}",
+    f"http://{HOST}/x;token=a/{SECRET};b",
+    f"http://user;auth={SECRET}@{HOST}/x",
+    f"http://user:{SECRET};x@{HOST}/x",
+    f"http://user:a@{HOST}:{SECRET}/x",
+    f"http://user:a@[{SECRET}/x",
+    f"simplecache::http://{HOST}/x;token={SECRET}",
+    f"zip://*::http://{HOST}/a.zip;sig={SECRET}",
+    f"zip://*::http://{HOST}/b;sig={SECRET}/a.zip",
+    f"ftp://{HOST}/x;type={SECRET}",
+    f"nothing://{HOST}/x;key={SECRET}",
+    f"pyfs+ftp://{HOST}/x;type={SECRET}",
     f"simplecache::http://user:{SECRET}@{HOST}/x",
     f"simplecache::http://{HOST}/x?token={SECRET}",
     f"filecache::simplecache::http://user:{SECRET}@{HOST}/x",
@@ -196,7 +214,9 @@ class Talkative(MemoryFileSystem):  # type: ignore[misc]
 
 def test_s4_what_a_library_says_stays_inside() -> None:
     fs = Talkative(skip_instance_cache=True)
-    backend = FsspecBackend(fs, f"u:{SECRET}@host/x", trust=True)
+    store = resolved(fs, f"u:{SECRET}@host/x", trust=True)
+    assert isinstance(store, Store)
+    backend = RemoteBackend(client_for(store))
     calls: list[Callable[[], Any]] = [
         lambda: backend.stat(("f",)),
         lambda: backend.list(()),
@@ -206,6 +226,8 @@ def test_s4_what_a_library_says_stays_inside() -> None:
         lambda: backend.rmdir(("f",)),
         lambda: backend.remove(("f",)),
         lambda: backend.rename(("f",), ("g",)),
+        lambda: FsspecBackend(fs, f"u:{SECRET}@host/x", trust=True),
+        lambda: FsspecBackend(fs, f"http://u:{SECRET}@[host/x", trust=True),
         lambda: MountTable({"/d": Mount(fs, root="x", trust=True)}),
         lambda: MountTable({"/d": Mount(fs, root=f"talkative://user:{SECRET}@host", trust=True)}),
     ]
@@ -218,7 +240,6 @@ def test_s4_what_a_library_says_stays_inside() -> None:
         backend,
         backend.client,
         Mount(fs),
-        client_for(resolved(fs, f"u:{SECRET}@h/x", trust=True)).name,
         backend.client.name,
     ):
         assert SECRET not in repr(thing)
@@ -283,6 +304,16 @@ def test_a_path_object_is_a_path_and_shown_as_it_is() -> None:
         ("zip:///abs/a.zip", "zip:///abs/a.zip"),
         ("https://u:p@host/x?y#z", "https://***@host/x?***"),
         ("simplecache::https://u:p@host/x", "simplecache::https://***@host/x"),
+        ("https://host/x;y/z", "https://host/x;***"),
+        ("https://host/x;y/z?q", "https://host/x;***?***"),
+        ("https://u:p@host/x;y", "https://***@host/x;***"),
+        ("simplecache::https://host/x%3by", "simplecache::https://host/x;***"),
+        ("https://u:p@host:443/x", "https://***@host:443/x"),
+        ("https://u:p@host:p/x", "https://***@***/x"),
+        ("s3://bucket/a;b/c", "s3://bucket/a;b/c"),
+        ("zip://in;ner::/abs/a;b.zip", "zip://in;ner::/abs/a;b.zip"),
+        ("file:///a;b", "file:///a;b"),
+        ("./a;b", "./a;b"),
     ],
 )
 def test_what_is_no_secret_is_shown(source: str, text: str) -> None:
@@ -290,6 +321,28 @@ def test_what_is_no_secret_is_shown(source: str, text: str) -> None:
     assert shown(source) == repr(text)
     assert without_secrets(f"cannot open '{source}'") == f"cannot open '{text}'"
     assert printable(text) == text
+
+
+@pytest.mark.parametrize("page", ["x", f"x;token={SECRET}/y", f"x;token={SECRET}"])
+def test_s4_errors_of_a_mounted_server_tell_no_parameters(page: str) -> None:
+    with HttpServer({f"{page}/f": b"x", f"{page}/a.zip;k={SECRET}": b"no archive"}) as server:
+        backend = open_source(f"{server.endpoint}/{page}")
+        assert SECRET not in repr(backend.client.name)  # type: ignore[attr-defined]
+        server.status = 500
+        calls: list[Callable[[], Any]] = [
+            lambda: backend.list(("d",)),
+            lambda: backend.open(("f",), False),
+            lambda: open_source(f"{server.endpoint}/{page}"),
+        ]
+        for call in calls:
+            with pytest.raises((FsError, MountError)) as caught:
+                call()
+            assert not any(SECRET in text for text in everything_of(caught.value))
+        server.status = 0
+        with pytest.raises(MountError) as refused:
+            open_source(f"zip://*::{server.endpoint}/{page}/a.zip;k={SECRET}")
+        assert not any(SECRET in text for text in everything_of(refused.value))
+        backend.close()
 
 
 def test_an_error_of_others_keeps_what_helps() -> None:

@@ -55,12 +55,7 @@ def opened(
             ) from None
         # The text of the error may hold the URL with its secrets: only its kind is shown.
         raise MountError(f"{name} cannot be opened: {type(error).__name__}") from error
-    try:
-        store = trust_fsspec.resolved(
-            fs, str(path), below, reference=mount.reference, trust=mount.trust, one_file=one_file
-        )
-    except ValueError as error:
-        raise MountError(f"{name} is no URL: {type(error).__name__}") from error
+    store = trust_fsspec.resolved(fs, str(path), below, reference=mount.reference, trust=mount.trust, one_file=one_file)
     if isinstance(store, trust_fsspec.Directory):
         return store, None
     if exact(store.fs, trust_fsspec.S3) and getattr(store.fs, "retries", None) is not None:
@@ -72,10 +67,7 @@ def backend_of(store: trust_fsspec.Store, mount: Mount, close_fs: Callable[[], N
     from ..fs_backends.remote.backend import RemoteBackend
     from ..fs_backends.remote.fsspec.backend import client_for
 
-    try:
-        client = client_for(store, timeout_s=mount.timeout, close_fs=close_fs, redirects=mount.redirects)
-    except ValueError as error:
-        raise MountError(f"{shown(store.path)} is no URL: {type(error).__name__}") from error
+    client = client_for(store, timeout_s=mount.timeout, close_fs=close_fs, redirects=mount.redirects)
     try:
         return RemoteBackend(client, **remote_options(mount, client.remembers))
     except BaseException:

@@ -24,7 +24,7 @@ class RemoteSource(ArchiveSource):
 
     def __init__(self, backend: RemoteBackend, file: str, kind: str = "zip") -> None:
         """`file`: its name in the backend's root. Raises MountError."""
-        self.name = f"{backend.client.name}/{file}"
+        self.name = redacted(f"{backend.client.name}/{file}")
         self._backend = backend
         try:
             self._handle = backend.open((file,), False)

@@ -9,6 +9,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from ...errors import MountError
+from ...printing import shown
 from ..base import Key
 from . import (
     CONTENTS,
@@ -126,8 +127,15 @@ def resolved(
     reference: the index of a reference file system is trusted. trust: so is a store that is not recognised, and a
     server that follows links. one_file: only one file there will be read, which the caller has named.
 
-    Raises MountError: what stands there may not be mounted.
+    Raises MountError: what stands there may not be mounted, or `path` is no URL.
     """
+    try:
+        return _resolved(fs, path, below, reference, trust, one_file)
+    except ValueError as error:  # of the standard library's parser of URLs, or the store's own
+        raise MountError(f"{shown(path)} is no URL: {type(error).__name__}") from error
+
+
+def _resolved(fs: Any, path: str, below: Key, reference: bool, trust: bool, one_file: bool) -> Directory | Store:
     for _ in range(_FORWARDS_MAX):
         if getattr(fs, "asynchronous", False) and not exact(fs, ASYNC):
             raise MountError(

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ....errors import Errno, FsError, MountError
+from ....errors import Errno, FsError, MountError, errno_of
+from ....printing import shown
 from ...base import FileType
 from ...trust import PAGES, exact, shown_as
 from ...trust.fsspec import S3, Directory, Store, resolved
 from ..backend import RemoteBackend
 from ..client import Client, Elsewhere
 from ..reader import ReadOptions
+from ..translate import scrubbed
 from .client import FsspecClient
 
 
@@ -36,19 +38,38 @@ class FsspecBackend(RemoteBackend):
         timeout_s: float = 30.0,
         trust: bool = False,
     ) -> None:
-        store = resolved(fs, root, trust=trust)
-        if isinstance(store, Directory):
-            raise MountError(f"{store.path!r} is a directory of this machine; mount its path, or LocalBackend(path)")
-        client = client_for(store, timeout_s=timeout_s)
-        if options is None and not client.remembers:
-            options = ReadOptions(readahead=0)
-        super().__init__(client, options, listing_seconds=listing_seconds, rename_directories=rename_directories)
+        client: Client | None = None
+        try:
+            store = resolved(fs, root, trust=trust)
+            if isinstance(store, Directory):
+                raise MountError(
+                    f"{store.path!r} is a directory of this machine; mount its path, or LocalBackend(path)"
+                )
+            client = client_for(store, timeout_s=timeout_s)
+            if options is None and not client.remembers:
+                options = ReadOptions(readahead=0)
+            super().__init__(client, options, listing_seconds=listing_seconds, rename_directories=rename_directories)
+            check_root(self, writing=True)
+        except BaseException as error:
+            if client is not None:
+                client.close()
+            scrubbed(error)
+            if isinstance(error, FsError):  # a limit of whoever calls
+                raise MountError(f"{shown(root)}: {error.detail or errno_of(error).name}") from error
+            raise
 
 
 def client_for(
     store: Store, *, timeout_s: float = 30.0, close_fs: Callable[[], None] | None = None, redirects: bool = False
 ) -> Client:
-    """The client that knows most about a store. redirects: see `Mount`. Raises MountError."""
+    """The client that knows most about a store. redirects: see `Mount`. Raises MountError, also for what is no URL."""
+    try:
+        return _client_for(store, timeout_s, close_fs, redirects)
+    except ValueError as error:
+        raise MountError(f"{shown(store.path)} is no URL: {type(error).__name__}") from error
+
+
+def _client_for(store: Store, timeout_s: float, close_fs: Callable[[], None] | None, redirects: bool) -> Client:
     if exact(store.fs, S3) or _is_s3(store.fs):
         from ..s3.client import S3Client
 

@@ -75,8 +75,7 @@ class HttpClient(FsspecClient):
         self._inside = Root(self._root)
         self._redirects = redirects
         self._elsewhere: aiohttp.ClientSession | None = None
-        parts = urlsplit(self._root)
-        self.name = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+        self.name = shown(self._root).rstrip("/")
         self._pinned: dict[Key, str] = {}
         if redirects:
             self.identity = (self.identity, "redirects")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from urllib.parse import SplitResult, quote, unquote, unquote_to_bytes, urljoin, urlsplit
 
 from ....errors import MountError
+from ....printing import redacted
 from ..client import fits_a_key
 
 Origin = tuple[str, str, int]
@@ -41,9 +42,12 @@ def names_of(path: str) -> tuple[bytes, ...] | None:
 
 
 def shown(url: str) -> str:
-    """A URL of a server's, for messages: without user names, passwords and queries."""
+    """A URL of a server's, for messages: without user names, passwords, parameters and queries."""
     parts = parts_of(url)
-    text = "another kind of URL" if parts is None else f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    if parts is None:
+        text = "another kind of URL"
+    else:
+        text = redacted(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
     return repr(text)[1:-1][:_SHOWN_MAX]
 
 
