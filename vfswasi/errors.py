@@ -125,12 +125,24 @@ class FsError(Exception):
         self.errno = errno
         self.detail = detail
 
+    def __init_subclass__(cls) -> None:
+        # A subclass of somebody else's may not call our `__init__`. Here, so that our own errors are not slower for it.
+        if "__getattr__" not in vars(cls):
+            cls.__getattr__ = _left_out  # type: ignore[attr-defined]
+
     def __reduce__(self) -> tuple[type[FsError], tuple[Errno, str]]:
         return type(self), (self.errno, self.detail)
 
     def __str__(self) -> str:
-        name, detail = errno_of(self).name, getattr(self, "detail", "")
+        name, detail = errno_of(self).name, self.detail
         return f"{name}: {detail}" if detail else name
+
+
+def _left_out(error: FsError, name: str) -> Errno | str:
+    """What an error has that was never told: without it, every comparison of ours would fail."""
+    if name in FsError.__slots__:
+        return Errno.IO if name == "errno" else ""
+    raise AttributeError(f"{type(error).__name__!r} object has no attribute {name!r}")
 
 
 def errno_of(error: FsError) -> Errno:
@@ -186,7 +198,7 @@ class Uncommitted:
     ) -> None:
         """`read`: (offset, count) -> bytes."""
         self.path = path
-        self.error = FsError(errno_of(error), getattr(error, "detail", ""))
+        self.error = FsError(errno_of(error), error.detail)
         self.error.__cause__ = cause = error.__cause__
         while cause is not None and cause.__traceback__ is not None:
             cause.__traceback__ = None

@@ -4,14 +4,18 @@ ends with what the backend raised."""
 from __future__ import annotations
 
 import itertools
+import pickle
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 import vfswasi
 from vfswasi.errors import Errno, FsError, Uncommitted, errno_of
 from vfswasi.fs_backends.base import Backend, Caps, DirEntry, FileType, Handle, Key, Stat, Traffic
+from vfswasi.fs_backends.layers.faulty import Faulty
+from vfswasi.fs_backends.layers.readonly import ReadOnly
 from vfswasi.fs_backends.memory.backend import MemoryBackend
 
 from ..rawguest import RawGuest
@@ -118,6 +122,56 @@ def test_w8_an_error_without_an_errno_can_be_told_of(errno: str) -> None:
     with pytest.raises(vfswasi.UncommittedError, match=r"could not be stored: /d \(IO"):
         vfswasi.run(program(""), preopens={"/d": vfswasi.Mount(Told(finish=raising(error)), rw=True)})
     assert errno_of(FsError(Errno.NOSPC)) is Errno.NOSPC
+
+
+class Forgetful(MemoryBackend):
+    """What has `none` in its name is missing, and it says so with an error that carries nothing."""
+
+    def stat(self, key: Key) -> Stat:
+        if key and "none" in key[-1]:
+            raise Bare
+        return super().stat(key)
+
+    def walk(self, key: Key, names: Key) -> tuple[int, Stat | None]:
+        return Backend.walk(self, key, names)
+
+
+def test_w8_our_own_code_compares_an_error_that_carries_nothing() -> None:
+    error = Bare()
+    assert error.errno is Errno.IO
+    assert error.detail == ""
+    assert not hasattr(error, "else")
+    assert str(error) == "IO"
+    assert pickle.loads(pickle.dumps(Plain(Errno.NOENT, "x"))).errno is Errno.NOENT
+    store = Forgetful({"d": {"f": b"x"}})
+    with pytest.raises(FsError) as caught:
+        store.walk((), ("d", "none", "f"))
+    assert caught.value.errno is Errno.IO
+    with RawGuest({"/d": vfswasi.Mount(store, rw=True)}) as guest:
+        assert guest.try_open("none") == (Errno.IO, -1)
+        assert guest.try_open("d/none/f") == (Errno.IO, -1)
+        assert guest.try_open("none", oflags=1)[0] is Errno.IO
+        assert guest.try_open("d/f")[0] is Errno.SUCCESS
+
+
+def test_w8_layers_of_ours_compare_an_error_that_carries_nothing() -> None:
+    class Missing(MemoryFileSystem):  # type: ignore[misc]
+        protocol = "missing"
+
+        def info(self, path: str, **_: Any) -> Any:
+            raise Bare
+
+    with pytest.raises(vfswasi.MountError):
+        vfswasi.FsspecBackend(Missing(skip_instance_cache=True), "/x", trust=True)
+    layered = Faulty(ReadOnly(Told(stat=raising(Bare()), walk=raising(Bare()))))
+    for call in (lambda: layered.stat(("f",)), lambda: layered.walk((), ("f",))):
+        with pytest.raises(FsError) as caught:
+            call()
+        assert errno_of(caught.value) is Errno.IO
+
+
+class Plain(FsError):
+    """One that is as it should be."""
 
 
 # What is asked when it is mounted

@@ -19,7 +19,7 @@ import vfswasi
 
 from ..engine.compiling.features import NAMES as FEATURES
 from ..engine.compiling.features import checked as checked_features
-from ..errors import FsError, GuestLimitError, GuestTrapError, SandboxError, UncommittedError
+from ..errors import FsError, GuestLimitError, GuestTrapError, SandboxError, UncommittedError, errno_of
 from ..fs_backends.base import Backend, FileType, Key
 from ..host.arguments import read_module
 from ..host.sandbox import Sandbox
@@ -343,6 +343,6 @@ def _details(backend: Backend, key: Key, filetype: FileType) -> str:
 def _failed(shown: str, error: FsError, indent: str | None = None) -> int:
     """Say on one line what is wrong with something, which is listed too if it was not yet (`indent`)."""
     if indent is not None:
-        print(f"{indent}{shown}  (cannot be read: {error.errno.name})")
+        print(f"{indent}{shown}  (cannot be read: {errno_of(error).name})")
     print(f"vfswasi: {shown[:200]}: {printable(str(error))}", file=sys.stderr)
     return 1

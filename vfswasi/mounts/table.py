@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import FsError, MountError
+from ..errors import FsError, MountError, errno_of
 from ..fs_backends.base import Backend, Caps, Key, Traffic
 from ..fs_backends.layers.checked import checked
 from ..fs_backends.layers.readonly import ReadOnly
@@ -163,7 +163,7 @@ def _prepare(name: str, source: Source) -> _Prepared:
     except MountError as error:
         raise MountError(f"mount {name!r}: {error}") from scrubbed(error)
     except FsError as error:  # a limit of what mounting may use up
-        raise MountError(f"mount {name!r}: {shown(given)}: {error.detail or error.errno.name}") from scrubbed(error)
+        raise MountError(f"mount {name!r}: {shown(given)}: {error.detail or errno_of(error).name}") from scrubbed(error)
     writable = Caps.WRITE in backend.caps
     if mount.rw and not writable:
         if backend is not given:

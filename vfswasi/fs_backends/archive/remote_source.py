@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from ...errors import Errno, FsError, MountError
+from ...errors import Errno, FsError, MountError, errno_of
 from ...optional import packages
 from ...printing import redacted, shown
 from ..base import Traffic
@@ -30,7 +30,7 @@ class RemoteSource(ArchiveSource):
             self._handle = backend.open((file,), False)
         except FsError as error:
             backend.close()
-            reason = "no such file" if error.errno is Errno.NOENT else error.detail or error.errno.name
+            reason = "no such file" if error.errno is Errno.NOENT else error.detail or errno_of(error).name
             raise MountError(f"cannot mount {kind} archive {self.name}: {reason}") from error
         self.size = self._handle.size()
 
