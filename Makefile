@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-without-vdso test-by-epoch lint docs bench clean
+.PHONY: demo test test-plain test-by-epoch lint docs bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
@@ -11,13 +11,13 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest
 
-# The same tests with every system call answered in Python, but for those of the stores, which know no guest, and those
-# that try both ways themselves.
-test-without-vdso: $(VENV)/installed-test
-	VFSWASI_VDSO=0 $(BIN)/python -m pytest --ignore=tests/fs_backends --ignore=tests/storage \
+# The same tests the plain way: every system call is answered in Python, and guests are interrupted by epochs. Left out
+# are those of the stores, which know no guest, and those that try both ways themselves.
+test-plain: $(VENV)/installed-test
+	VFSWASI_VDSO=0 VFSWASI_INTERRUPT=epoch $(BIN)/python -m pytest --ignore=tests/fs_backends --ignore=tests/storage \
 		--ignore=tests/endurance --ignore=tests/fuzz
 
-# The same tests without interruption by page, for what runs guests.
+# The fast path with interruption by epochs.
 test-by-epoch: $(VENV)/installed-test
 	VFSWASI_INTERRUPT=epoch $(BIN)/python -m pytest --ignore=tests/fs_backends --ignore=tests/storage --ignore=tests/fuzz
 
