@@ -146,7 +146,7 @@ def _left_out(error: FsError, name: str) -> Errno | str:
 
 
 def errno_of(error: FsError) -> Errno:
-    """The number for the guest. What a store of others put there, and is none that a failure can have, is IO."""
+    """The number for the guest. What a foreign store put there, and no failure can have, is IO."""
     try:
         errno = error.errno
     except Exception:

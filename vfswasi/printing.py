@@ -1,4 +1,4 @@
-"""Text of others in our own messages: names in a guest's sections, names of files, sources with secrets in them."""
+"""Foreign text in our own messages: names in a guest's sections, names of files, sources with secrets in them."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ class Embedding:
         if raised is None:
             return 0
         if not isinstance(raised, wasmtime.Trap) or raised.trap_code is None:
-            # Perhaps a host function of the user's, made with wasmtime.Func: the package parks its exception in a
+            # Perhaps a host function that the user made with wasmtime.Func: the package parks its exception in a
             # global. Its own text would say so, and take gigabytes for what a guest may call its functions.
             wasmtime_func.maybe_raise_last_exn()
         raise raised

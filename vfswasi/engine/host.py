@@ -5,7 +5,7 @@ raise and always return an integer, or the process is corrupted; `_bind` is the 
 is the number of a `Guest` in `live`: no callback refers to a sandbox, so nothing is kept alive by one, and one
 C function serves every sandbox of the process.
 
-How a guest ends inside a host call (exit, signal, deadline, an exception of the host's) is latched on its own
+How a guest ends inside a host call (exit, signal, deadline, an exception of our own code) is latched on its own
 `Guest`. What wasmtime raises afterwards is only the signal to look there: its package keeps callback
 exceptions in one global, which mixes up sandboxes that run on several threads.
 """
@@ -65,13 +65,13 @@ def _call_with_new_memory(guest: Guest, caller: int, function: Callable[..., Non
 
 
 def _call_in_users_store(guest: Guest, caller: int, function: Callable[..., None], arguments: tuple[int, ...]) -> None:
-    """Make a system call in a store of the user's, where host code that we call may call the guest."""
+    """Make a system call in a store that the user made, where host code that we call may call the guest."""
     if not guest.ready:
         raise WasiStateError("a WASI function was called before start(), initialize() or finalize_bindings()")
     fast, turn = guest.fast, guest.turn
     turn.begin(fast, caller)
     try:
-        guest.process.deadline.check()  # there is no epoch of ours in a store of the user's
+        guest.process.deadline.check()  # there is no epoch of ours in a store that the user made
         memory = turn.memory_of(caller, guest.process.limits)
         if guest.calling:
             function(guest.process, memory, *arguments)

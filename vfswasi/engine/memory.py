@@ -2,7 +2,7 @@
 
 In our own stores memory never moves (`memory_may_move = False`), so a view taken once only becomes too short
 when the guest grows, and is re-taken when an access falls outside it. In a store that the user made it may
-move whenever code of the host's runs, which may call the guest: `MovingMemory`. A view must not outlive its store:
+move whenever our own code runs, which may call the guest: `MovingMemory`. A view must not outlive its store:
 `drop` it first.
 """
 
@@ -90,11 +90,11 @@ class WasmMemory(GuestMemory):
 
 
 class MovingMemory(WasmMemory):
-    """The memory of a guest in a store of the user's, during one system call at a time.
+    """The memory of a guest in a store that the user made, during one system call at a time.
 
-    A stream or a backend of the user's may call an export that lets the memory grow, and so move, in the middle of a
-    call. So what it is given to fill or to read is a copy, of 16 MiB at most in one call, and each access looks first
-    where the memory is.
+    A stream or a backend that the user wrote may call an export that lets the memory grow, and so move, in the middle
+    of a call. So what it is given to fill or to read is a copy, of 16 MiB at most in one call, and each access looks
+    first where the memory is.
     """
 
     __slots__ = ("_at", "_buffers", "_places", "_view")

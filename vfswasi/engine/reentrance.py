@@ -1,4 +1,4 @@
-"""System calls in a store of the user's: one at a time, and only where there is stack for one.
+"""System calls in a store that the user made: one at a time, and only where there is stack for one.
 
 There the host's code that a call runs (a stream, a backend) may have the instance at hand, and call the guest. As long
 as that computes, it may. A system call in the middle of another one is refused: what the first has read, charged and

@@ -1,1 +1,1 @@
-"""What the caller holds: a sandbox, a run of it, its result; `WASI` for stores of the user's own."""
+"""What the caller holds: a sandbox, a run of it, its result; `WASI` for stores that the user made."""

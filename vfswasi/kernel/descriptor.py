@@ -83,7 +83,7 @@ class Descriptor:
     __slots__ = ("flags", "heat", "inheriting", "rights")
 
     filetype: FileType
-    # Whether reading and writing it may wait for somebody outside (1), or call code of the host's (2).
+    # Whether reading and writing it may wait for somebody outside (1), or call our own code (2).
     outside = 0
 
     def __init__(self, base: int, inheriting: int, flags: int = 0) -> None:

@@ -60,7 +60,7 @@ class ManyBuffers(Sequence[memoryview]):
 class GuestMemory:
     """A bounds-checked view. Slices of it are used within one system call and never kept.
 
-    Where the memory may move, and code of the host's runs within a call, what `iovecs` and `contents` give are copies:
+    Where the memory may move, and our own code runs within a call, what `iovecs` and `contents` give are copies:
     a call that fills buffers says so with `filled`. What `slice` and `view` give is used before any such code runs.
     """
 

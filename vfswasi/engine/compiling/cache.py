@@ -153,7 +153,7 @@ def _others_may_change(status: os.stat_result) -> bool:
     mode = status.st_mode
     if mode & stat.S_ISVTX:  # as /tmp: others can add names, not change ours
         return False
-    # A group of the user's own, as many systems give one to each, is the user.
+    # A group with the user alone in it, as many systems give one to each, is the user.
     alone = status.st_gid == os.getgid() == os.getuid()
     return bool(mode & 0o002 or (mode & 0o020 and not alone))
 

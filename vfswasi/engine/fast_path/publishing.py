@@ -86,7 +86,7 @@ class FastPath:
         self._stopped = False
         self.busy = 0  # see `begin`
         self._payback = Payback()
-        # Whether vdso memory stays while other threads look: a store of the user's may go when we do not run its guest.
+        # Whether vdso memory stays while other threads look: a store that the user made may go while its guest is idle.
         self._held = held
         self._thread = threading.get_ident()
         # Between other threads and the end of the memory; reentrant, since a signal handler may interrupt its holder.
@@ -320,8 +320,8 @@ class FastPath:
                 self._switch()
 
     def begin(self) -> None:
-        """A store may be asked something: no call is answered here until `end`. In wasmtime stores of the user's it may
-        call the guest, whose calls would meet windows that are half moved."""
+        """A store may be asked something: no call is answered here until `end`. In stores that the user made it
+        may call the guest, whose calls would meet windows that are half moved."""
         self.busy += 1
         if self.busy == 1:
             with self._lock:

@@ -1,6 +1,6 @@
 ;; System calls that never leave WebAssembly.
 ;;
-;; This module answers calls on behalf of the kernel, so it carries trust: it is the only code beside the host's that
+;; This module answers calls on behalf of the kernel, so it is trusted: it is the only code beside our own Python that
 ;; writes to guest memory. It decides nothing. The kernel (vdso.py) publishes what a call may do, and each function
 ;; here does the whole call or, without having changed anything that counts, gives it to Python ("miss"), which knows
 ;; every case and every errno. A call that succeeds here must be one that would have succeeded there.

@@ -1,8 +1,8 @@
 """Clocks without Python: wasmtime has the host's, and tells them to vdso.wat.
 
 Of wasmtime's own WASI one function is used, `clock_time_get`, and only vdso.wat can call it: it is no import of any
-guest. A store of ours is given a configuration for it that grants nothing. A store of the user's may have one already,
-and two do not fit, so there the clocks stay with Python.
+guest. A store of ours is given a configuration for it that grants nothing. A store that the user made may have one
+already, and two do not fit, so there the clocks stay with Python.
 
 Both read the same clocks of the system. Realtime is the same number; wasmtime counts monotonic time from the moment at
 which the store got its configuration, so a difference is added (`publish`).

@@ -3,7 +3,7 @@
 wasmtime ends a guest whose calls nest deeper than its engine's `max_wasm_stack`, counted from where the guest was
 entered. It does not look how much the thread has: where that is less, the process dies of a segmentation fault. So
 our own guests run on threads whose stack we have chosen, which holds what the guest may use and as much again as the
-host's code may need below it; and in stores of the user's, on the user's threads, we look how much is left.
+host's code may need below it; and in stores that the user made, on the user's threads, we look how much is left.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Python delivers signals to the main thread only between bytecodes: a guest that computed there would make Ctrl-C wait
 for it, and one that makes host calls could be interrupted inside a callback, where no exception may arise. So the main
 thread never runs a guest. Neither does any other thread of the caller's: a guest may get stuck in code that knows
-nothing of deadlines, such as a store, a stream or a function of the user's, or a `memory.fill` of a gigabyte; and its
-stack may be too small for what the guest may use (see `stacks`).
+nothing of deadlines, such as a store, a stream or a function that the user passed, or a `memory.fill` of a gigabyte;
+and its stack may be too small for what the guest may use (see `stacks`).
 
 Nothing can end a thread that hangs in foreign code. It is left behind, as a daemon: the caller has its answer in time,
 and whatever the guest held is released when the thread comes back, which ends it.

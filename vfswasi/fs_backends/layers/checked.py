@@ -1,4 +1,4 @@
-"""The border between the kernel and stores of others: what a store says is looked at where it comes in.
+"""The border between the kernel and stores that others wrote: what a store says is looked at where it comes in.
 
 The kernel counts, packs and compares what a backend answers. A size of -5, a name of bytes or a handle that read more
 than it was asked for must not end a run with an error of struct's: an answer that no store can mean is IO, and an entry

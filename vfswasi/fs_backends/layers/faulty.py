@@ -9,7 +9,7 @@
 Every call of the backend and of its handles is counted, then delayed, then fails or reaches `inner`; a call that fails
 has changed nothing there. The exceptions are `close`, `handle.close` and `handle.discard`: these reach `inner` first,
 so that a failing close leaks nothing. Exceptions that the protocol forbids may be chosen too: a host has to survive
-those of others.
+those that others wrote.
 """
 
 from __future__ import annotations

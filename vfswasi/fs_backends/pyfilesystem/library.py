@@ -1,4 +1,4 @@
-"""PyFilesystem2 as a library of others: opening its URLs, calling it, and what its exceptions mean.
+"""PyFilesystem2 as a foreign library: opening its URLs, calling it, and what its exceptions mean.
 
 Nothing here imports `fs` before somebody gives an opener URL: an object is recognised by its methods, and an exception
 by the names of its classes, so the maintained forks of the library work as the original does.

@@ -1,4 +1,4 @@
-"""What entries of fsspec say of files, as far as a store can mean it: numbers, times and names of others."""
+"""What entries of fsspec say of files, as far as a store can mean it: numbers, times and names that others chose."""
 
 from __future__ import annotations
 

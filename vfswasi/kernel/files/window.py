@@ -12,7 +12,7 @@ class Windows(Protocol):
     """All windows of a run."""
 
     def settle(self) -> None:
-        """The stores get everything; before the guest waits, or code of the host's looks at them. What a store does
+        """The stores get everything; before the guest waits, or our own code looks at them. What a store does
         not take stays in the window, and the file's own calls will say so."""
 
     def refresh(self, everything: bool) -> None:

@@ -1,4 +1,4 @@
-"""A descriptor of the host's that a standard stream reads, writes and waits for."""
+"""A descriptor of this process that a standard stream reads, writes and waits for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 
 from ...errors import Errno, FsError
 
-# A duplicate never takes the number of a standard stream of the host's that happens to be closed.
+# A duplicate never takes the number of a standard stream of this process that happens to be closed.
 _FIRST: Final = 3
 
 

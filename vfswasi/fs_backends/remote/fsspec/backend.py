@@ -89,7 +89,7 @@ def _client_for(store: Store, timeout_s: float, close_fs: Callable[[], None] | N
 
 
 def _is_s3(fs: object) -> bool:
-    """Whether a trusted store is s3fs's with something of the user's own in it."""
+    """Whether a trusted store is s3fs's with something that the user added."""
     return any(shown_as(cls, S3) for cls in type(fs).__mro__)
 
 
