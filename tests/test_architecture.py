@@ -29,6 +29,7 @@ PROTOCOL = {
     "records",
     "fs_backends.base",
     "fs_backends.budget",
+    "fs_backends.charge",
     "fs_backends.turns",
     "fs_backends.waiting",
 }
@@ -49,6 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fs_backends.budget": {"errors"},
     "limits": {"fs_backends.budget", "records"},
     "fs_backends.turns": {"fs_backends.base"},
+    "fs_backends.charge": {"fs_backends.budget"},
     "fs_backends.waiting": {"fs_backends.budget", "fs_backends.turns", "errors"},
     "kernel": BELOW_KERNEL,
     "syscalls": BELOW_KERNEL | {"abi", "kernel"},

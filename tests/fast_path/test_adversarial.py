@@ -11,7 +11,7 @@ import pytest
 import vfswasi
 from vfswasi.abi import constants as c
 from vfswasi.engine.fast_path import publishing as fastpath
-from vfswasi.engine.fast_path import windows
+from vfswasi.engine.fast_path import file_entry
 from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends.base import Buffer, Caps, Handle, Key, ReadableBuffer
 from vfswasi.fs_backends.layers.faulty import Faulty
@@ -113,7 +113,7 @@ def test_the_error_of_a_close_is_the_closes_own(vdso: bool) -> None:
 
 
 def test_leases_end_and_begin_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(windows, "LEASE", 50)
+    monkeypatch.setattr(file_entry, "LEASE", 50)
     with RawGuest({"/d": {"f": b"x" * 1000}}) as guest:
         fd = guest.open("f")
         for _ in range(500):
@@ -134,7 +134,7 @@ def test_leases_end_and_begin_again(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         for at in range(10_000, 60_000, 10):  # windows move meanwhile
             guest.pread(fd, 10, at)
             sizes.append(guest.fstat(fd).size)
-        assert sizes[windows.SHARED_LEASE + 10 :] == [300_004] * (len(sizes) - windows.SHARED_LEASE - 10)
+        assert sizes[file_entry.SHARED_LEASE + 10 :] == [300_004] * (len(sizes) - file_entry.SHARED_LEASE - 10)
 
 
 def test_what_could_not_be_given_back_is_tried_again() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends.budget import Budget
+from vfswasi.fs_backends.charge import Charge
 
 
 def test_what_is_too_much_is_nomem_with_the_budgets_name_and_charges_nothing() -> None:
@@ -34,6 +35,25 @@ def test_the_larger_budget_is_charged_as_well_and_names_itself() -> None:
     assert other.try_take(30)
     one.give(70)
     assert (one.used, other.used, process.used) == (0, 30, 30)
+
+
+def test_a_charge_is_given_back_once_when_it_is_closed_or_collected() -> None:
+    budget = Budget("Limits.buffer_bytes", 1000)
+    charge = Charge.tried(budget, 900)
+    assert charge is not None
+    assert (charge.used, budget.used) == (900, 900)
+    assert Charge.tried(budget, 101) is None
+    assert budget.used == 900
+    charge.close()
+    charge.close()
+    del charge
+    assert budget.used == 0
+    charge = Charge(budget, 1000)
+    with pytest.raises(FsError, match=r"Limits\.buffer_bytes"):
+        Charge(budget, 1)
+    del charge
+    gc.collect()
+    assert budget.used == 0
 
 
 def test_a_finalizer_may_give_in_the_middle_of_anything() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from concurrent.futures import Future
 
@@ -343,6 +344,63 @@ def test_what_is_on_its_way_counts_until_it_has_come_or_was_given_up() -> None:
     assert allowance.buffers.used > 10 * MIB
     for future in futures:
         future.set_result(b"")
+    assert allowance.buffers.used == 0
+
+
+def test_a_reader_that_is_let_go_of_gives_back_what_it_took() -> None:
+    store = Far(100 * MIB)
+    allowance = run_of(64 * MIB)
+    with waiting.bounded_by(None, allowance):
+        made = many_readers(store, 1, None)[0]
+        for offset in range(0, 10 * MIB, MIB):
+            read(made, offset, MIB)
+        made.advise(0, 0, "sequential")
+        assert allowance.buffers.used > MIB
+        del made
+        gc.collect()
+    assert allowance.buffers.used == 0
+
+
+def scan(made: Reader, start: int, end: int) -> None:
+    for offset in range(start, end, 32 * KIB):
+        read(made, offset, 32 * KIB)
+
+
+class Interrupted(BaseException):
+    """As Ctrl-C is: anywhere."""
+
+
+@pytest.mark.parametrize("where", ["fetch", "cache", "give_back"])
+def test_what_is_raised_anywhere_gives_back_what_was_taken(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Far(100 * MIB)
+    allowance = run_of(64 * MIB)
+    with waiting.bounded_by(None, allowance):
+        made = many_readers(store, 1, None if where != "cache" else ReadCache(64 * MIB))[0]
+        scan(made, 0, 4 * MIB)
+
+        def interrupted(*_: object) -> None:
+            raise Interrupted
+
+        if where == "cache":
+            made._keeps = True
+        monkeypatch.setattr(made, {"fetch": "_fetch", "cache": "_keep", "give_back": "_give_back"}[where], interrupted)
+        with pytest.raises(Interrupted):
+            scan(made, 4 * MIB, 60 * MIB)
+        monkeypatch.undo()
+        made.close()
+        del made
+        gc.collect()
+    assert allowance.buffers.used == 0
+
+
+def test_a_block_that_was_kept_is_given_back_with_its_reader() -> None:
+    allowance = run_of(64 * MIB)
+    with waiting.bounded_by(None, allowance):
+        made = reader(Store(), None)
+        read(made, 5 * MIB, 10)
+        assert allowance.buffers.used == 32 * KIB
+        del made
+        gc.collect()
     assert allowance.buffers.used == 0
 
 

@@ -258,7 +258,7 @@ def test_names_that_escape_are_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path
 _UNCHARGED = """
 from tests.fs_backends.zip_forge import Entry
 from tests.fuzz import shapes
-from vfswasi.fs_backends.archive.charge import Charge
+from vfswasi.fs_backends.charge import Charge
 data = shapes.forge_zip(*[Entry(f"{number}/" + "a/" * 1000 + "f") for number in range(100)])
 Charge.take = lambda self, count: None
 shapes.MEMORY_MAX_BYTES = 16 << 20

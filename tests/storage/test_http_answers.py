@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import itertools
 import tarfile
+import threading
 import time
 import traceback
 import zipfile
@@ -21,6 +23,7 @@ from vfswasi.fs_backends import waiting
 from vfswasi.fs_backends.base import Backend, FileType
 from vfswasi.fs_backends.remote.backend import RemoteBackend
 from vfswasi.fs_backends.remote.http import answers as http_answers
+from vfswasi.kernel.clocks import Deadline
 from vfswasi.mounts import sources
 from vfswasi.testing.ground import contents, errno_of
 
@@ -434,6 +437,36 @@ def test_a_page_that_goes_on_for_ever_is_not_taken() -> None:
         assert errno_of(lambda: list(backend.list(("bomb",)))) in (Errno.FBIG, Errno.NOMEM)
         assert waiting.buffers().within.used == before  # type: ignore[union-attr]
         assert server.sent < 64 * MIB
+        backend.close()
+
+
+def test_a_page_that_is_given_up_is_given_back_to_the_budget() -> None:
+    more = threading.Event()
+
+    def answers(asked: Asked) -> Iterable[bytes]:
+        if asked.path == "/pub/sub":
+            return [answer(301, b"", {"Location": asked.path + "/"})]
+        return slow_page() if asked.path == "/pub/sub/" else [page_answer('<a href="sub/">x</a>')]
+
+    def slow_page() -> Iterator[bytes]:
+        yield head_of(200, {"Content-Type": "text/html"})
+        yield b" " * MIB
+        more.wait(20)
+        yield b'<a href="x">'
+
+    with RawServer(answers) as server:
+        backend = mounted(server, timeout=60)
+        allowance = waiting.Allowance(1000, 1 << 30, 1000)
+        deadline = Deadline(1.5)
+        with waiting.bounded_by(deadline, allowance):
+            assert errno_of(lambda: list(backend.list(("sub",)))) is Errno.CANCELED
+        more.set()
+        end = time.monotonic() + 20
+        while allowance.buffers.used and time.monotonic() < end:
+            gc.collect()
+            time.sleep(0.02)
+        assert allowance.buffers.used == 0
+        assert server.sent > MIB
         backend.close()
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 import vfswasi
-from vfswasi.engine import host
+from vfswasi.engine import guests
 from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends import turns
 from vfswasi.fs_backends.memory.backend import MemoryBackend
@@ -80,7 +80,7 @@ def test_w6_a_guest_hands_the_lock_on_while_it_makes_calls(monkeypatch: pytest.M
         handed.append(time.monotonic())
         return turns.hand_on()
 
-    monkeypatch.setattr(host, "hand_on", hand_on)
+    monkeypatch.setattr(guests, "hand_on", hand_on)
     storm = STORMS["a path of 60 pairs, memory"]
     with pytest.raises(vfswasi.GuestTimeoutError):
         vfswasi.run(storm.module, preopens=storm.preopens(tmp_path), timeout=0.5)

@@ -436,4 +436,4 @@ def test_w5_nothing_of_the_package_can_load_objects() -> None:
                 continue
             assert not names & forbidden, (path, node.lineno)
     loading = [path for path in (ROOT / "vfswasi").rglob("*.py") if "deserialize" in path.read_text()]
-    assert [path.name for path in loading] == ["module_cache.py"]
+    assert [path.name for path in loading] == ["cache.py"]

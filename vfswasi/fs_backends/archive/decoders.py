@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from ...errors import Errno, FsError
 from .. import waiting
 from ..budget import Budget
-from .charge import Charge
+from ..charge import Charge
 
 DEFLATE_BYTES: Final = 64 << 10  # zlib's state, a window of 32 KiB, input not yet used
 INPUT_BYTES: Final = 32 << 10

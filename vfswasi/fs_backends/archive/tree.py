@@ -14,7 +14,7 @@ from typing import Final, Protocol, TypeAlias
 
 from ...errors import Errno, FsError
 from ..base import DirEntry, FileType, Stat
-from .charge import Charge
+from ..charge import Charge
 
 MAX_NAME_BYTES = 255
 MAX_PATH_BYTES = 4096

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...errors import Errno, FsError, MountError
 from ..base import Backend, Caps, DirEntry, FileType, Handle, Key, Stat
-from .charge import Charge
+from ..charge import Charge
 from .tree import LISTED_COST_BYTES, Directory, Entries, Node
 
 

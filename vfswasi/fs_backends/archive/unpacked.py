@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import IO, Final, NamedTuple, Protocol
 
 from ...errors import Errno, FsError, MountError
+from ..charge import Charge
 from ..waiting import check_time
-from .charge import Charge
 from .decoders import DEFLATE_BYTES, bzip2_bytes, reserve, xz_bytes, zstd_bytes
 from .kind import COMPRESSIONS
 from .source import ArchiveSource, BytesSource, read_file_into

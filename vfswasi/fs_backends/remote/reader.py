@@ -23,6 +23,7 @@ from ...errors import Errno, FsError
 from .. import waiting
 from ..base import Buffer
 from ..budget import Budget
+from ..charge import Charge
 from .cache import ReadCache
 from .client import Data
 
@@ -45,17 +46,25 @@ class ReadOptions:
 Fetched = Future[Data]
 
 
-@dataclass
 class _Piece:
-    start: int
-    end: int
-    future: Fetched
-    budget: Budget
+    """A range that was asked for: dropped by whoever has read it, or when it is collected."""
+
+    __slots__ = ("_charge", "end", "future", "start")
+
+    def __init__(self, start: int, end: int, future: Fetched, charge: Charge) -> None:
+        self.start = start
+        self.end = end
+        self.future = future
+        self._charge: Charge | None = charge
 
     def drop(self) -> None:
         """It is not needed any more. What is still on its way takes memory until it has come or was given up."""
-        self.future.cancel()
-        self.future.add_done_callback(lambda _: self.budget.give(self.end - self.start))
+        charge, self._charge = self._charge, None
+        if charge is not None:
+            self.future.cancel()
+            self.future.add_done_callback(lambda _: charge.close())
+
+    __del__ = drop
 
 
 class Reader:
@@ -89,7 +98,7 @@ class Reader:
         self._ahead: deque[_Piece] = deque()  # fetched or on its way, in order, without gaps
         self._advice = "normal"
         # The last one, where the cache does not get it.
-        self._block_of_our_own: tuple[int, bytes, Budget] | None = None
+        self._block_of_our_own: tuple[int, bytes, Charge] | None = None
         self.has_read = False
 
     def read_into(self, offset: int, buf: Buffer) -> int:
@@ -166,14 +175,14 @@ class Reader:
 
     def _keep_of_our_own(self, index: int, block: bytes) -> None:
         self._drop_our_own()
-        budget = waiting.buffers()
-        if budget.try_take(len(block)):
-            self._block_of_our_own = index, block, budget
+        charge = Charge.tried(waiting.buffers(), len(block))
+        if charge is not None:
+            self._block_of_our_own = index, block, charge
 
     def _drop_our_own(self) -> None:
         own, self._block_of_our_own = self._block_of_our_own, None
         if own is not None:
-            own[2].give(len(own[1]))
+            own[2].close()
 
     def _from_piece(self, piece: _Piece, at: int, view: memoryview) -> int:
         try:
@@ -239,14 +248,10 @@ class Reader:
                 stop = end
             budget = waiting.buffers()
             count = stop - start
-            if (ahead and not _has_room_ahead(budget, count)) or not budget.try_take(count):
+            charge = None if ahead and not _has_room_ahead(budget, count) else Charge.tried(budget, count)
+            if charge is None:
                 return
-            try:
-                future = self._fetch(start, stop)
-            except BaseException:
-                budget.give(count)
-                raise
-            self._ahead.append(_Piece(start, stop, future, budget))
+            self._ahead.append(_Piece(start, stop, self._fetch(start, stop), charge))
             start = stop
 
     def _forget_ahead(self) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...errors import Errno, FsError
-from ..archive.charge import Charge
 from ..archive.tree import MAX_PATH_BYTES
 from ..archive.tree import Directory as Archived
 from ..archive.tree import Node as ArchivedNode
 from ..archive.zip.tree import Member
 from ..base import Backend, FileType, Handle, Key
+from ..charge import Charge
 from ..memory.backend import MemoryBackend
 from ..memory.file import Directory, Node, now_ns
 from ..waiting import check_time

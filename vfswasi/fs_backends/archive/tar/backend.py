@@ -44,8 +44,8 @@ from typing import Any
 from ....errors import Errno, FsError, MountError
 from ... import waiting
 from ...base import Handle, Key, Traffic
+from ...charge import Charge
 from .. import source as archive_source
-from ..charge import Charge
 from ..kind import beginning_of
 from ..ranges import RangeHandle
 from ..source import ArchiveSource, BinaryFile

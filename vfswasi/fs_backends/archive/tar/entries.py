@@ -6,7 +6,7 @@ from array import array
 from typing import Final
 
 from ...base import FileType, Stat
-from ..charge import Charge
+from ...charge import Charge
 from ..tree import MAX_PATH_BYTES
 from .sparse import SparseMap
 

@@ -14,8 +14,8 @@ from array import array
 from dataclasses import dataclass, field
 
 from ...base import FileType, Stat
+from ...charge import Charge
 from ...waiting import check_time
-from ..charge import Charge
 from ..source import ArchiveSource
 from ..tree import MAX_PATH_BYTES, Directory, TooManyEntries, TreeBuilder
 from .entries import TarEntries

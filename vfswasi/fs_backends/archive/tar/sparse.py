@@ -9,7 +9,7 @@ from typing import Final
 
 from ....errors import Errno, FsError
 from ...base import Buffer, Handle, Stat
-from ..charge import Charge
+from ...charge import Charge
 from ..source import ArchiveSource
 from .header import BLOCK_BYTES, pax_number
 

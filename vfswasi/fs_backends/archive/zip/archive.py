@@ -8,7 +8,7 @@ from ....errors import Errno, FsError, MountError
 from ... import waiting
 from ...base import Handle
 from ...budget import Budget
-from ..charge import Charge
+from ...charge import Charge
 from ..kind import beginning_of, is_tar_block
 from ..member_spool import SPOOL_BYTES
 from ..source import ArchiveSource

@@ -12,8 +12,8 @@ from typing import Any
 from zipfile import ZIP_DEFLATED, ZIP_LZMA, BadZipFile
 
 from ....errors import Errno, FsError
+from ...charge import Charge
 from ...waiting import check_time
-from ..charge import Charge
 from ..decoders import DEFLATE_BYTES, INPUT_BYTES, bzip2_bytes, reserve
 from ..source import ArchiveSource
 from .directory import Entry

@@ -17,8 +17,8 @@ from typing import Final
 from zipfile import BadZipFile
 
 from ...base import FileType, Stat
+from ...charge import Charge
 from ...waiting import check_time
-from ..charge import Charge
 from ..source import ArchiveSource
 from ..tree import Directory, TooManyEntries, TreeBuilder
 from .directory import UNIX, Ending, Entry, entry_at, extra_fields

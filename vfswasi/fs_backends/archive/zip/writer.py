@@ -43,12 +43,12 @@ from ....errors import Errno, FsError, MountError
 from ....printing import shown
 from ...base import Backend, Caps, DirEntry, Handle, Key, Stat
 from ...budget import INDEX_BYTES, Budget, index_budget
+from ...charge import Charge
 from ...memory.file import Directory, Link, Node
 from ...staging.staged_file import ArchivedDirectory, ArchivedFile, ArchivedObject, Base
 from ...staging.staged_tree import StagedTree
 from ...staging.tree import Staged, StagingSpace
 from ...waiting import check_time, indexes
-from ..charge import Charge
 from ..source import PathSource
 from ..tree import Directory as Archived
 from ..tree_backend import refused

@@ -185,4 +185,4 @@ def is_html(headers: Headers) -> bool:
     return kind in ("", "text/html", "application/xhtml+xml")
 
 
-Charge = Callable[[int, int], None]
+Charger = Callable[[int, int], None]

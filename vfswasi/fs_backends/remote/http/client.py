@@ -27,12 +27,12 @@ import yarl
 from ....errors import Errno, FsError, MountError
 from ... import waiting
 from ...base import FileType, Key
-from ...budget import Budget
+from ...charge import Charge
 from ..client import DIRECTORY, Data, Elsewhere, Info, Page
 from ..fsspec.client import FsspecClient
 from ..translate import http_status, translated
 from . import answers as http_answers
-from .answers import Charge, Decoder, Headers
+from .answers import Charger, Decoder, Headers
 from .page import links
 from .urls import Root, is_itself_as_directory, names_on_page, redirected, shown
 
@@ -110,7 +110,7 @@ class HttpClient(FsspecClient):
 
     @contextlib.asynccontextmanager
     async def _asked(
-        self, method: str, url: str, headers: dict[str, str], charge: Charge, *, leaves: bool = False
+        self, method: str, url: str, headers: dict[str, str], charge: Charger, *, leaves: bool = False
     ) -> AsyncIterator[tuple[aiohttp.ClientResponse, str]]:
         """The answer, its body not read yet, and the URL it came from, after redirects. The first request is charged.
 
@@ -186,7 +186,7 @@ class HttpClient(FsspecClient):
                 raise
         return DIRECTORY
 
-    async def _look(self, url: str, charge: Charge) -> Info | None:
+    async def _look(self, url: str, charge: Charger) -> Info | None:
         what = f"{self.name}: look"
         async with self._asked("HEAD", url, {}, charge, leaves=True) as (answer, _):
             status, headers = answer.status, answer.headers.copy()
@@ -215,8 +215,9 @@ class HttpClient(FsspecClient):
         parts = urlsplit(here)
         if not parts.path.endswith("/"):
             here = parts._replace(path=parts.path + "/").geturl()
-        budget = waiting.buffers()
-        found = self._run("list", self._page(here, waiting.charger(), budget))
+        # Where the request is given up, it may still be running: then the memory is given back when it has ended.
+        memory = Charge(waiting.buffers())
+        found = self._run("list", self._page(here, waiting.charger(), memory))
         if found is None:
             if not key:
                 yield {}, True
@@ -231,11 +232,12 @@ class HttpClient(FsspecClient):
                 waiting.check_entries,
             )
         finally:
-            budget.give(len(body))
+            del found, body
+            memory.close()
         yield {name: DIRECTORY if below else Info(FileType.REGULAR_FILE, None) for name, below in names.items()}, True
 
-    async def _page(self, url: str, charge: Charge, budget: Budget) -> tuple[bytes, str, Headers] | None:
-        """A directory's page: at most `PAGE_MAX_BYTES`, which are taken from the budget. None: there is none."""
+    async def _page(self, url: str, charge: Charger, memory: Charge) -> tuple[bytes, str, Headers] | None:
+        """A directory's page: at most `PAGE_MAX_BYTES`, which are taken from `memory`. None: there is none."""
         what = f"{self.name}: list"
         async with self._asked("GET", url, {}, charge) as (answer, final):
             if answer.status in _MISSING:
@@ -252,12 +254,12 @@ class HttpClient(FsspecClient):
                     self.counter.count(received=len(data))
                     charge(0, len(data))
                     for piece in decoder.pieces(data):
-                        budget.take(len(piece))
+                        memory.take(len(piece))
                         body += piece
                 decoder.finish()
                 return bytes(body), final, headers
             except BaseException:
-                budget.give(len(body))
+                memory.close()  # now: an error and what it was raised in hold each other
                 raise
 
     # Reading
@@ -265,7 +267,7 @@ class HttpClient(FsspecClient):
     def fetch(self, key: Key, info: Info, start: int, end: int) -> Future[Data]:
         return self._begin(self._range(self.path(key), info, start, end, waiting.charger()))
 
-    async def _range(self, url: str, info: Info, start: int, end: int, charge: Charge) -> Data:
+    async def _range(self, url: str, info: Info, start: int, end: int, charge: Charger) -> Data:
         what = f"{self.name}: read"
         headers = {"Range": f"bytes={start}-{end - 1}", **_condition(info)}
         try:
@@ -315,7 +317,7 @@ class HttpClient(FsspecClient):
             asyncio.run_coroutine_threadsafe(stack.aclose(), self.fs.loop)
 
     async def _opened(
-        self, stack: contextlib.AsyncExitStack, url: str, info: Info, charge: Charge
+        self, stack: contextlib.AsyncExitStack, url: str, info: Info, charge: Charger
     ) -> aiohttp.ClientResponse:
         asked = self._asked("GET", url, _condition(info), charge, leaves=True)
         answer, _ = await stack.enter_async_context(asked)

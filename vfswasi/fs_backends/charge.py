@@ -1,8 +1,8 @@
-"""What one archive, or one open file, has taken of a budget of memory."""
+"""What one archive, one open file or one answer has taken of a budget of memory."""
 
 from __future__ import annotations
 
-from ..budget import Budget
+from .budget import Budget
 
 _STEP_BYTES = 64 << 10
 
@@ -20,6 +20,15 @@ class Charge:
         if count:
             budget.take(count)
             self._taken = count
+
+    @classmethod
+    def tried(cls, budget: Budget, count: int) -> Charge | None:
+        """A new one, for those who can do with less: None, if there is not so much."""
+        charge = cls(budget)
+        if not budget.try_take(count):
+            return None
+        charge._taken = count
+        return charge
 
     @property
     def used(self) -> int:
