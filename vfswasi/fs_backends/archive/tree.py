@@ -94,12 +94,13 @@ class TreeBuilder:
             self.hide(name)
             return False
         parent, leaf = place
-        old = parent.children.get(leaf)
+        children = parent.children
+        old = children.get(leaf)
         if old is None:
             self._count(leaf)
         elif isinstance(old, Directory):
             return False
-        parent.children[leaf] = number
+        children[leaf] = number
         return True
 
     def add_directory(self, name: str, status: Stat, number: int) -> bool:

@@ -25,6 +25,7 @@ _LOCATOR_SIGNATURE = b"PK\6\7"
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _END64_SIGNATURE = b"PK\6\6"
 ENTRY = struct.Struct("<4s4B4H3L5H2L")
+_ENTRY_BYTES: Final = ENTRY.size
 ENTRY_SIGNATURE: Final = b"PK\1\2"
 UTF8_FLAG: Final = 0x800
 EXTRA_ZIP64: Final = 0x0001
@@ -152,23 +153,24 @@ def _split(disks: int) -> BadZipFile:
 
 def entry_at(raw: bytes | bytearray, at: int, prefix: int) -> tuple[Entry | None, int]:
     """(the entry, None if it is broken; where the next one stands). Raises BadZipFile: it is cut short or none."""
-    if len(raw) - at < ENTRY.size:
+    whole = len(raw)
+    if whole - at < _ENTRY_BYTES:
         raise BadZipFile("Truncated central directory")
     (signature, _, system, _, _, flags, method, time, date, crc, compress_size, file_size, name_bytes, extra_bytes,
      comment_bytes, _, _, attributes, offset) = ENTRY.unpack_from(raw, at)  # fmt: skip
     if signature != ENTRY_SIGNATURE:
         raise BadZipFile("Bad magic number for central directory")
-    name_at = at + ENTRY.size
+    name_at = at + _ENTRY_BYTES
     extra_at = name_at + name_bytes
     after = extra_at + extra_bytes + comment_bytes
-    if after > len(raw):
+    if after > whole:
         raise BadZipFile("Truncated central directory")
     raw_name = bytes(raw[name_at:extra_at])
-    extra = bytes(raw[extra_at : extra_at + extra_bytes])
+    extra = bytes(raw[extra_at : extra_at + extra_bytes]) if extra_bytes else b""
     name = decoded(raw_name, flags, system, extra)
     if name is None:
         return None, after
-    if _UNKNOWN_32 in (compress_size, file_size, offset):
+    if compress_size == _UNKNOWN_32 or file_size == _UNKNOWN_32 or offset == _UNKNOWN_32:
         wide = _zip64(extra, [file_size, compress_size, offset])
         if wide is None:
             return None, after

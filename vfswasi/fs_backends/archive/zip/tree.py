@@ -35,6 +35,7 @@ _MEAN_BYTES_MAX = 1024  # the most that an entry may take on average
 _FLAG_DESCRIPTOR = 0x08
 _DESCRIPTOR_MAX_BYTES = 24
 
+_FORMAT: Final = 0o170000  # of a mode: stat.S_IFMT
 _KINDS = {
     stat.S_IFLNK: FileType.SYMBOLIC_LINK,
     stat.S_IFDIR: FileType.DIRECTORY,
@@ -75,8 +76,10 @@ class ZipIndex:
         # Directories without entries have the numbers behind all entries.
         builder = TreeBuilder(max_entries + 1, max_entries, charge)
         offsets, ends = self._offsets, array("q")
+        add_place, add_kind, add_offset, add_end = self._places.append, self._kinds.append, offsets.append, ends.append
         at = seen = number = 0
-        while at < len(raw):
+        whole = len(raw)
+        while at < whole:
             if not seen & 255:
                 check_time("mounting")
             if seen == max_entries:
@@ -90,17 +93,17 @@ class ZipIndex:
             charge.take(_PLACES_COST_BYTES)
             number += 1
             kind = _kind(entry)
-            self._places.append(place)
-            self._kinds.append(kind)
-            start = min(entry.header_offset, _FAR)
-            offsets.append(start)
+            add_place(place)
+            add_kind(kind)
+            name, raw_name, start = entry.name, entry.raw_name, entry.header_offset
             # The local header may have the name in another encoding.
-            name_bytes = min(len(entry.raw_name), len(entry.name))
-            ends.append(min(start + HEADER_BYTES + name_bytes + entry.compress_size, _FAR))
+            end = start + HEADER_BYTES + entry.compress_size + min(len(raw_name), len(name))
+            add_offset(start if start < _FAR else _FAR)
+            add_end(end if end < _FAR else _FAR)
             if kind is FileType.DIRECTORY:
-                builder.add_directory(entry.name, _stat(entry, number), number)
+                builder.add_directory(name, _stat(entry, number), number)
             else:
-                builder.add(entry.name, number)
+                builder.add(name, number)
         order = _in_order(offsets, charge)
         self._limits = _limits(order, offsets, ends, self.ending.start)
         if not isinstance(order, range):
@@ -228,7 +231,9 @@ def _kind(entry: Entry) -> FileType:
         return FileType.DIRECTORY
     if entry.attributes <= 0xFFFF or entry.system != UNIX:
         return FileType.REGULAR_FILE
-    kind = _KINDS.get(stat.S_IFMT(entry.attributes >> 16), FileType.REGULAR_FILE)
+    kind = _KINDS.get(entry.attributes >> 16 & _FORMAT, FileType.REGULAR_FILE)
+    if kind is FileType.REGULAR_FILE:
+        return kind
     # What has contents is a file whatever it was made from: `zip` stores what it reads from a pipe as a FIFO.
     return FileType.REGULAR_FILE if entry.file_size and kind is not FileType.SYMBOLIC_LINK else kind
 
