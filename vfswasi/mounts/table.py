@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,6 +13,7 @@ from ..fs_backends.base import Backend, Caps, Key, Traffic
 from ..fs_backends.layers.checked import checked
 from ..fs_backends.layers.readonly import ReadOnly
 from ..fs_backends.memory.backend import MemoryBackend
+from ..fs_backends.waiting import check_time
 from ..holders import holders
 from ..kernel.process import Preopen
 from ..limits import Limits
@@ -19,6 +21,7 @@ from ..printing import shown
 from .options import Mount, guest_name
 
 if TYPE_CHECKING:
+    from ..fs_backends.trust.directories import Seen
     from .sources import Source
 
 
@@ -33,6 +36,36 @@ class _Prepared(NamedTuple):
     overlap: bool
 
 
+class _Shown:
+    """What a mount shows, asked for once."""
+
+    def __init__(self, name: str, backend: Backend) -> None:
+        self.name = name
+        self._identity = backend.identity
+        self._place = backend.place
+
+    @functools.cached_property
+    def _seen(self) -> Seen | None:
+        """Of a local directory; None: it cannot be looked at."""
+        from ..fs_backends.trust.directories import seen_from
+
+        return seen_from(_path_of(self._place or ()), self._identity)
+
+    def conflicts(self, other: _Shown) -> bool:
+        """Whether both show something that the other does."""
+        if self._identity == other._identity:
+            return True
+        place, others = self._place, other._place
+        if place is None or others is None:
+            return False
+        count = min(len(place), len(others))
+        if place[:count] == others[:count]:
+            return True
+        if place[0] != "local" or others[0] != "local":
+            return False
+        return self._seen is None or other._seen is None or self._seen.meets(other._seen)
+
+
 class MountTable:
     """The preopens of a sandbox: opened once, given to every run."""
 
@@ -44,6 +77,8 @@ class MountTable:
         """
         self._trusted = [os.path.abspath(directory) for directory in trusted]
         self._mounts: list[_Prepared] = []
+        self._names: set[str] = set()
+        self._shown: dict[bool, list[_Shown]] = {False: [], True: []}  # by whether they are read-only
         if preopens is None:
             return
         if not isinstance(preopens, Mapping):
@@ -57,18 +92,27 @@ class MountTable:
 
     def _add(self, name: str, source: Source) -> None:
         name = guest_name(name)
-        if any(mount.name == name for mount in self._mounts):
+        if name in self._names:
             raise MountError(f"mount {name!r}: given twice; each guest directory can have one source")
         prepared = _prepare(name, source)
+        self._names.add(name)
         self._mounts.append(prepared)  # before the check, so that close() finds it
         if not prepared.readonly and prepared.backend is not None:
             _check_trusted(name, prepared.backend, self._trusted)
-        for other in self._mounts[:-1]:
-            if _conflict(prepared, other):
+        if prepared.backend is not None and not prepared.overlap:
+            self._compare(_Shown(name, prepared.backend), prepared.readonly)
+
+    def _compare(self, shown: _Shown, readonly: bool) -> None:
+        """With the mounts that have other permissions. Raises MountError; FsError: CANCELED."""
+        for count, other in enumerate(self._shown[not readonly]):
+            if not count & 255:
+                check_time("mounting")
+            if shown.conflicts(other):
                 raise MountError(
-                    f"mount {name!r}: shows the same directories as mount {other.name!r} with other permissions; "
+                    f"mount {shown.name!r}: shows the same directories as mount {other.name!r} with other permissions; "
                     "use Mount(..., overlap=True) or the option overlap if that is meant"
                 )
+        self._shown[readonly].append(shown)
 
     def instantiate(self, limits: Limits) -> list[Preopen]:
         """The preopens of one run; literal trees are copied into new stores."""
@@ -120,28 +164,6 @@ def _check_trusted(name: str, backend: Backend, trusted: Iterable[str]) -> None:
 
 def _path_of(place: Key) -> str:
     return "/".join(place[1:]) or "/"
-
-
-def _conflict(one: _Prepared, other: _Prepared) -> bool:
-    if one.readonly == other.readonly or one.overlap or other.overlap:
-        return False
-    if one.backend is None or other.backend is None:
-        return False
-    if one.backend.identity == other.backend.identity:
-        return True
-    place, others = one.backend.place, other.backend.place
-    if place is None or others is None:
-        return False
-    count = min(len(place), len(others))
-    if place[:count] == others[:count]:
-        return True
-    if place[0] != "local" or others[0] != "local":
-        return False
-    from ..fs_backends.trust.directories import seen_from
-
-    seen = seen_from(_path_of(place), one.backend.identity)
-    seen_by_other = seen_from(_path_of(others), other.backend.identity)
-    return seen is None or seen_by_other is None or seen.meets(seen_by_other)
 
 
 def _prepare(name: str, source: Source) -> _Prepared:

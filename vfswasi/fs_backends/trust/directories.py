@@ -9,10 +9,13 @@ Source: proc_pid_mountinfo(5), statx(2).
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from ...errors import MountError
 
 _MOUNTINFO = "/proc/self/mountinfo"
 _HOLDERS_MAX = 4096
@@ -59,7 +62,8 @@ def seen_from(path: str, identity: object = None, mounts: Sequence[Mounted] | No
     flags = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
     try:
         fd = os.open(path, flags)
-    except OSError:
+    except OSError as error:
+        _unless_full(error)
         return None
     try:
         status = os.fstat(fd)
@@ -68,10 +72,19 @@ def seen_from(path: str, identity: object = None, mounts: Sequence[Mounted] | No
             return None
         table = mount_table() if mounts is None else mounts
         return Seen(itself, _holders(fd, itself), _regions(fd, os.path.realpath(path), table))
-    except OSError:
+    except OSError as error:
+        _unless_full(error)
         return None
     finally:
         os.close(fd)
+
+
+def _unless_full(error: OSError) -> None:
+    """What cannot be looked at for want of descriptors is neither there nor not there. Raises MountError then."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        raise MountError(
+            f"whether directories overlap cannot be seen: {error.strerror}; mount less, or raise the limit (ulimit -n)"
+        ) from error
 
 
 def _holders(fd: int, itself: tuple[int, int]) -> frozenset[tuple[int, int]]:
@@ -114,7 +127,8 @@ def _mount_of(fd: int) -> str | None:
     try:
         with open(f"/proc/self/fdinfo/{fd}") as file:
             match = re.search(r"^mnt_id:\s*(\d+)", file.read(), re.MULTILINE)
-    except OSError:
+    except OSError as error:
+        _unless_full(error)
         return None
     return match[1] if match else None
 
@@ -124,7 +138,8 @@ def mount_table() -> list[Mounted]:
     try:
         with open(_MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
             lines = file.read().splitlines()
-    except OSError:
+    except OSError as error:
+        _unless_full(error)
         return []
     fields = [line.split(" ") for line in lines]
     return [(each[0], each[2], _names(_plain(each[3])), _names(_plain(each[4]))) for each in fields if len(each) > 4]
