@@ -53,9 +53,12 @@ def _without_user(rest: str) -> str:
 
 
 def _with_host(place: str) -> str:
-    """Unless it begins with something else: what could be a password in the place of a port."""
+    """Unless it begins with something else: what could be a password in the place of a host or a port."""
     host, slash, path = place.partition("/")
-    return place if _HOST.fullmatch(_PARAMETERS.split(host.rpartition("::")[2])[0]) else _HIDDEN + slash + path
+    name = _PARAMETERS.split(host)[0]
+    if "[" not in name:
+        name = name.rpartition("::")[2]  # behind what is in an archive
+    return place if _HOST.fullmatch(name) else _HIDDEN + slash + path
 
 
 def shown(source: object) -> str:
