@@ -10,8 +10,8 @@ import pytest
 
 import vfswasi
 from vfswasi.abi import constants as c
-from vfswasi.engine.fast_path import publishing as fastpath
 from vfswasi.engine.fast_path import file_entry
+from vfswasi.engine.fast_path import publishing as fastpath
 from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends.base import Buffer, Caps, Handle, Key, ReadableBuffer
 from vfswasi.fs_backends.layers.faulty import Faulty
