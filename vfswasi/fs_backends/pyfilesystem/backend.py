@@ -2,7 +2,7 @@
 
 Links are shown as links where the store has any, and never followed: before a path is used, each of its directories is
 looked at. Another process may still put a link there between that look and the use of the path, so a directory that
-others write to is better mounted as a path (see `local.py`).
+others write to is better mounted as a path (see `local/`).
 
 | file system            | how files are written                                                                    |
 |------------------------|------------------------------------------------------------------------------------------|
