@@ -23,7 +23,7 @@ import pytest
 from tests import wasm_text
 from tests.fs_backends.zip_forge import Entry, forge
 from vfswasi.abi.layouts import ABIS
-from vfswasi.engine.fast_path.publishing import FastPath
+from vfswasi.engine.fast_path.vdso import Vdso
 from vfswasi.engine.interruption import bodies, rewriting
 from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends.archive import tree
@@ -164,7 +164,7 @@ BROKEN = {
     "a pread that moves the cursor": ("memory", OpenFile, "pread", _moves, "moved the cursor"),
     "an exception": ("zip", MemoryBackend, "rmdir", _crashes, "reached the host"),
     "numbers that are not the lowest": ("memory", FdTable, "add", _keeps_number, "lowest free"),
-    "rights in the fast path alone": ("memory", FastPath, "_write_entry", _more_rights, "fast: "),
+    "rights in the fast path alone": ("memory", Vdso, "write_descriptor", _more_rights, "fast: "),
     "a disk that does otherwise": ("memory", LocalBackend, "create", _then_fail, "on disk: "),
     "runs that know nothing of each other": ("memory", sharing, "_others", lambda _: lambda share: [], "fast: "),
     "results that are not checked": ("memory", GuestMemory, "check", _unchecked, ""),
