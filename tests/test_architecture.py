@@ -182,13 +182,13 @@ def late():
     from fsspec.core import open
     from ..engine import host
     from .. import errors
-    import vfswasi.cli.main
+    import vfswasi.cli.command
 """
     assert set(imports_of(PACKAGE / "kernel" / "process.py", code)) == {
         ("foreign", "fs"),
         ("foreign", "fsspec"),
         ("foreign", "typing"),
-        ("own", "cli.main"),
+        ("own", "cli.command"),
         ("own", "engine.host"),
         ("own", "errors"),
     }
@@ -225,7 +225,7 @@ SLOW = (
     ),
 )
 LATE = (
-    *("mounts.sources", "mounts.stores", "host.wasi", "cli.inspect", "cli.main", "engine.embedding"),
+    *("mounts.sources", "mounts.stores", "host.wasi", "cli.inspect", "cli.command", "engine.embedding"),
     *(f"fs_backends.{name}" for name in ("archive", "remote", "trust", "local", "pyfilesystem", "staging", "devices")),
 )
 
@@ -240,7 +240,7 @@ def loaded_by(code: str) -> set[str]:
 def test_importing_the_package_imports_no_storage_library_and_no_test_tool() -> None:
     loaded = {
         name.partition(".")[0]
-        for name in loaded_by("import vfswasi, vfswasi.cli.main, vfswasi.mounts.sources, vfswasi.host.wasi")
+        for name in loaded_by("import vfswasi, vfswasi.cli.command, vfswasi.mounts.sources, vfswasi.host.wasi")
     }
     assert "vfswasi" in loaded
     assert loaded.isdisjoint(HEAVY)
@@ -264,11 +264,11 @@ def test_the_command_line_loads_no_storage_before_it_is_mounted_and_no_rewriter_
     program = tmp_path / "empty.wasm"
     program.write_text('(module (memory (export "memory") 1) (func (export "_start")))')
     loaded = loaded_by(
-        "import vfswasi.cli.main" + (f"; vfswasi.cli.main.main(['run', {str(program)!r}])" if run else "")
+        "import vfswasi.cli.command" + (f"; vfswasi.cli.command.main(['run', {str(program)!r}])" if run else "")
     )
     assert run or "vfswasi.engine.interruption.rewriting" not in loaded
     assert loaded.isdisjoint(set(SLOW) - {"argparse", "logging", "traceback"})
-    assert loaded.isdisjoint({f"vfswasi.{name}" for name in LATE} - {"vfswasi.cli.main"})
+    assert loaded.isdisjoint({f"vfswasi.{name}" for name in LATE} - {"vfswasi.cli.command"})
 
 
 def test_every_public_name_is_there_when_it_is_asked_for() -> None:

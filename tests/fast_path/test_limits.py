@@ -13,7 +13,7 @@ import wasmtime
 import vfswasi
 from tests.rawguest import RawGuest
 from vfswasi.abi import constants as c
-from vfswasi.cli.main import main
+from vfswasi.cli import main
 from vfswasi.engine.fast_path import publishing as fastpath
 from vfswasi.errors import Errno
 

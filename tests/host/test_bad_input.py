@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 import vfswasi
-from vfswasi.cli import main as cli
+from vfswasi import cli
 
 ROOT = Path(__file__).parents[2]
 WORDCOUNT = ROOT / "examples" / "wordcount.wasm"

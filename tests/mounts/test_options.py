@@ -15,8 +15,7 @@ import fsspec
 import pytest
 
 import vfswasi
-from vfswasi import Mount, MountError, ReadCache
-from vfswasi.cli import main as cli
+from vfswasi import Mount, MountError, ReadCache, cli
 from vfswasi.fs_backends.local.backend import LocalBackend
 from vfswasi.fs_backends.remote.backend import RemoteBackend
 from vfswasi.fs_backends.remote.fsspec.backend import FsspecBackend

@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 import vfswasi
-from vfswasi import Errno, Mount, ReadCache
-from vfswasi.cli import main as cli
+from vfswasi import Errno, Mount, ReadCache, cli
 from vfswasi.fs_backends.remote.backend import RemoteBackend
 
 from ..guest_programs import compile_guest

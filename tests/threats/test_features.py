@@ -10,7 +10,7 @@ import pytest
 import wasmtime
 
 import vfswasi
-from vfswasi.cli import main as cli
+from vfswasi import cli
 from vfswasi.engine.compiling import features, modules
 from vfswasi.limits import Limits
 

@@ -11,8 +11,8 @@ import pytest
 import wasmtime
 
 import vfswasi
+from vfswasi import cli
 from vfswasi.cli import inspect as inspection
-from vfswasi.cli import main as cli
 from vfswasi.engine.compiling import modules, outline
 from vfswasi.engine.compiling.features import checked
 

@@ -21,7 +21,7 @@ import pytest
 import wasmtime
 
 import vfswasi
-from vfswasi.cli import main as cli
+from vfswasi import cli
 from vfswasi.engine import guests, runner
 from vfswasi.engine.compiling import cache as module_cache
 from vfswasi.engine.compiling import modules

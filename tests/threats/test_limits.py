@@ -14,7 +14,7 @@ import pytest
 
 import vfswasi
 from vfswasi.abi import constants as c
-from vfswasi.cli.main import main
+from vfswasi.cli import main
 from vfswasi.engine.compiling import modules
 from vfswasi.errors import Errno
 from vfswasi.fs_backends.memory.backend import MemoryBackend

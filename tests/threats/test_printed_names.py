@@ -10,7 +10,7 @@ import pytest
 import wasmtime
 
 import vfswasi
-from vfswasi.cli import main as cli
+from vfswasi import cli
 
 from ..wat_programs import program
 

@@ -15,8 +15,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 import vfswasi
-from vfswasi import Mount, MountError
-from vfswasi.cli import main as cli
+from vfswasi import Mount, MountError, cli
 from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends.pyfilesystem.backend import PyFilesystemBackend
 from vfswasi.fs_backends.remote.backend import RemoteBackend

@@ -1,1 +1,13 @@
-"""The command line: `vfswasi run`, `vfswasi inspect`."""
+"""The command line: `vfswasi run`, `vfswasi inspect`, `vfswasi mounts`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line with these arguments, by default the process's; returns the exit status. A usage error
+    raises SystemExit(125)."""
+    from .command import main as run  # argparse and all that it needs
+
+    return run(argv)
