@@ -8,7 +8,7 @@ and Binary.md of the component model.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 SECTIONS_MAX: Final = 100_000  # each may be three bytes long
@@ -67,13 +67,18 @@ class Outline:
         return {name: index for name, of_kind, index in self.exports if of_kind == kind}
 
 
-def counts(wasm: bytes) -> tuple[bool, int, int]:
-    """(whether there is a start section, memories, tables of its own) of a valid core module."""
-    found = {_TABLES: 0, _MEMORIES: 0, _START: 0}
+def sections(wasm: bytes) -> Iterator[tuple[int, Reader]]:
+    """The identity and the content of each section. Raises Unreadable."""
     reader = Reader(wasm, 8, len(wasm))
     while reader.at < reader.end:
         section = reader.byte()
-        content = reader.part(reader.number())
+        yield section, reader.part(reader.number())
+
+
+def counts(wasm: bytes) -> tuple[bool, int, int]:
+    """(whether there is a start section, memories, tables of its own) of a valid core module."""
+    found = {_TABLES: 0, _MEMORIES: 0, _START: 0}
+    for section, content in sections(wasm):
         if section in found:
             found[section] = 1 if section == _START else content.number()
     return bool(found[_START]), found[_MEMORIES], found[_TABLES]
@@ -98,10 +103,7 @@ def imported_functions(wasm: bytes) -> list[Signature | None]:
     numbers. wasmtime's package ends the process when it is asked for the name of a type that it does not know."""
     types: list[tuple[bytes, bytes] | None] = []
     functions: list[Signature | None] = []
-    reader = Reader(wasm, 8, len(wasm))
-    while reader.at < reader.end:
-        section = reader.byte()
-        content = reader.part(reader.number())
+    for section, content in sections(wasm):
         if section == _TYPES:
             types = _signatures(content)
         elif section == _IMPORTS:
@@ -214,11 +216,8 @@ def has_too_many_sections(wasm: bytes) -> bool:
 def too_many(wasm: bytes) -> str | None:
     """What a core module has more of than is looked at, and how many that is; as far as it can be read."""
     found = dict.fromkeys(_COUNTED, 0)
-    reader = Reader(wasm, 8, len(wasm))
     try:
-        while reader.at < reader.end:
-            section = reader.byte()
-            content = reader.part(reader.number())
+        for section, content in sections(wasm):
             if section in found:
                 found[section] += content.number()
     except Unreadable:
@@ -239,14 +238,11 @@ _COUNTED: Final = {
 def read(wasm: bytes) -> Outline:
     """The outline of a file that begins as WebAssembly does."""
     outline = Outline(is_component(wasm))
-    sections = _COMPONENT_SECTIONS if outline.is_component else _SECTIONS
-    reader = Reader(wasm, 8, len(wasm))
+    known = _COMPONENT_SECTIONS if outline.is_component else _SECTIONS
     try:
-        while reader.at < reader.end:
-            section = reader.byte()
-            content = reader.part(reader.number())
-            if section in sections:
-                sections[section](content, outline)
+        for section, content in sections(wasm):
+            if section in known:
+                known[section](content, outline)
     except Unreadable:
         outline.whole = False
     return outline
