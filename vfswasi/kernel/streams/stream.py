@@ -8,9 +8,8 @@ from typing import Final
 from ...abi import constants as c
 from ...errors import Errno, FsError
 from ...fs_backends.base import FileType, Stat
-from ...fs_backends.turns import give_way
 from .. import rights
-from ..buffers import BUFFERS
+from ..buffers import in_turns
 from ..clocks import Deadline
 from ..descriptor import Descriptor
 from .ends import READ_CHUNK, CallableSink, DescriptorSink, DescriptorSource, FileSink, FileSource, Sink, Source
@@ -76,12 +75,7 @@ class Stream(Descriptor):
         assert self.source is not None
         wait = not self.flags & c.FDFLAG_NONBLOCK
         total = 0
-        for index, buffer in enumerate(buffers):
-            if len(buffer) > READ_CHUNK or index % BUFFERS == BUFFERS - 1:
-                deadline.check()
-                give_way()
-            if not len(buffer):
-                continue
+        for buffer in in_turns(buffers, deadline, READ_CHUNK):
             if total and not self.source.available():
                 break  # what is there already must not wait for more
             data = self.source.read(len(buffer), deadline, wait)
@@ -95,12 +89,7 @@ class Stream(Descriptor):
         assert self.sink is not None
         wait = not self.flags & c.FDFLAG_NONBLOCK
         total = 0
-        for index, buffer in enumerate(buffers):
-            if len(buffer) > READ_CHUNK or index % BUFFERS == BUFFERS - 1:
-                deadline.check()
-                give_way()
-            if not len(buffer):
-                continue
+        for buffer in in_turns(buffers, deadline, READ_CHUNK):
             try:
                 count = self.sink.write(buffer, deadline, wait)
             except FsError:
