@@ -12,6 +12,7 @@ from .errors import (
     GuestError,
     GuestExitError,
     GuestFuelError,
+    GuestInterruptedError,
     GuestLimitError,
     GuestTimeoutError,
     GuestTrapError,
@@ -29,6 +30,7 @@ from .errors import (
 from .fs_backends.base import Backend, Caps, Traffic
 from .fs_backends.memory.backend import MemoryBackend, Symlink
 from .host.result import Result
+from .host.run import Run
 from .host.sandbox import Sandbox, run
 from .host.stdio import DEVNULL, PIPE, STDOUT
 from .limits import Limits, Usage
@@ -43,12 +45,14 @@ if TYPE_CHECKING:
     from .fs_backends.pyfilesystem.backend import PyFilesystemBackend
     from .fs_backends.remote.cache import ReadCache
     from .fs_backends.remote.fsspec.backend import FsspecBackend
+    from .host.asynchronous import AsyncRun, run_async
     from .host.wasi import WASI
 
 __version__ = "0.1.0"
 
 # Imported when they are used: most programs use none of them.
 _LATE = {
+    "AsyncRun": "host.asynchronous",
     "DeviceBackend": "fs_backends.devices",
     "FsspecBackend": "fs_backends.remote.fsspec.backend",
     "LocalBackend": "fs_backends.local.backend",
@@ -57,6 +61,7 @@ _LATE = {
     "TarBackend": "fs_backends.archive.tar.backend",
     "WASI": "host.wasi",
     "WritableZipBackend": "fs_backends.archive.zip.writer",
+    "run_async": "host.asynchronous",
     "ZipBackend": "fs_backends.archive.zip.backend",
 }
 
@@ -79,6 +84,7 @@ __all__ = [
     "PIPE",
     "STDOUT",
     "WASI",
+    "AsyncRun",
     "Backend",
     "Caps",
     "DeviceBackend",
@@ -88,6 +94,7 @@ __all__ = [
     "GuestError",
     "GuestExitError",
     "GuestFuelError",
+    "GuestInterruptedError",
     "GuestLimitError",
     "GuestTimeoutError",
     "GuestTrapError",
@@ -104,6 +111,7 @@ __all__ = [
     "PyFilesystemBackend",
     "ReadCache",
     "Result",
+    "Run",
     "Sandbox",
     "SandboxError",
     "Symlink",
@@ -116,4 +124,5 @@ __all__ = [
     "WritableZipBackend",
     "ZipBackend",
     "run",
+    "run_async",
 ]

@@ -13,9 +13,10 @@ engine turns it into the number that the guest reads. Above it there is one tree
     ├── GuestError             the program ran and did not end well; carries its output
     │   ├── GuestExitError         non-zero exit status, with `check=True`
     │   ├── GuestTrapError         trap or signal, with `check=True`
-    │   └── GuestLimitError        a limit ended it
-    │       ├── GuestTimeoutError      of time
-    │       └── GuestFuelError         of instructions
+    │   ├── GuestLimitError        a limit ended it
+    │   │   ├── GuestTimeoutError      of time
+    │   │   └── GuestFuelError         of instructions
+    │   └── GuestInterruptedError  it was ended from outside; a HostCallError too
     ├── UncommittedError       files that the guest wrote could not be stored; carries their contents
     └── HostCallError          the engine failed in a way the guest cannot explain
 
@@ -27,7 +28,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Any
+from typing import Any, Final
 
 
 class Errno(IntEnum):
@@ -249,8 +250,10 @@ class HostCallError(SandboxError):
 class GuestError(SandboxError):
     """The program ran and did not end well.
 
-    `argv`: the guest's argv. `returncode`: the guest's exit status, `-N` for signal N, or None.
-    `stdout`, `stderr`: what was captured (bytes or str as asked for), or None. `usage`: a `Usage`, or None.
+    `result`: the `Result` of the run, with its output, files, usage and traffic; None where there is none, such as for
+    a guest in a store of the caller's. The others are attributes of it. `argv`: the guest's argv. `returncode`: the
+    guest's exit status, `-N` for signal N, or None: it did not come to one. `stdout`, `stderr`: what was
+    captured (bytes or str as asked for), or None. `usage`: a `Usage`, or None.
     """
 
     def __init__(
@@ -262,13 +265,49 @@ class GuestError(SandboxError):
         stdout: Any = None,
         stderr: Any = None,
         usage: Any = None,
+        result: Any = None,
     ) -> None:
+        if result is not None:
+            argv, usage = result.args, result.usage
+            returncode = None if result.ended_from_outside else result.returncode
+            stdout, stderr = result.stdout, result.stderr
         super().__init__(message)
+        self.result = result
         self.usage = usage
         self.argv = argv or []
         self.returncode = returncode
         self.stdout = stdout
         self.stderr = stderr
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _as_it_was, (type(self), self.args, self.__dict__)
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        last = _last_lines(self.stderr)
+        return f"{message}; its stderr ends with:\n{last}" if last else message
+
+
+_LINES: Final = 5
+_LINES_CHARACTERS: Final = 1000
+
+
+def _last_lines(output: Any) -> str:
+    """The end of what a guest wrote, without what a terminal would obey."""
+    from .printing import printable
+
+    if isinstance(output, bytes):
+        output = output[-4 * _LINES_CHARACTERS :].decode("utf-8", "replace")
+    if not isinstance(output, str):
+        return ""
+    lines = output[-_LINES_CHARACTERS:].rstrip().split("\n")[-_LINES:]
+    return "\n".join(f"  {printable(line)}" for line in lines if line)
+
+
+def _as_it_was(kind: type[GuestError], args: tuple[Any, ...], attributes: dict[str, Any]) -> GuestError:
+    error = kind(*args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class GuestExitError(GuestError):
@@ -295,3 +334,7 @@ class GuestFuelError(GuestLimitError):
     """The guest had executed as many instructions as it may."""
 
     limit = "fuel"
+
+
+class GuestInterruptedError(GuestError, HostCallError):
+    """The guest was ended from outside: by `Run.kill`, `Sandbox.interrupt`, or a task that was cancelled."""

@@ -11,7 +11,7 @@ import wasmtime
 from wasmtime import _ffi as ffi
 
 from ..abi.layouts import ABI_BY_MODULE, Abi
-from ..errors import HostCallError, InvalidModuleError, MissingExportError, MissingImportError
+from ..errors import InvalidModuleError, MissingExportError, MissingImportError
 from ..fs_backends.waiting import bounded_by
 from ..kernel.clocks import DeadlinePassed, GuestEnd, Interrupted, ProcessExit, ProcessSignal
 from ..kernel.process import Process
@@ -35,12 +35,15 @@ _NO_CALLS: Final[Mapping[str, int]] = MappingProxyType({})
 SIGABRT: Final = 6  # what a trap counts as in an exit status, as in wasmtime's command line
 
 
+INTERRUPTED: Final = "interrupted"
+
+
 class Ending(NamedTuple):
     """How a run ended. `returncode`: the exit status, or -N for signal N (a trap is SIGABRT).
 
     `trap`: the message of a trap, with the guest's backtrace. `error`: an exception of the host to re-raise.
-    `limit`: the limit that ended it: "wall_seconds", "fuel" (without a return code), or "stack". `fast_calls`: see
-    `FastPath.counters`.
+    `limit`: the limit that ended it: "wall_seconds", "fuel" (without a return code), or "stack"; INTERRUPTED if
+    somebody else did (without a return code). `fast_calls`: see `FastPath.counters`.
     """
 
     returncode: int | None
@@ -56,6 +59,13 @@ class Meter:
     def __init__(self) -> None:
         self.memory_bytes = 0
         self.fuel: int | None = None
+        self.guest: guests.Guest | None = None  # while it runs
+
+    def seen_bytes(self) -> int:
+        """Its linear memory, while it runs as of its last call."""
+        guest = self.guest
+        memory = None if guest is None else guest.memory
+        return self.memory_bytes if memory is None else memory.size
 
 
 # What a store holds beside what the guest brings: the page, the shim and the vdso with its memory, the shim's table.
@@ -183,7 +193,7 @@ class Program:
 
         `fast`: with the fast path inside wasm, where it is possible. `meter` is filled in.
         """
-        guest = guests.Guest(process)
+        guest = meter.guest = guests.Guest(process)
         limits = process.limits
         store = wasmtime.Store(self.compiled.engine)
         try:
@@ -215,7 +225,7 @@ class Program:
             if guest.page is not None:
                 guest.page.forget()
             _watchdog.forget(process.deadline)
-            meter.memory_bytes = guest.memory_bytes(context)
+            meter.memory_bytes, meter.guest = guest.memory_bytes(context), None
             if limits.fuel is not None:
                 meter.fuel = limits.fuel - store.get_fuel()
             with process.teardown:  # somebody may be looking at what it has written so far
@@ -319,13 +329,13 @@ def _ending(guest: guests.Guest, error: int, trap: int, name: str) -> Ending:
     if isinstance(outcome, DeadlinePassed):
         return Ending(None, limit="wall_seconds")
     if isinstance(outcome, Interrupted):
-        return Ending(None, error=HostCallError(f"{name}: the run was interrupted"))
+        return Ending(None, limit=INTERRUPTED)
     if isinstance(outcome, GuestEnd):
         return Ending(-SIGABRT, printable(str(outcome)), fast_calls=calls)
     return Ending(None, error=outcome)
 
 
-def left_behind(process: Process, end: BaseException, name: str) -> Ending:
+def left_behind(process: Process, end: BaseException) -> Ending:
     """The ending of a run that is still inside a host call after its time. Its output so far is fetched, if it can
     be."""
     if process.teardown.acquire(timeout=0.01):
@@ -335,7 +345,7 @@ def left_behind(process: Process, end: BaseException, name: str) -> Ending:
             process.teardown.release()
     if isinstance(end, DeadlinePassed):
         return Ending(None, limit="wall_seconds")
-    return Ending(None, error=HostCallError(f"{name}: the run was interrupted"))
+    return Ending(None, limit=INTERRUPTED)
 
 
 def _check_memory(compiled: CompiledModule, name: str) -> None:

@@ -24,6 +24,33 @@ def read_module(module: Module) -> tuple[bytes, str]:
     return path.read_bytes(), path.name
 
 
+class Again:
+    """A module that may have to be read once more. A file is not kept in memory: some have 100 MB."""
+
+    def __init__(self, module: Module, wasm: bytes) -> None:
+        """`wasm`: what `read_module` has read from `module`."""
+        self._wasm = wasm
+        self._path: str | None = None
+        if isinstance(module, str | os.PathLike) and os.path.isfile(module):
+            self._path, self._wasm = os.path.abspath(module), b""
+            self._seen = _seen(self._path)
+
+    def read(self) -> bytes:
+        """Raises OSError, InvalidModuleError: it has changed since."""
+        if self._path is None:
+            return self._wasm
+        with open(self._path, "rb") as file:
+            wasm = file.read()
+        if _seen(self._path) != self._seen:
+            raise InvalidModuleError(f"{self._path}: has changed since its Sandbox was made; make another one")
+        return wasm
+
+
+def _seen(path: str) -> tuple[int, ...]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
 def checked_args(args: Iterable[str]) -> Iterable[str]:
     """Raises TypeError: one string, which is an iterable of its characters too."""
     if isinstance(args, str | bytes):
@@ -66,3 +93,12 @@ def encode_environ(env: Mapping[str, str] | None) -> list[bytes]:
             raise ValueError(f"env: {name!r} is not a name, or it or its value contains a NUL character")
         encoded.append(f"{name}={value}".encode("utf-8", "surrogateescape"))
     return encoded
+
+
+def checked_cwd(cwd: str) -> str:
+    """An absolute path of the guest's. Raises TypeError, ValueError."""
+    if not isinstance(cwd, str):
+        raise TypeError(f"cwd must be a str, a directory of the guest's, not {type(cwd).__name__}")
+    if not cwd.startswith("/") or "\0" in cwd:
+        raise ValueError(f"cwd must be an absolute path of the guest's without NUL, not {cwd!r}")
+    return cwd

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..engine.runner import end_what_is_over
 from ..engine.threads import stacks, workers
-from ..errors import FsError, GuestTimeoutError, HostCallError, MountError
+from ..errors import FsError, GuestInterruptedError, GuestTimeoutError, MountError
 from ..fs_backends.base import Backend
 from ..fs_backends.waiting import Allowance, bounded_by
 from ..kernel.clocks import Deadline, DeadlinePassed
@@ -23,6 +23,7 @@ from ..kernel.process import allowance_of
 from ..limits import Limits, Usage
 from ..mounts.options import Mount
 from ..mounts.table import MountTable
+from .result import Result
 
 if TYPE_CHECKING:
     from ..mounts.sources import Source
@@ -43,9 +44,12 @@ class Bounds(NamedTuple):
 
 
 def open_mounts(
-    preopens: Mapping[str, Source] | None, trusted: Iterable[str | os.PathLike[str]], bounds: Bounds
+    preopens: Mapping[str, Source] | None,
+    trusted: Iterable[str | os.PathLike[str]],
+    bounds: Bounds,
+    base: MountTable | None = None,
 ) -> MountTable:
-    """A `MountTable` of them; `trusted` is its argument.
+    """A `MountTable` of them; `trusted` and `base` are its arguments.
 
     Raises GuestTimeoutError (the deadline came first), and what `MountTable` raises.
     """
@@ -55,7 +59,7 @@ def open_mounts(
 
     def work() -> None:
         with bounded_by(deadline, allowance):
-            opened.append(MountTable(preopens, trusted))
+            opened.append(MountTable(preopens, trusted, base))
 
     def close() -> None:
         while opened:
@@ -79,10 +83,11 @@ def open_mounts(
         close()
         raise
     if not isinstance(end, DeadlinePassed):
-        raise HostCallError("mounting was interrupted")
+        raise GuestInterruptedError("mounting was interrupted")
     usage = Usage((time.monotonic_ns() - started_ns) / 1e9)
     usage.remote_requests, usage.remote_bytes = allowance.requests, allowance.bytes
-    raise GuestTimeoutError(f"mounting was not done after {deadline.timeout_s:g} seconds", usage=usage)
+    result = Result([], -9, usage=usage)  # of a run that did not come to its guest
+    raise GuestTimeoutError(f"mounting was not done after {deadline.timeout_s:g} seconds", result=result)
 
 
 def _is_instant(preopens: object) -> bool:

@@ -5,29 +5,32 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Final, Generic, TypeVar
 
 from ..engine.interruption.ways import EPOCH, Way
-from ..engine.runner import Ending, Meter
-from ..errors import GuestExitError, GuestFuelError, GuestTimeoutError, GuestTrapError
+from ..engine.runner import INTERRUPTED, Ending, Meter
+from ..errors import GuestExitError, GuestFuelError, GuestInterruptedError, GuestTimeoutError, GuestTrapError
 from ..fs_backends.base import Backend, Traffic
 from ..fs_backends.layers.checked import Checked
 from ..fs_backends.layers.readonly import ReadOnly
 from ..fs_backends.memory.backend import MemoryBackend
-from ..kernel.clocks import Deadline
 from ..kernel.process import Preopen, Process
 from ..limits import Usage
 from ..records import field, record
 
+Output = TypeVar("Output", str, bytes)
+
 
 @record(frozen=True, slots=False)
-class Result:
+class Result(Generic[Output]):
     """A finished run.
 
     args: the guest's argv. returncode: its exit status (u32), or -N if signal N ended it; a trap counts as
-    SIGABRT (-6). stdout, stderr: what was captured, bytes or str, or None. trap: the message of a trap with the
-    guest's backtrace, or None. limit: "stack" if that trap was a stack of calls that is too deep, else None; limits
-    that end a run are exceptions. usage: what it used of its limits. fast_calls: function -> calls that were answered
+    SIGABRT (-6), and a run that was ended from outside as SIGKILL (-9). stdout, stderr: what was captured, bytes or
+    str, or None. truncated: whether the guest wrote more than `Limits.output_bytes` of one of them. trap: the message
+    of a trap with the guest's backtrace, or None. limit: the limit that ended it: "stack" (a trap), "wall_seconds",
+    "fuel", else None; a run that ends at one of the last two is an exception, which has this as its `result`. usage:
+    what it used of its limits. fast_calls: function -> calls that were answered
     inside wasm, without Python, and "bytes_read", "bytes_written" by them; empty if the fast path was off. traffic:
     guest directory -> requests and bytes that the run cost, for mounts whose files are far away (what other runs of
     the same mount did meanwhile is in it). interruption: how the guest could have been ended while it
@@ -36,56 +39,62 @@ class Result:
 
     args: list[str]
     returncode: int
-    stdout: Any = None
-    stderr: Any = None
+    stdout: Output | None = None
+    stderr: Output | None = None
     trap: str | None = None
     limit: str | None = None
     usage: Usage = field(default_factory=Usage, compare=False)
     fast_calls: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
     traffic: Mapping[str, Traffic] = field(default_factory=dict, repr=False, compare=False)
     interruption: Way = field(default=EPOCH, repr=False, compare=False)
+    truncated: bool = False
     _trees: Mapping[str, MemoryBackend] = field(default_factory=dict, repr=False, compare=False)
+    _timeout_s: float | None = field(default=None, repr=False, compare=False)
+    _interrupted: bool = field(default=False, repr=False, compare=False)
 
     @cached_property
     def files(self) -> dict[str, dict[str, Any]]:
         """Guest directory -> tree, for every memory mount: files as bytes, directories as dicts, links as Symlink."""
         return {name: tree.export() for name, tree in self._trees.items()}
 
+    @property
+    def ended_from_outside(self) -> bool:
+        """Whether the guest did not come to an end of its own: its time or fuel was over, or it was killed."""
+        return self._interrupted or self.limit in ("wall_seconds", "fuel")
+
     def check_returncode(self) -> None:
-        """Raises GuestTrapError or GuestExitError if the guest did not end with status 0."""
+        """Raises the GuestError that says why, if the guest did not end with status 0."""
         if self.returncode == 0:
             return
         name = self.args[0] if self.args else "guest"
-        given: dict[str, Any] = {
-            "argv": self.args,
-            "returncode": self.returncode,
-            "stdout": self.stdout,
-            "stderr": self.stderr,
-            "usage": self.usage,
-        }
+        if self._interrupted:
+            raise GuestInterruptedError(f"{name}: the run was interrupted", result=self)
+        if self.limit == "wall_seconds":
+            raise GuestTimeoutError(f"{name} was still running after {self._timeout_s or 0:g} seconds", result=self)
+        if self.limit == "fuel":
+            raise GuestFuelError(f"{name} had used up its fuel of {self.usage.fuel or 0:,}", result=self)
         if self.trap is not None:
-            raise GuestTrapError(f"{name} trapped: {self.trap}", **given)
+            raise GuestTrapError(f"{name} trapped: {self.trap}", result=self)
         if self.returncode < 0:
-            raise GuestTrapError(f"{name} was ended by signal {-self.returncode}", **given)
-        raise GuestExitError(f"{name} ended with exit status {self.returncode}", **given)
+            raise GuestTrapError(f"{name} was ended by signal {-self.returncode}", result=self)
+        raise GuestExitError(f"{name} ended with exit status {self.returncode}", result=self)
+
+
+_SIGKILL: Final = 9
 
 
 def result_of(
     argv: list[str],
     ending: Ending,
     captured: Sequence[Any],
+    truncated: bool,
     preopens: Sequence[Preopen],
-    deadline: Deadline,
+    timeout_s: float | None,
     traffic: Mapping[str, Traffic],
     usage: Usage,
     interruption: Way,
-) -> Result:
+) -> Result[Any]:
     stdout, stderr = captured
-    if ending.returncode is None:
-        given: dict[str, Any] = {"argv": argv, "stdout": stdout, "stderr": stderr, "usage": usage}
-        if ending.limit == "fuel":
-            raise GuestFuelError(f"{argv[0]} had used up its fuel of {usage.fuel:,}", **given)
-        raise GuestTimeoutError(f"{argv[0]} was still running after {deadline.timeout_s:g} seconds", **given)
     trees = {
         preopen.name: backend
         for preopen in preopens
@@ -93,16 +102,19 @@ def result_of(
     }
     return Result(
         argv,
-        ending.returncode,
+        -_SIGKILL if ending.returncode is None else ending.returncode,
         stdout,
         stderr,
         ending.trap,
-        ending.limit,
+        None if ending.limit == INTERRUPTED else ending.limit,
         usage,
         dict(ending.fast_calls),
         traffic,
         interruption,
+        truncated,
         trees,
+        timeout_s,
+        ending.limit == INTERRUPTED,
     )
 
 
@@ -115,7 +127,7 @@ def usage_of(
     usage = Usage(
         (time.monotonic_ns() - started_ns) / 1e9,
         meter.fuel,
-        meter.memory_bytes,
+        meter.seen_bytes(),
         process.fds.peak,
         process.quota.peak_inodes,
         process.quota.peak_bytes,

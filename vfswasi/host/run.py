@@ -1,24 +1,28 @@
-"""One run of a sandbox: what a caller asks for, checked before there is a guest; what happens on the guest's thread."""
+"""`Run`: one run of a sandbox, which its caller can hold, with the manners of `subprocess.Popen`."""
 
 from __future__ import annotations
 
 import codecs
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from types import TracebackType
+from typing import IO, Any, AnyStr, Generic, NamedTuple
 
 from ..engine.runner import Ending, Meter, Program, end_what_is_over, left_behind
 from ..engine.threads import workers
-from ..errors import Uncommitted
+from ..errors import FsError, MountError, Uncommitted
 from ..fs_backends.base import Traffic
 from ..fs_backends.waiting import bounded_by
 from ..kernel.process import Preopen, Process
 from ..kernel.streams.stream import Stream
+from ..limits import Usage, check_seconds
 from .closing import finish, traffic_since, uncommitted
 from .mounting import Bounds
+from .pipes import Pipes
 from .result import Result, result_of, usage_of
-from .stdio import PIPE, capture_of
+from .stdio import PIPE, capture_of, was_cut
 
 
 class Asked(NamedTuple):
@@ -38,6 +42,7 @@ class Asked(NamedTuple):
         stdin: Any = None,
         stdout: Any = None,
         stderr: Any = None,
+        input: Any = None,
         capture_output: bool = False,
         text: bool = False,
         encoding: str = "utf-8",
@@ -53,6 +58,12 @@ class Asked(NamedTuple):
         if text:
             codecs.lookup(encoding)  # a mistake here must not cost the output of a finished run
             codecs.lookup_error(errors)
+        if input is not None:
+            if stdin is not None:
+                raise ValueError("stdin and input may not both be used")
+            if not isinstance(input, str | bytes | bytearray | memoryview):
+                raise TypeError(f"input must be bytes or str, not {type(input).__name__}")
+            stdin = input.encode(encoding, "strict") if isinstance(input, str) else input
         entropy = os.urandom if seed is None else _seeded(seed)
         return cls(stdin, stdout, stderr, (encoding, errors) if text else None, check, entropy)
 
@@ -65,89 +76,321 @@ def _seeded(seed: int) -> Callable[[int], bytes]:
     return SeededEntropy(seed)
 
 
-class Run:
-    """A process that is run once. `streams`: its standard input, output and error. `over`: called when nothing of it is
-    left, also if that is long after `to_its_end` has returned or raised."""
+class Setting(NamedTuple):
+    """A guest that is ready to run, and what it runs in. before: what the mounts had cost when this began. over: to be
+    called when nothing of the run is left, also if that is long after its caller has an answer."""
 
-    def __init__(
-        self,
-        program: Program,
-        process: Process,
-        preopens: Sequence[Preopen],
-        streams: tuple[Stream, Stream, Stream],
-        fast: bool,
-        over: Callable[[], None],
-    ) -> None:
-        self._program, self._process, self._preopens = program, process, preopens
-        self._streams = streams
-        self._fast = fast
-        self._over = over
+    argv: list[str]
+    program: Program
+    process: Process
+    preopens: Sequence[Preopen]
+    streams: tuple[Stream, Stream, Stream]
+    pipes: Pipes
+    fast: bool
+    cwd: str | None
+    bounds: Bounds
+    before: Mapping[str, Traffic]
+    over: Callable[[], None]
+
+
+class Run(Generic[AnyStr]):
+    """A run that is going on or has ended; `Sandbox.start` gives one. Its methods may be called by any thread.
+
+    args: the guest's argv. stdin, stdout, stderr: files at the other ends of the guest's standard streams, for each
+    that was started as PIPE, else None; binary, or with `text=True` text whose lines end in "\\n". As with
+    `subprocess.Popen`, a guest waits while such a pipe is full; `wait`, `result` and `communicate` take out what nobody
+    reads, up to `Limits.output_bytes`.
+
+    As a context manager it closes stdin and waits for the end; if the block raises, it kills the guest. A run that
+    nobody waits for goes on until it ends, at the latest at its deadline.
+    """
+
+    def __init__(self, setting: Setting, asked: Asked) -> None:
+        self.args = setting.argv
+        pipes = setting.pipes
+        self.stdin: IO[AnyStr] | None = pipes.stdin
+        self.stdout: IO[AnyStr] | None = pipes.stdout
+        self.stderr: IO[AnyStr] | None = pipes.stderr
+        self._setting, self._asked = setting, asked
         self._meter = Meter()
         self._started_ns = time.monotonic_ns()
+        self._lock = threading.RLock()  # a signal handler may ask
+        self._result: Result[AnyStr] | None = None
+        self._lost: list[Uncommitted] = []
+        self._raised: BaseException | None = None
+        self.on_change: Callable[[], None] | None = None  # called by some thread when `settled` may have changed
+        deadline = setting.bounds.deadline
+        self._call = workers.Call(
+            self._whole, deadline, end_what_is_over, _nothing, self._give_up, settled=self._has_changed
+        )
 
-    def to_its_end(self, bounds: Bounds, name: str) -> tuple[Ending, list[Uncommitted]]:
-        """How the guest ended, and what the stores could not store. `name`: of the program. Raises what ended the
-        caller, such as KeyboardInterrupt, and what a store raised that is no FsError."""
-        try:
-            return workers.call(
-                self._whole, bounds.deadline, end_what_is_over, _nothing, bounds.stack_bytes, self._unbegun
-            )
-        except workers.LeftBehindError as left:
-            self._process.let_go_of_streams()
-            return left_behind(self._process, left.end, name), []
+    # What happens on the guest's thread.
 
     def _whole(self) -> tuple[Ending, list[Uncommitted]]:
         """All that may take the guest's time: its own, and that of stores that get what it wrote."""
+        program, process, preopens = self._setting.program, self._setting.process, self._setting.preopens
         closed = False
         endings = []  # taken out again: an ending in this frame would refer to itself, through those of its error
         try:
-            endings.append(self._program.run(self._process, self._fast, self._meter))
+            if self._setting.cwd is not None:
+                _enter(process, self._setting.cwd)
+            endings.append(program.run(process, self._setting.fast, self._meter))
             keep = endings[0].returncode is not None and endings[0].trap is None
             closed = True
-            with bounded_by(self._process.deadline, self._process.allowance):
-                lost = finish(self._process, self._preopens, keep, keep and endings[0].returncode == 0)
+            with bounded_by(process.deadline, process.allowance):
+                lost = finish(process, preopens, keep, keep and endings[0].returncode == 0)
             return endings.pop(), lost
         finally:
             if closed:
-                self._over()
+                self._setting.over()
             else:  # an exception
-                self._unbegun()
+                self._give_up()
 
-    def _unbegun(self) -> None:
-        """What is open is given up."""
+    def _give_up(self) -> None:
+        """What is open is closed, and nothing is published."""
         try:
-            finish(self._process, self._preopens, False, False)
+            finish(self._setting.process, self._setting.preopens, False, False)
         finally:
-            self._over()
+            self._setting.over()
 
-    def result(
-        self,
-        argv: list[str],
-        asked: Asked,
-        ending: Ending,
-        lost: list[Uncommitted],
-        before: Mapping[str, Traffic],
-    ) -> Result:
-        """`before`: what the mounts had cost when it began. Raises the GuestError of a run that did not end by itself,
-        UncommittedError, and what was asked for with `check`."""
-        _, out, err = self._streams
-        traffic = traffic_since(self._preopens, before)
-        captured: list[Any] = [capture_of(out), None if err.sink is out.sink else capture_of(err)]
-        usage = usage_of(self._process, self._meter, self._started_ns, captured)
-        if asked.codec is not None:
-            captured = [None if raw is None else raw.decode(*asked.codec) for raw in captured]
-        if ending.error is not None:
+    # What the caller does.
+
+    def begin(self) -> None:
+        """Raises OSError: there is no room for a thread."""
+        try:
+            self._call.start(self._setting.bounds.stack_bytes)
+        except BaseException:
+            self._call.give_up()
+            raise
+
+    def to_its_end(self) -> Result[AnyStr]:
+        """`begin` and `result` in one, which a signal handler may leave by raising; the run is ended then."""
+        try:
+            self._call.start(self._setting.bounds.stack_bytes)
+            self._call.wait()
+        except BaseException:
+            self._call.give_up()
+            raise
+        return self.answer()
+
+    def answer(self, check: bool | None = None, rest: Mapping[str, AnyStr] | None = None) -> Result[AnyStr]:
+        """What `Sandbox.run` returns or raises, of a run that has settled; once only. check: as the run was asked to if
+        None. rest: what was read of pipes by somebody else, by "stdout" and "stderr"."""
+        self._settle()
+        # Only the caller has it then: the frames in its traceback lead here.
+        raised, self._raised = self._raised, None
+        if raised is not None:
             try:
-                raise ending.error
+                raise raised
             finally:
-                del ending  # the error's traceback refers to this frame: together they would wait for a collection
-        way = self._program.compiled.interruption
-        result = result_of(argv, ending, captured, self._preopens, self._process.deadline, traffic, usage, way)
-        if lost:
-            raise uncommitted(lost, result)
-        if asked.check:
+                del raised
+        return self._answer(self._asked.check if check is None else check, rest)
+
+    def give_up(self) -> None:
+        """It will not begin."""
+        self._call.give_up()
+        self.close_pipes()
+
+    def close_pipes(self) -> None:
+        """Close the caller's ends."""
+        self._setting.pipes.close()
+
+    @property
+    def codec(self) -> tuple[str, str] | None:
+        """(encoding, errors) of its streams; None: they are binary."""
+        return self._asked.codec
+
+    def pipe(self, name: str) -> Any:
+        """The binary file below "stdin", "stdout" or "stderr"."""
+        return self._setting.pipes.raw(name)
+
+    def poll(self) -> int | None:
+        """The return code if it has ended, else None. This does not wait."""
+        if self._result is None and self._raised is None and self._call.settled():
+            self._settle()
+        return self.returncode
+
+    @property
+    def returncode(self) -> int | None:
+        """The guest's exit status, -N if signal N ended it (a trap is -6, a guest that was killed or whose time was
+        over -9); None while nobody has seen it end."""
+        if self._raised is not None:
+            return -9
+        return None if self._result is None else self._result.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end; the return code. Raises TimeoutError when it is still running after `timeout` seconds, and
+        then it goes on; and what a callable of the caller's has raised to end it."""
+        self._wait(timeout)
+        if self._raised is not None:
+            raise self._raised
+        assert self._result is not None
+        return self._result.returncode
+
+    def result(self, timeout: float | None = None, *, check: bool = False) -> Result[AnyStr]:
+        """Wait for the end; what `Sandbox.run` would return. Of a stream that is a PIPE it has what was not read. The
+        guest's stdin is closed first.
+
+        Raises TimeoutError (still running after `timeout` seconds; it goes on), and what `Sandbox.run` raises:
+        GuestError of a run that did not end by itself, among them GuestInterruptedError after `kill`.
+        """
+        self._close_stdin()
+        self._wait(timeout)
+        if self._raised is not None:
+            raise self._raised
+        return self._answer(check)
+
+    def communicate(self, input: AnyStr | None = None, timeout: float | None = None) -> tuple[AnyStr | None, ...]:
+        """Write `input` to stdin, close it, wait for the end; (stdout, stderr) as far as they are PIPE. Raises
+        TimeoutError when it is still running after `timeout` seconds; asking again loses nothing. See `wait`."""
+        until = None if timeout is None else time.monotonic() + check_seconds("timeout", timeout)
+        self._setting.pipes.feed(input, self._asked.codec, until, self._call.settled)
+        self.wait(None if until is None else max(until - time.monotonic(), 0))
+        result = self._take_rest()
+        return result.stdout, result.stderr
+
+    def kill(self) -> None:
+        """End this run and no other, whatever it is in the middle of; nothing happens if it has ended. It has when
+        `wait` returns, which takes a tenth of a second at most."""
+        self._setting.bounds.deadline.interrupt()
+        end_what_is_over()
+        self._has_changed()
+
+    terminate = kill
+
+    @property
+    def usage(self) -> Usage:
+        """What it has used so far. While it runs, `memory_bytes` is as of its last call, and fuel is not known."""
+        result = self._result
+        if result is not None:
+            return result.usage
+        return usage_of(self._setting.process, self._meter, self._started_ns, [])
+
+    @property
+    def settled(self) -> bool:
+        """Whether `result` has an answer without waiting."""
+        return self._call.settled()
+
+    def seconds_to_look(self) -> float | None:
+        """When `settled` may become true by itself; None: never."""
+        return self._call.seconds_to_look()
+
+    def __enter__(self) -> Run[AnyStr]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.kill()
+        try:
+            self._close_stdin()
+            self._wait(None)
+            if error is None and self._raised is not None:
+                raise self._raised
+        finally:
+            self.close_pipes()
+
+    def __repr__(self) -> str:
+        state = "running" if self.poll() is None else f"returncode={self.returncode}"
+        return f"<Run {self.args!r}, {state}>"
+
+    # Waiting.
+
+    def _has_changed(self) -> None:
+        if self.on_change is not None:
+            self.on_change()
+
+    def _close_stdin(self) -> None:
+        self._setting.pipes.close_stdin()
+
+    def _wait(self, timeout: float | None) -> None:
+        """Until it is settled. Raises TimeoutError."""
+        until = None if timeout is None else time.monotonic() + check_seconds("timeout", timeout)
+        self._setting.pipes.drain(until, self._call.settled)
+        if not self._call.wait(None if until is None else max(until - time.monotonic(), 0)):
+            raise TimeoutError(f"{self.args[0]} is still running after {timeout:g} seconds")
+        self._settle()
+
+    def _settle(self) -> None:
+        """Note how it ended, once."""
+        with self._lock:
+            if self._result is not None or self._raised is not None:
+                return
+            setting = self._setting
+            try:
+                ending, lost = self._call.outcome()
+            except workers.LeftBehindError as left:
+                setting.process.let_go_of_streams()
+                ending, lost = left_behind(setting.process, left.end), []
+            except BaseException as error:
+                self._raised = error
+                return
+            if ending.error is not None:
+                self._raised = ending.error
+                del ending  # the error's traceback may refer to this frame
+                return
+            self._lost = lost
+            self._result = self._result_of(ending)
+
+    def _result_of(self, ending: Ending) -> Result[AnyStr]:
+        setting = self._setting
+        _, out, err = setting.streams
+        captured: list[bytes | None] = [capture_of(out), None if err.sink is out.sink else capture_of(err)]
+        traffic = traffic_since(setting.preopens, setting.before)
+        usage = usage_of(setting.process, self._meter, self._started_ns, captured)
+        outputs: list[Any] = [*captured]
+        if self._asked.codec is not None:
+            outputs = [None if raw is None else raw.decode(*self._asked.codec) for raw in captured]
+        return result_of(
+            self.args,
+            ending,
+            outputs,
+            was_cut(out) or was_cut(err),
+            setting.preopens,
+            setting.bounds.deadline.timeout_s,
+            traffic,
+            usage,
+            setting.program.compiled.interruption,
+        )
+
+    def _take_rest(self, rest: Mapping[str, AnyStr] | None = None) -> Result[AnyStr]:
+        """The result, with what nobody has read of pipes; `rest` if somebody has."""
+        with self._lock:
+            result = self._result
+            assert result is not None
+            pipes = self._setting.pipes
+            if pipes.stdout is None and pipes.stderr is None:
+                return result
+            from dataclasses import replace  # few runs have pipes
+
+            outputs: dict[str, Any] = {}
+            for name in ("stdout", "stderr"):
+                more: Any = pipes.rest(name) if rest is None else rest.get(name)
+                if more is not None:
+                    before = getattr(result, name)
+                    outputs[name] = more if before is None else before + more
+            self._result = result = replace(result, truncated=result.truncated or pipes.truncated, **outputs)
+            return result
+
+    def _answer(self, check: bool, rest: Mapping[str, AnyStr] | None = None) -> Result[AnyStr]:
+        result = self._take_rest(rest)
+        if self._lost:
+            raise uncommitted(self._lost, result)
+        if check or result.ended_from_outside:
             result.check_returncode()
         return result
+
+
+def _enter(process: Process, cwd: str) -> None:
+    from ..kernel.paths.cwd import enter  # few runs have one
+
+    try:
+        with bounded_by(process.deadline, process.allowance):
+            enter(process, cwd)
+    except FsError as error:
+        if process.deadline.over() is None:  # else the guest ends before it begins
+            raise MountError(f"cwd {cwd!r}: {error}") from error
 
 
 def _nothing() -> None:

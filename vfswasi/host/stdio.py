@@ -215,4 +215,9 @@ def capture_of(stream: Stream) -> bytes | None:
     return stream.sink.getvalue() if isinstance(stream.sink, ends.CaptureSink) else None
 
 
-__all__ = ["DEVNULL", "PIPE", "STDOUT", "capture_of", "input_stream", "output_stream", "standard_streams"]
+def was_cut(stream: Stream) -> bool:
+    """Whether the guest wrote more than was captured."""
+    return isinstance(stream.sink, ends.CaptureSink) and stream.sink.refused
+
+
+__all__ = ["DEVNULL", "PIPE", "STDOUT", "capture_of", "input_stream", "output_stream", "standard_streams", "was_cut"]

@@ -69,33 +69,50 @@ class _Shown:
 class MountTable:
     """The preopens of a sandbox: opened once, given to every run."""
 
-    def __init__(self, preopens: Mapping[str, Source] | None, trusted: Iterable[str | os.PathLike[str]] = ()) -> None:
+    def __init__(
+        self,
+        preopens: Mapping[str, Source] | None,
+        trusted: Iterable[str | os.PathLike[str]] = (),
+        base: MountTable | None = None,
+    ) -> None:
         """`preopens`: guest directory -> source, in the order in which the guest gets them. `trusted`: directories
-        of this machine that no guest may write to.
+        of this machine that no guest may write to. `base`: mounts that the guest gets too, each in its place, unless
+        it is one of `preopens`; they stay those of `base`, which has to outlive this table.
 
         Raises MountError (missing, corrupt, twice, overlapping, shows what is trusted), TypeError, ValueError.
         """
         self._trusted = [os.path.abspath(directory) for directory in trusted]
         self._mounts: list[_Prepared] = []
-        self._names: set[str] = set()
         self._shown: dict[bool, list[_Shown]] = {False: [], True: []}  # by whether they are read-only
         if preopens is None:
             return
         if not isinstance(preopens, Mapping):
             raise TypeError(f"preopens must map guest directories to sources, not {type(preopens).__name__}")
         try:
-            for name, source in preopens.items():
-                self._add(name, source)
+            self._add_all(preopens, base)
         except BaseException:
             self.close()
             raise
 
-    def _add(self, name: str, source: Source) -> None:
-        name = guest_name(name)
-        if name in self._names:
-            raise MountError(f"mount {name!r}: given twice; each guest directory can have one source")
-        prepared = _prepare(name, source)
-        self._names.add(name)
+    def _add_all(self, preopens: Mapping[str, Source], base: MountTable | None) -> None:
+        kept = {} if base is None else {mount.name: mount._replace(owned=False) for mount in base._mounts}
+        replaced: dict[str, Source] = {}
+        added: dict[str, Source] = {}
+        for given, source in preopens.items():
+            name = guest_name(given)
+            if name in replaced or name in added:
+                raise MountError(f"mount {name!r}: given twice; each guest directory can have one source")
+            (replaced if name in kept else added)[name] = source
+        for name, mount in kept.items():
+            if name in replaced:
+                self._add(_prepare(name, replaced[name]))
+            else:
+                self._add(mount)
+        for name, source in added.items():
+            self._add(_prepare(name, source))
+
+    def _add(self, prepared: _Prepared) -> None:
+        name = prepared.name
         self._mounts.append(prepared)  # before the check, so that close() finds it
         if not prepared.readonly and prepared.backend is not None:
             _check_trusted(name, prepared.backend, self._trusted)

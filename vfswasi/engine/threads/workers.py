@@ -20,7 +20,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Final, Generic, TypeVar
 
-from ...kernel.clocks import Deadline
+from ...kernel.clocks import Deadline, Interrupted
 from . import stacks
 
 T = TypeVar("T")
@@ -40,57 +40,173 @@ class LeftBehindError(Exception):
         self.end = end
 
 
-class _Job(Generic[T]):
-    """One call. `outcome`: its result or what it raised."""
+def _nothing() -> None:
+    pass
 
-    def __init__(self, function: Callable[[], T], orphaned: Callable[[], None]) -> None:
+
+class Call(Generic[T]):
+    """One call of a function on another thread, in a copy of the caller's context."""
+
+    def __init__(
+        self,
+        function: Callable[[], T],
+        deadline: Deadline,
+        tick: Callable[[], None],
+        orphaned: Callable[[], None],
+        unbegun: Callable[[], None] = _nothing,
+        settled: Callable[[], None] = _nothing,
+    ) -> None:
+        """deadline: what the function keeps to as far as it can. tick: makes a guest that computes look at it.
+        orphaned: called on the thread when a function that was left behind is over; what it returns or raises then is
+        lost. unbegun: called if it turns out that the function will not be. settled: called, on some thread and
+        perhaps more than once, when there is something to be had from `outcome`.
+        """
         self._context = contextvars.copy_context()
         self._function: Callable[[], T] | None = function
+        self._deadline = deadline
+        self._tick = tick
         self._orphaned = orphaned
+        self._unbegun = unbegun
+        self._settled = settled
         self._lock = threading.Lock()
-        self._left = False
+        self._left: BaseException | None = None
+        self._over_ns: int | None = None  # when it was seen to be over
         self._done = False
         self._waiting = threading.Lock()  # held until it is done: an Event costs several times as much
         self._waiting.acquire()
-        self.outcome: list[T | BaseException] = []
+        self._outcome: list[T | BaseException] = []
 
-    def take_back(self) -> bool:
-        """Whether it has not begun; it never will, then."""
+    def start(self, stack_bytes: int) -> None:
+        """stack_bytes: what a guest may use of the thread's stack, as `stacks.rounded` gives it. Raises OSError: there
+        is no room for a thread. Whatever is raised here, `give_up` belongs to it."""
+        idle = _idle.setdefault(stack_bytes, [])
+        try:
+            worker = idle.pop()
+        except IndexError:
+            worker = _Worker(stack_bytes)
+        worker.submit(self)
+
+    def result(self, stack_bytes: int) -> T:
+        """`start`, `wait` and `outcome` in one; signal handlers may raise, which ends it."""
+        try:
+            self.start(stack_bytes)
+            self.wait()
+        except BaseException:
+            self.give_up()
+            raise
+        return self.outcome()
+
+    def give_up(self) -> None:
+        """End it. This does not wait for a guest that hangs; if something is raised meanwhile, for none at all."""
         with self._lock:
             function, self._function = self._function, None
-        return function is not None
+        if function is not None:
+            self._unbegun()
+            return
+        self._deadline.interrupt()
+        self._tick()
+        try:
+            self.pause(GRACE_S)
+        finally:
+            self._leave(Interrupted())
 
-    def run(self) -> None:
+    def run(self, worker: _Worker) -> bool:
+        """Make the call; whether the thread of `worker` can take another one. Called on that thread."""
         with self._lock:
             function, self._function = self._function, None
         if function is None:
-            return
+            return False
         try:
             outcome: T | BaseException = self._context.run(function)
         except BaseException as error:
             outcome = error
         del function
+        stays = False
         with self._lock:
-            left = self._left
+            left = self._left is not None
             if not left:
-                self.outcome.append(outcome)
+                self._outcome.append(outcome)
+                stays = worker.rest()  # before anybody is told, who may make the next call at once
             del outcome
             self._done = True
             self._waiting.release()
         if left:
             self._orphaned()
+        else:
+            self._settled()
+        return stays
 
-    def leave(self) -> bool:
-        """Do not wait for it any more; False: it is done."""
+    def _leave(self, end: BaseException) -> None:
+        """Do not wait for it any more, because of `end`, unless it is done."""
         with self._lock:
-            if self._done:
-                return False
-            self._left = True
-            return True
+            if not self._done and self._left is None:
+                self._left = end
+        self._settled()
 
-    def wait(self, seconds: float) -> bool:
+    def pause(self, seconds: float) -> bool:
         """Wait so long at most; whether it is done."""
-        return self._done or self._waiting.acquire(timeout=max(seconds, 0))
+        if self._done:
+            return True
+        if not self._waiting.acquire(timeout=max(seconds, 0)):
+            return False
+        self._waiting.release()  # others may wait too
+        return True
+
+    def settled(self) -> bool:
+        """Whether it is done, or its time has been over for so long that it was left behind."""
+        if self._done or self._left is not None:
+            return True
+        end = self._deadline.over()
+        if end is None:
+            return False
+        now = time.monotonic_ns()
+        if self._over_ns is None:
+            self._over_ns = now
+        elif now - self._over_ns >= GRACE_S * 1e9:
+            self._leave(end)
+            return True
+        return False
+
+    def settles_in(self) -> float:
+        """How many seconds to wait before the next look at `settled`."""
+        now = time.monotonic_ns()
+        if self._over_ns is not None:
+            return max(self._over_ns / 1e9 + GRACE_S - now / 1e9, 0)
+        at_ns = self._deadline.at_ns
+        return _SLICE_S if at_ns is None else min(_SLICE_S, max(at_ns - now, 0) / 1e9)
+
+    def seconds_to_look(self) -> float | None:
+        """When `settled` may become true without the function's end; None: never."""
+        if self._over_ns is None and self._deadline.at_ns is None and self._deadline.over() is None:
+            return None
+        if self._over_ns is None and self._deadline.over() is None and self._deadline.at_ns is not None:
+            return max(self._deadline.at_ns - time.monotonic_ns(), 0) / 1e9
+        return self.settles_in()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until it is settled, for so long at most; whether it is."""
+        until = None if seconds is None else time.monotonic() + seconds
+        while not self.settled():
+            left_s = self.settles_in()
+            if until is not None:
+                left_s = min(left_s, until - time.monotonic())
+                if left_s < 0:
+                    return False
+            self.pause(left_s)
+        return True
+
+    def outcome(self) -> T:
+        """What it returned; once only. Raises what it raised, LeftBehindError."""
+        if self._left is not None:
+            raise LeftBehindError(self._left)
+        # Taken out and let go: the frames in the traceback of an exception lead back to this list and this frame.
+        outcome = self._outcome.pop()
+        if isinstance(outcome, BaseException):
+            try:
+                raise outcome
+            finally:
+                del outcome
+        return outcome
 
 
 class _Worker:
@@ -99,19 +215,28 @@ class _Worker:
     def __init__(self, stack_bytes: int) -> None:
         """`stack_bytes`: what its guests may use of its stack. Raises OSError."""
         self.stack_bytes = stack_bytes
-        self._jobs: SimpleQueue[_Job[Any] | None] = SimpleQueue()
+        self._calls: SimpleQueue[Call[Any] | None] = SimpleQueue()
         stacks.start_thread(self._serve, "vfswasi-guest", stack_bytes)
 
     def _serve(self) -> None:
         deep = stacks.Deep()
-        while (job := self._jobs.get()) is not None:
-            job.run()
-            del job
+        while (call := self._calls.get()) is not None:
+            if not call.run(self):
+                return
+            del call
             deep.give_back()
 
-    def submit(self, job: _Job[Any] | None) -> None:
-        """Run it; None: the thread ends when it has nothing more to do."""
-        self._jobs.put(job)
+    def rest(self) -> bool:
+        """Whether it will get something more to do."""
+        idle = _idle.setdefault(self.stack_bytes, [])
+        if len(idle) >= _IDLE_MAX:
+            return False
+        idle.append(self)
+        return True
+
+    def submit(self, call: Call[Any] | None) -> None:
+        """Make it; None: the thread ends when it has nothing more to do."""
+        self._calls.put(call)
 
 
 _IDLE_MAX: Final = 8
@@ -131,80 +256,7 @@ def call(
     tick: Callable[[], None],
     orphaned: Callable[[], None],
     stack_bytes: int,
-    unbegun: Callable[[], None] = lambda: None,
 ) -> T:
-    """Call `function` on another thread, in a copy of the caller's context; signal handlers of the caller may raise.
-
-    deadline: what the function keeps to as far as it can. tick: makes a guest that computes look at it. orphaned:
-    called on the thread when a function that was left behind is over; what it returns or raises then is lost.
-    stack_bytes: what a guest may use of that thread's stack, as `stacks.rounded` gives it. unbegun: called here if
-    something is raised before the function was called; it will not be.
-
-    Raises LeftBehindError, OSError (no room for a thread), and what `function` or a signal handler raises.
-    """
-    job = _Job(function, orphaned)
-    del function
-    idle = _idle.setdefault(stack_bytes, [])
-    worker: _Worker | None = None
-    end: BaseException | None = None
-    try:
-        try:
-            worker = idle.pop()
-        except IndexError:
-            worker = _Worker(stack_bytes)
-        worker.submit(job)
-        end = _wait(job, deadline)
-    except BaseException:
-        if job.take_back():
-            if worker is not None:
-                worker.submit(None)
-            unbegun()
-            raise
-        assert worker is not None
-        deadline.interrupt()
-        tick()
-        # What is raised does not wait for a guest that hangs. A second signal does not wait for one at all.
-        try:
-            job.wait(GRACE_S)
-        finally:
-            if job.leave():
-                worker.submit(None)
-        raise
-    if end is not None:
-        worker.submit(None)
-        raise LeftBehindError(end)
-    if len(idle) < _IDLE_MAX:
-        idle.append(worker)
-    else:
-        worker.submit(None)
-    # Taken out and let go: the frames in the traceback of an exception lead back to this list and this frame.
-    outcome = job.outcome.pop()
-    if isinstance(outcome, BaseException):
-        try:
-            raise outcome
-        finally:
-            del outcome
-    return outcome
-
-
-def _wait(job: _Job[Any], deadline: Deadline) -> BaseException | None:
-    """Wait for it; why it was left behind, or None."""
-    over_ns: int | None = None  # when it was seen to be over
-    while True:
-        left_s = _SLICE_S
-        now = time.monotonic_ns()
-        if over_ns is None:
-            if deadline.at_ns is not None:
-                left_s = min(left_s, max(deadline.at_ns - now, 0) / 1e9)
-        else:
-            left_s = over_ns / 1e9 + GRACE_S - now / 1e9
-        if job.wait(left_s):
-            return None
-        end = deadline.over()
-        if end is None:
-            continue
-        now = time.monotonic_ns()
-        if over_ns is None:
-            over_ns = now
-        elif now - over_ns >= GRACE_S * 1e9 and job.leave():
-            return end
+    """Make a `Call` and wait for it. Raises LeftBehindError, OSError (no room for a thread), and what `function` or a
+    signal handler raises."""
+    return Call(function, deadline, tick, orphaned).result(stack_bytes)

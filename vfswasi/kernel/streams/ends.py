@@ -165,6 +165,8 @@ class CaptureSink(Sink):
     def __init__(self, limit: int) -> None:
         self._data = io.BytesIO()  # its contents are not copied to be given out
         self._limit = limit
+        self.refused = False
+        """Whether something was written that did not fit."""
         # Calls `take` with what was written before and lies elsewhere; `room` has allowed it.
         self.upstream: Callable[[], None] | None = None
 
@@ -183,9 +185,11 @@ class CaptureSink(Sink):
     def write(self, data: memoryview, deadline: Deadline, wait: bool = True) -> int:
         self.collect()
         room = self.room()
-        if room <= 0 and len(data):
-            raise FsError(Errno.NOSPC, "captured output limit")
-        data = data[:room]
+        if len(data) > room:
+            self.refused = True
+            if room <= 0:
+                raise FsError(Errno.NOSPC, "captured output limit")
+            data = data[:room]
         for start in range(0, len(data), STEP_BYTES):
             if start:
                 give_way()
