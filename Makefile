@@ -12,9 +12,9 @@ test: $(VENV)/installed-test
 	$(BIN)/python -m pytest
 
 # The same tests the plain way: every system call is answered in Python, and guests are interrupted by epochs. Left out
-# are those of the stores, which know no guest, and those that try both ways themselves.
+# are those of the stores, which know no guest, and those that try both ways themselves. Two at once.
 test-plain: $(VENV)/installed-test
-	VFSWASI_VDSO=0 VFSWASI_INTERRUPT=epoch $(BIN)/python -m pytest --ignore=tests/fs_backends --ignore=tests/storage \
+	VFSWASI_VDSO=0 VFSWASI_INTERRUPT=epoch $(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/fs_backends --ignore=tests/storage \
 		--ignore=tests/endurance --ignore=tests/fuzz
 
 # The fast path with interruption by epochs.

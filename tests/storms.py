@@ -6,6 +6,7 @@ beside a thread that sleeps a little again and again, a guest that only computes
 
 from __future__ import annotations
 
+import gc
 import io
 import signal
 import tempfile
@@ -320,6 +321,23 @@ class Numbers:
 
 def measure(storm: Storm, seconds: float) -> Numbers:
     """Runs it three times, each for so long. On the main thread."""
+    with _nothing_to_collect():
+        return _measure(storm, seconds)
+
+
+@contextmanager
+def _nothing_to_collect() -> Iterator[None]:
+    """A storm makes garbage. With what thousands of tests have left, a collection of it would stop every thread for
+    half a second."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def _measure(storm: Storm, seconds: float) -> Numbers:
     vfswasi.run(b'(module (func (export "_start")))')  # everything is imported, and what is compiled is kept
     with tempfile.TemporaryDirectory() as name:
         preopens = storm.preopens(Path(name))

@@ -228,7 +228,7 @@ def test_s4_secrets_are_in_no_log_and_in_nothing_that_a_guest_sees(
     s3_server: Server, proxy: Proxy, bucket: str, how: int | str, caplog: pytest.LogCaptureFixture
 ) -> None:
     options = {"key": s3_server.key, "secret": s3_server.secret}
-    mount = a_mount(f"{bucket}/m", proxy.endpoint, storage_options=options, timeout=1)
+    mount = a_mount(f"{bucket}/m", proxy.endpoint, storage_options=options, timeout=5)
     assert s3_server.secret not in repr(mount)
     told: list[str] = []
     with caplog.at_level(logging.DEBUG, "vfswasi"):
