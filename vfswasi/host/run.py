@@ -245,7 +245,9 @@ class Run(Generic[AnyStr]):
         TimeoutError when it is still running after `timeout` seconds; asking again loses nothing. See `wait`."""
         until = None if timeout is None else time.monotonic() + check_seconds("timeout", timeout)
         self._setting.pipes.feed(input, self._asked.codec, until, self._call.settled)
-        self.wait(None if until is None else max(until - time.monotonic(), 0))
+        self._wait(timeout, until)
+        if self._raised is not None:
+            raise self._raised
         result = self._take_rest()
         return result.stdout, result.stderr
 
@@ -304,9 +306,11 @@ class Run(Generic[AnyStr]):
     def _close_stdin(self) -> None:
         self._setting.pipes.close_stdin()
 
-    def _wait(self, timeout: float | None) -> None:
-        """Until it is settled. Raises TimeoutError."""
-        until = None if timeout is None else time.monotonic() + check_seconds("timeout", timeout)
+    def _wait(self, timeout: float | None, until: float | None = None) -> None:
+        """Until it is settled. Raises TimeoutError at `until`, as `time.monotonic` tells it, `timeout` seconds from
+        now if that is None."""
+        if until is None and timeout is not None:
+            until = time.monotonic() + check_seconds("timeout", timeout)
         self._setting.pipes.drain(until, self._call.settled)
         if not self._call.wait(None if until is None else max(until - time.monotonic(), 0)):
             raise TimeoutError(f"{self.args[0]} is still running after {timeout:g} seconds")

@@ -1,0 +1,213 @@
+"""Runs that are awaited, under asyncio and trio."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import pytest
+
+import vfswasi
+from vfswasi import PIPE
+
+from .test_run import CAT, ENDLESS, FLOOD, SOON_S, TWO_LINES
+
+Main = Callable[[], Awaitable[Any]]
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def loop(request: pytest.FixtureRequest) -> Callable[[Main], Any]:
+    """Runs an asynchronous function to its end."""
+    return lambda main: anyio.run(main, backend=request.param)
+
+
+def test_a_run_is_awaited(loop: Callable[[Main], Any]) -> None:
+    async def main() -> None:
+        result = await vfswasi.run_async(CAT, input="abc", capture_output=True, text=True, preopens={"/d": {"f": b""}})
+        assert (result.stdout, result.files) == ("abc", {"/d": {"f": b""}})
+        with vfswasi.Sandbox(TWO_LINES) as sandbox:
+            assert (await sandbox.run_async(capture_output=True)).stderr == b"first\nlast\x1b\n"
+            with pytest.raises(vfswasi.GuestExitError):
+                await sandbox.run_async(capture_output=True, check=True)
+            with pytest.raises(vfswasi.GuestTimeoutError):
+                await vfswasi.run_async(ENDLESS, timeout=0.1)
+        with pytest.raises(vfswasi.MountError):
+            await vfswasi.run_async(CAT, preopens={"/d": "/no/such/directory"})
+        with pytest.raises(TypeError, match="no_such"):
+            await vfswasi.run_async(CAT, no_such=1)
+
+    loop(main)
+
+
+def test_a_conversation(loop: Callable[[Main], Any]) -> None:
+    async def main() -> None:
+        with vfswasi.Sandbox(CAT) as sandbox:
+            async with sandbox.start_async(stdin=PIPE, stdout=PIPE, text=True) as run:
+                await run.stdin.write("h\u00e9llo\n")
+                assert await run.stdout.readline() == "h\u00e9llo\n"
+                assert run.poll() is None
+                await run.stdin.write("one\ntwo\nthree")
+                assert await run.stdout.read(5) == "one\nt"
+                run.stdin.close()
+                assert [line async for line in run.stdout] == ["wo\n", "three"]
+                assert await run.wait() == 0
+            assert run.returncode == 0
+            async with sandbox.start_async(stdin=b"x" * 300_000, stdout=PIPE) as run:
+                assert await run.stdout.receive(5) == b"xxxxx"
+                assert len((await run.result()).stdout) == 300_000 - 5
+            with pytest.raises(TypeError, match="str"):
+                async with sandbox.start_async(stdin=PIPE, text=True) as run:
+                    await run.stdin.write(b"x")
+            assert run.returncode == -9
+
+    loop(main)
+
+
+def test_what_nobody_reads_does_not_hold_the_end_up(loop: Callable[[Main], Any]) -> None:
+    async def main() -> None:
+        async with vfswasi.Sandbox(FLOOD).start_async(stdout=PIPE, timeout=30) as run:
+            pass
+        assert run.returncode == 0
+
+    loop(main)
+
+
+def test_cancelling_ends_the_guest_and_waits_for_it(loop: Callable[[Main], Any]) -> None:
+    async def main() -> None:
+        sandbox = vfswasi.Sandbox(ENDLESS)
+        neighbour = sandbox.start(timeout=60)
+        for how in ("run", "start", "in a pipe"):
+            begun = time.monotonic()
+            with anyio.move_on_after(0.2) as scope:
+                if how == "run":
+                    await sandbox.run_async()
+                else:
+                    async with sandbox.start_async(stdout=PIPE) as run:
+                        await (anyio.sleep_forever() if how == "start" else run.stdout.read())
+            assert scope.cancelled_caught
+            assert time.monotonic() - begun < 0.2 + SOON_S
+            assert how == "run" or run.returncode == -9
+            assert len(sandbox._running) == 1
+        assert neighbour.poll() is None
+        neighbour.kill()
+        neighbour.wait()
+
+    loop(main)
+
+
+def test_waiting_that_is_cancelled_leaves_the_run_alone(loop: Callable[[Main], Any]) -> None:
+    async def main() -> None:
+        async with vfswasi.Sandbox(CAT).start_async(stdin=PIPE, stdout=PIPE) as run:
+            with anyio.move_on_after(0.05) as scope:
+                await run.wait()
+            assert scope.cancelled_caught
+            await run.stdin.write(b"x")
+            assert await run.stdout.receive() == b"x"
+
+    loop(main)
+
+
+def test_a_guest_that_hangs_in_a_function_of_the_hosts_does_not_hold_its_task_up(loop: Callable[[Main], Any]) -> None:
+    released = threading.Event()
+    module = b"""(module (import "env" "hang" (func $hang)) (memory (export "memory") 1)
+      (func (export "_start") (call $hang)))"""
+
+    async def main() -> None:
+        sandbox = vfswasi.Sandbox(module, imports={"env": {"hang": lambda _memory: released.wait(60) and None}})
+        begun = time.monotonic()
+        with pytest.raises(vfswasi.GuestTimeoutError):
+            await sandbox.run_async(timeout=0.2)
+        with anyio.move_on_after(0.1):
+            await sandbox.run_async()
+        assert time.monotonic() - begun < 0.3 + 2 * SOON_S
+
+    loop(main)
+    released.set()
+
+
+def test_as_many_go_on_at_once_as_there_are_places(loop: Callable[[Main], Any]) -> None:
+    going, most = 0, 0
+    lock = threading.Lock()
+    module = b"""(module (import "env" "work" (func $work)) (memory (export "memory") 1)
+      (func (export "_start") (call $work)))"""
+
+    def work(_memory: object) -> None:
+        nonlocal going, most
+        with lock:
+            going += 1
+            most = max(most, going)
+        time.sleep(0.01)
+        with lock:
+            going -= 1
+
+    async def main() -> None:
+        sandbox = vfswasi.Sandbox(module, imports={"env": {"work": work}})
+        limiter = anyio.CapacityLimiter(3)
+
+        async def one() -> None:
+            await sandbox.run_async(limiter=limiter)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(30):
+                tasks.start_soon(one)
+
+    loop(main)
+    assert most == 3
+
+
+def test_a_thousand_runs_at_once_leave_nothing_behind(loop: Callable[[Main], Any]) -> None:
+    """Each is finished or cancelled at random, while a neighbour goes on."""
+    cat, endless = vfswasi.Sandbox(CAT), vfswasi.Sandbox(ENDLESS)
+    late: list[float] = []
+    outputs: list[int] = []
+
+    async def one(number: int) -> None:
+        until = anyio.current_time() + random.random()
+        with anyio.CancelScope(deadline=until) as scope:
+            if number % 4:
+                result = await cat.run_async(input=b"x" * number, capture_output=True)
+                assert result.stdout == b"x" * number
+                outputs.append(number)
+            else:
+                await endless.run_async(timeout=60)
+        if scope.cancelled_caught:
+            late.append(anyio.current_time() - until)
+
+    async def thousand() -> None:
+        async with anyio.create_task_group() as tasks:
+            for number in range(1000):
+                tasks.start_soon(one, number)
+
+    async def main() -> None:
+        neighbour = endless.start(timeout=120)
+        talk = cat.start(stdin=PIPE, stdout=PIPE, timeout=120)
+        await thousand()
+        gc.collect()
+        before = _left()
+        await thousand()
+        gc.collect()
+        threads, descriptors = _left()
+        assert threads <= before[0] + 2  # idle ones
+        assert descriptors <= before[1]
+        assert neighbour.poll() is None
+        neighbour.kill()
+        neighbour.wait()
+        assert talk.communicate(b"still") == (b"still", None)
+
+    loop(main)
+    assert len(outputs) + len(late) == 2000
+    assert outputs
+    assert len(cat._running) == len(endless._running) == 0
+    # The event loop itself is late when a thousand tasks end; each by itself took a few milliseconds.
+    assert sorted(late)[len(late) // 2] < 0.1
+    assert max(late) < SOON_S
+
+
+def _left() -> tuple[int, int]:
+    return threading.active_count(), len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
