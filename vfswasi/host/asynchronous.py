@@ -27,24 +27,26 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PLACES: Final = max(32, 4 * (os.cpu_count() or 1))
+# As many threads as `concurrent.futures` would take: guests that compute would keep the event loop from its processor.
+_PLACES: Final = min(32, (os.cpu_count() or 1) + 4)
+# Of runs that are held, which mostly wait for their callers, and perhaps for each other.
+_HELD_PLACES: Final = 64
 _PIECE_BYTES: Final = 1 << 16
 # What is given to the Sandbox of a single run; the rest is the run's.
 _OF_SANDBOXES: Final = ("preopens", "env", "argv0", "imports", "limits", "vdso", "features", "timeout")
-_own_places: Final[anyio.lowlevel.RunVar[anyio.CapacityLimiter]] = anyio.lowlevel.RunVar("vfswasi-places")
+_own_places: Final[anyio.lowlevel.RunVar[dict[int, anyio.CapacityLimiter]]] = anyio.lowlevel.RunVar("vfswasi-places")
 
 
-def places(limiter: anyio.CapacityLimiter | None) -> anyio.CapacityLimiter:
-    """How many runs may go on at once: what the caller says, or 32 (four for each processor, if that is more) in each
-    event loop."""
+def places(limiter: anyio.CapacityLimiter | None, count: int = _PLACES) -> anyio.CapacityLimiter:
+    """How many runs may go on at once: what the caller says, or `count` in each event loop."""
     if limiter is not None:
         return limiter
     try:
-        return _own_places.get()
+        own = _own_places.get()
     except LookupError:
-        made = anyio.CapacityLimiter(_PLACES)
-        _own_places.set(made)
-        return made
+        own = {}
+        _own_places.set(own)
+    return own.setdefault(count, anyio.CapacityLimiter(count))
 
 
 async def run_async(
@@ -282,7 +284,7 @@ class AsyncRun(Generic[AnyStr]):
     async def __aenter__(self) -> AsyncRun[AnyStr]:
         if self._run is not None:
             raise RuntimeError("this run was started already")
-        self._places = places(self._limiter)
+        self._places = places(self._limiter, _HELD_PLACES)
         await self._places.acquire_on_behalf_of(self)
         try:
             self._run = run = await _prepared(self._sandbox, self._given, self._options, True)

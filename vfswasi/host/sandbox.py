@@ -289,8 +289,8 @@ class Sandbox:
     ) -> Result[Any]:
         """`run`, awaited, under asyncio or trio; options: as those of `run`. Cancelling the task ends the guest.
 
-        Thousands may be asked for at once; as many go on as `limiter` has places, by default 32 in each event loop, or
-        four for each processor if that is more. `timeout` begins when the run does.
+        Thousands may be asked for at once; as many go on as `limiter` has places, by default one for each processor
+        and four more, at most 32, in each event loop. `timeout` begins when the run does.
         """
         from .asynchronous import sandbox_run_async  # few programs are asynchronous
 
@@ -299,8 +299,8 @@ class Sandbox:
     def start_async(
         self, args: Iterable[str] = (), *, limiter: anyio.CapacityLimiter | None = None, **options: Any
     ) -> AsyncRun[Any]:
-        """`start` for `async with sandbox.start_async(...) as run`, which waits for a place; see `run_async` and
-        `AsyncRun`. options: as those of `start`."""
+        """`start` for `async with sandbox.start_async(...) as run`, which waits for a place (by default there are 64);
+        see `run_async` and `AsyncRun`. options: as those of `start`."""
         from .asynchronous import AsyncRun
 
         return AsyncRun(self, args, limiter, options)
