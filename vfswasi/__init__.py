@@ -29,9 +29,10 @@ from .errors import (
 )
 from .fs_backends.base import Backend, Caps, Traffic
 from .fs_backends.memory.backend import MemoryBackend, Symlink
-from .host.result import Result
-from .host.run import Run
-from .host.sandbox import Sandbox, run
+from .host.running import run, run_async
+from .host.runs.result import Result
+from .host.runs.run import Run
+from .host.sandbox import Sandbox
 from .host.stdio import DEVNULL, PIPE, STDOUT
 from .limits import Limits, Usage
 from .mounts.options import Mount
@@ -45,14 +46,14 @@ if TYPE_CHECKING:
     from .fs_backends.pyfilesystem.backend import PyFilesystemBackend
     from .fs_backends.remote.cache import ReadCache
     from .fs_backends.remote.fsspec.backend import FsspecBackend
-    from .host.asynchronous import AsyncRun, run_async
+    from .host.runs.asynchronous import AsyncRun
     from .host.wasi import WASI
 
 __version__ = "0.1.0"
 
 # Imported when they are used: most programs use none of them.
 _LATE = {
-    "AsyncRun": "host.asynchronous",
+    "AsyncRun": "host.runs.asynchronous",
     "DeviceBackend": "fs_backends.devices",
     "FsspecBackend": "fs_backends.remote.fsspec.backend",
     "LocalBackend": "fs_backends.local.backend",
@@ -61,7 +62,6 @@ _LATE = {
     "TarBackend": "fs_backends.archive.tar.backend",
     "WASI": "host.wasi",
     "WritableZipBackend": "fs_backends.archive.zip.writer",
-    "run_async": "host.asynchronous",
     "ZipBackend": "fs_backends.archive.zip.backend",
 }
 

@@ -294,14 +294,16 @@ _LINES_CHARACTERS: Final = 1000
 
 def _last_lines(output: Any) -> str:
     """The end of what a guest wrote, without what a terminal would obey."""
-    from .printing import printable
-
     if isinstance(output, bytes):
         output = output[-4 * _LINES_CHARACTERS :].decode("utf-8", "replace")
     if not isinstance(output, str):
         return ""
     lines = output[-_LINES_CHARACTERS:].rstrip().split("\n")[-_LINES:]
-    return "\n".join(f"  {printable(line)}" for line in lines if line)
+    return "\n".join(f"  {_on_one_line(line)}" for line in lines if line)
+
+
+def _on_one_line(text: str) -> str:
+    return "".join(ch if ch.isprintable() else repr(ch)[1:-1] for ch in text)
 
 
 def _as_it_was(kind: type[GuestError], args: tuple[Any, ...], attributes: dict[str, Any]) -> GuestError:

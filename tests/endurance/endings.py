@@ -67,8 +67,8 @@ class _Target:
         except vfswasi.GuestTimeoutError:
             assert time.monotonic() - started >= timeout_s, "its time was not over"
             return "by its deadline"
-        except vfswasi.HostCallError as error:
-            if "interrupted" not in str(error) or self.interruptions == before:
+        except vfswasi.GuestInterruptedError as error:
+            if self.interruptions == before:
                 raise AssertionError(f"nobody interrupted it: {error}") from error
             return "by an interruption"
         if isinstance(self.end, int):

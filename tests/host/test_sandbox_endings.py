@@ -280,7 +280,7 @@ def test_interrupt_ends_the_runs_that_are_going_on(name: str, pipe: tuple[int, i
         for thread in threads:
             thread.join(10)
         assert time.monotonic() - at < 2
-        assert [type(error) for error in ended] == [vfswasi.HostCallError] * 3
+        assert [type(error) for error in ended] == [vfswasi.GuestInterruptedError] * 3
         assert all("interrupted" in str(error) for error in ended)
 
 

@@ -23,7 +23,7 @@ from ..kernel.process import allowance_of
 from ..limits import Limits, Usage
 from ..mounts.options import Mount
 from ..mounts.table import MountTable
-from .result import Result
+from .runs.result import Result
 
 if TYPE_CHECKING:
     from ..mounts.sources import Source

@@ -1,14 +1,13 @@
-"""`run()` and `Sandbox`: run a WASI command with the manners of `subprocess.run`."""
+"""`Sandbox`: a module and its preopens, ready for many runs."""
 
 from __future__ import annotations
 
-import math
 import threading
 import weakref
 from collections.abc import Iterable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..engine.compiling import modules
 from ..engine.compiling.features import checked as checked_features
@@ -27,116 +26,22 @@ from .arguments import (
     Module,
     check_args_bytes,
     checked_args,
-    checked_cwd,
     encode_argv,
     encode_environ,
     read_module,
 )
 from .mounting import Bounds, open_mounts
-from .pipes import NO_PIPES, Pipes
-from .result import Result
-from .run import Asked, Run, Setting
+from .runs.asked import Asked, Own, checked_limits, checked_timeout
+from .runs.pipes import NO_PIPES, Pipes
+from .runs.result import Result
+from .runs.run import Run, Setting
 from .stdio import standard_streams
 
 if TYPE_CHECKING:
     import anyio
 
     from ..mounts.sources import Source
-    from .asynchronous import AsyncRun
-
-
-def run(
-    module: Module,
-    args: Iterable[str] = (),
-    *,
-    preopens: Mapping[str, Source] | None = None,
-    env: Mapping[str, str] | None = None,
-    stdin: Any = None,
-    stdout: Any = None,
-    stderr: Any = None,
-    input: Any = None,
-    capture_output: bool = False,
-    text: bool = False,
-    encoding: str = "utf-8",
-    errors: str = "replace",
-    check: bool = False,
-    timeout: float | None = None,
-    seed: int | None = None,
-    cwd: str | None = None,
-    argv0: str | None = None,
-    imports: UserImports | None = None,
-    limits: Limits | None = None,
-    vdso: bool | None = None,
-    features: Iterable[str] = (),
-) -> Result[Any]:
-    """Run a WASI command once.
-
-    module: a path, or the module itself as bytes (binary or text format).
-    args: the arguments behind the program's name; `argv0` replaces the name (default: the file's).
-    preopens: guest directory -> source (see `vfswasi.mounts.sources`). The guest sees nothing else.
-    env: the guest's whole environment; by default it has none.
-    stdin: bytes, str, a file, a descriptor; by default nothing. input: bytes or str, as in `subprocess.run`.
-    stdout, stderr: PIPE, DEVNULL, STDOUT (stderr), a file, a descriptor, a callable; by default inherited.
-    capture_output: both are PIPE. text: captured output is decoded with `encoding` and `errors`.
-    check: raise GuestExitError or GuestTrapError unless the guest ends with status 0.
-    cwd: an absolute directory of the guest's, where relative paths begin: it is in the environment as PWD, and a
-        further preopen "." leads there, which is what C libraries look at (see docs/python.md).
-    seed: the guest's random bytes are the same in every run of the same seed; by default the system's generator.
-    timeout: seconds, in place of `limits.wall_seconds`; when they are over the guest ends and GuestTimeoutError is
-        raised, with the output so far.
-    imports: module -> name -> callable(memory, *numbers) for what the guest imports beside WASI.
-    limits: what the guest may use up.
-    vdso: whether calls on open files may be answered inside wasm; by default unless VFSWASI_VDSO=0 is set.
-    features: features of WebAssembly that are off unless asked for ("gc", "relaxed-simd", "tail-call"), or that are to
-        be off ("no-exceptions").
-
-    Raises ModuleError, MountError, GuestLimitError, GuestError, UncommittedError (the guest ended, and files of it
-    could not be stored), FileNotFoundError (the module), ValueError and TypeError, and unchanged whatever a callable
-    of the caller raised.
-    """
-    with Sandbox(
-        module,
-        preopens=preopens,
-        env=env,
-        argv0=argv0,
-        imports=imports,
-        limits=limits,
-        vdso=vdso,
-        features=features,
-        timeout=timeout,
-    ) as sandbox:
-        return sandbox._run_once(
-            args,
-            cwd=cwd,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            input=input,
-            capture_output=capture_output,
-            text=text,
-            encoding=encoding,
-            errors=errors,
-            check=check,
-            seed=seed,
-        )
-
-
-class Own(NamedTuple):
-    """What one run has for itself."""
-
-    env: Mapping[str, str] | None = None
-    preopens: Mapping[str, Source] | None = None
-    limits: Limits | None = None
-    imports: UserImports | None = None
-    cwd: str | None = None
-
-    def environ(self, env: Mapping[str, str] | None) -> list[bytes]:
-        """The guest's environment, with that of the sandbox. Raises TypeError, ValueError."""
-        encode_environ(self.env)
-        every = {**(env or {}), **(self.env or {})}
-        if self.cwd is not None:
-            every["PWD"] = checked_cwd(self.cwd)
-        return encode_environ(every)
+    from .runs.asynchronous import AsyncRun
 
 
 class Sandbox:
@@ -167,7 +72,7 @@ class Sandbox:
         wasm, name = read_module(module)
         self._name, self._again = name, Again(module, wasm)
         self._argv0 = name if argv0 is None else argv0
-        self._limits = _checked_limits(limits)
+        self._limits = checked_limits(limits)
         self._fast = fastpath.wanted(vdso)
         self._environ = encode_environ(env)
         self._env = None if env is None else dict(env)
@@ -255,7 +160,7 @@ class Sandbox:
 
     def _bounds(self, limits: Limits, timeout: float | None) -> Bounds:
         """Of something that begins now."""
-        return Bounds.of(limits, _checked_timeout(limits.wall_seconds if timeout is None else timeout))
+        return Bounds.of(limits, checked_timeout(limits.wall_seconds if timeout is None else timeout))
 
     def _run_once(self, args: Iterable[str] = (), *, cwd: str | None = None, **options: Any) -> Result[Any]:
         """`run` as one piece of work with the mounting: within the time that began there, and counting what it cost.
@@ -266,24 +171,6 @@ class Sandbox:
         """The run of `_run_once`, not begun."""
         return self._prepared(args, Asked.of(**options), Own(cwd=cwd), None, opening=True)
 
-    def _prepared_with(
-        self,
-        args: Iterable[str],
-        piped: bool,
-        *,
-        timeout: float | None = None,
-        env: Mapping[str, str] | None = None,
-        preopens: Mapping[str, Source] | None = None,
-        limits: Limits | None = None,
-        imports: UserImports | None = None,
-        cwd: str | None = None,
-        **options: Any,
-    ) -> Run[Any]:
-        """A run that has not begun. piped: PIPE gives files, else what is written is captured. options: of
-        `Asked.of`."""
-        own = Own(env, preopens, limits, imports, cwd)
-        return self._prepared(args, Asked.of(**options), own, timeout, Pipes() if piped else NO_PIPES)
-
     async def run_async(
         self, args: Iterable[str] = (), *, limiter: anyio.CapacityLimiter | None = None, **options: Any
     ) -> Result[Any]:
@@ -292,18 +179,24 @@ class Sandbox:
         Thousands may be asked for at once; as many go on as `limiter` has places, by default one for each processor
         and four more, at most 32, in each event loop. `timeout` begins when the run does.
         """
-        from .asynchronous import sandbox_run_async  # few programs are asynchronous
+        from .runs.asynchronous import awaited  # few programs are asynchronous
 
-        return await sandbox_run_async(self, args, limiter, options)
+        return await awaited(partial(self._prepared_with, args, NO_PIPES, **options), limiter, Own.is_long(options))
 
     def start_async(
         self, args: Iterable[str] = (), *, limiter: anyio.CapacityLimiter | None = None, **options: Any
     ) -> AsyncRun[Any]:
         """`start` for `async with sandbox.start_async(...) as run`, which waits for a place (by default there are 64);
         see `run_async` and `AsyncRun`. options: as those of `start`."""
-        from .asynchronous import AsyncRun
+        from .runs.asynchronous import AsyncRun
 
-        return AsyncRun(self, args, limiter, options)
+        return AsyncRun(lambda: self._prepared_with(args, Pipes(), **options), limiter, Own.is_long(options))
+
+    def _prepared_with(self, args: Iterable[str], pipes: Pipes, **options: Any) -> Run[Any]:
+        """A run that has not begun. options: of `Asked.of`, the fields of `Own`, `timeout`."""
+        own = Own(**{name: options.pop(name) for name in Own._fields if name in options})
+        timeout = options.pop("timeout", None)
+        return self._prepared(args, Asked.of(**options), own, timeout, pipes)
 
     def _prepared(
         self,
@@ -320,7 +213,7 @@ class Sandbox:
         argv = [self._argv0, *checked_args(args)]
         encoded = encode_argv(argv)
         environ = self._environ if own.env is None and own.cwd is None else own.environ(self._env)
-        limits = self._limits if own.limits is None else _checked_limits(own.limits)
+        limits = self._limits if own.limits is None else checked_limits(own.limits)
         check_args_bytes(encoded, environ, limits)
         bounds = self._opening if opening else self._bounds(limits, timeout)
         program = self._program
@@ -423,21 +316,3 @@ class Sandbox:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _checked_limits(limits: Limits | None) -> Limits:
-    if limits is None:
-        return Limits()
-    if not isinstance(limits, Limits):
-        raise TypeError(f"limits must be a vfswasi.Limits, not {type(limits).__name__}")
-    return limits
-
-
-def _checked_timeout(timeout: float | None) -> float | None:
-    if timeout is None:
-        return None
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise TypeError(f"timeout must be seconds as a number, not {timeout!r}")
-    if math.isnan(timeout):
-        raise ValueError("timeout must be a number of seconds, not NaN")
-    return None if timeout > 1e9 else max(float(timeout), 0.0)

@@ -101,7 +101,11 @@ class Call(Generic[T]):
         with self._lock:
             function, self._function = self._function, None
         if function is not None:
-            self._unbegun()
+            del function
+            try:
+                self._unbegun()
+            finally:
+                self._forget()
             return
         self._deadline.interrupt()
         self._tick()
@@ -130,11 +134,18 @@ class Call(Generic[T]):
             del outcome
             self._done = True
             self._waiting.release()
-        if left:
-            self._orphaned()
-        else:
-            self._settled()
+        try:
+            if left:
+                self._orphaned()
+            else:
+                self._settled()
+        finally:
+            self._forget()
         return stays
+
+    def _forget(self) -> None:
+        """Nobody is called any more: who holds this may be who is called."""
+        self._orphaned = self._unbegun = self._settled = _nothing
 
     def _leave(self, end: BaseException) -> None:
         """Do not wait for it any more, because of `end`, unless it is done."""

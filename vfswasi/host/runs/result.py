@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final, Generic, TypeVar
 
-from ..engine.interruption.ways import EPOCH, Way
-from ..engine.runner import INTERRUPTED, Ending, Meter
-from ..errors import GuestExitError, GuestFuelError, GuestInterruptedError, GuestTimeoutError, GuestTrapError
-from ..fs_backends.base import Backend, Traffic
-from ..fs_backends.layers.checked import Checked
-from ..fs_backends.layers.readonly import ReadOnly
-from ..fs_backends.memory.backend import MemoryBackend
-from ..kernel.process import Preopen, Process
-from ..limits import Usage
-from ..records import field, record
+from ...engine.interruption.ways import EPOCH, Way
+from ...engine.runner import INTERRUPTED, Ending, Meter
+from ...errors import GuestExitError, GuestFuelError, GuestInterruptedError, GuestTimeoutError, GuestTrapError
+from ...fs_backends.base import Backend, Traffic
+from ...fs_backends.layers.checked import Checked
+from ...fs_backends.layers.readonly import ReadOnly
+from ...fs_backends.memory.backend import MemoryBackend
+from ...kernel.process import Preopen, Process
+from ...limits import Usage
+from ...records import field, record
 
 Output = TypeVar("Output", str, bytes)
 

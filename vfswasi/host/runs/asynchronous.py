@@ -1,4 +1,4 @@
-"""Runs that are awaited: `run_async`, `Sandbox.run_async`, `Sandbox.start_async`, under asyncio or trio.
+"""Runs that are awaited, under asyncio or trio.
 
 A guest runs on a thread of its own, whatever awaits it; here nothing waits on a thread. So that thousands of runs can
 be asked for at once, each takes one of a number of places before anything of it exists, and waits its turn.
@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, AnyStr, Final, Generic, TypeVar
+from typing import Any, AnyStr, Final, Generic, TypeVar
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import sniffio
 
-from ..limits import Usage
-from .arguments import Module
+from ...limits import Usage
 from .result import Result
 from .run import Run
-
-if TYPE_CHECKING:
-    from .sandbox import Sandbox
 
 T = TypeVar("T")
 
@@ -32,8 +28,6 @@ _PLACES: Final = min(32, (os.cpu_count() or 1) + 4)
 # Of runs that are held, which mostly wait for their callers, and perhaps for each other.
 _HELD_PLACES: Final = 64
 _PIECE_BYTES: Final = 1 << 16
-# What is given to the Sandbox of a single run; the rest is the run's.
-_OF_SANDBOXES: Final = ("preopens", "env", "argv0", "imports", "limits", "vdso", "features", "timeout")
 _own_places: Final[anyio.lowlevel.RunVar[dict[int, anyio.CapacityLimiter]]] = anyio.lowlevel.RunVar("vfswasi-places")
 
 
@@ -49,41 +43,21 @@ def places(limiter: anyio.CapacityLimiter | None, count: int = _PLACES) -> anyio
     return own.setdefault(count, anyio.CapacityLimiter(count))
 
 
-async def run_async(
-    module: Module, args: Iterable[str] = (), *, limiter: anyio.CapacityLimiter | None = None, **options: Any
-) -> Result[Any]:
-    """`vfswasi.run`, awaited. Cancelling ends the guest, and what had begun before it: mounting, compiling.
+Prepare = Callable[[], Run[Any]]
 
-    limiter: at most as many runs as it has places go on at once; by default see `places`. options: those of
-    `vfswasi.run`.
-    """
-    from .sandbox import Sandbox
 
-    making = {name: options.pop(name) for name in _OF_SANDBOXES if name in options}
+async def awaited(prepare: Prepare, limiter: anyio.CapacityLimiter | None, long: bool) -> Result[Any]:
+    """What the run that `prepare` makes comes to; when the task is cancelled, so is the run. long: making it may take
+    long."""
     async with places(limiter):
-        sandbox = await _in_thread(lambda: Sandbox(module, **making), lambda made: made.close())
-        with sandbox:
-            return await _result(sandbox._prepared_once(args, **options))
+        return await to_its_end(await _made(prepare, long))
 
 
-async def sandbox_run_async(
-    sandbox: Sandbox, args: Iterable[str], limiter: anyio.CapacityLimiter | None, options: dict[str, Any]
-) -> Result[Any]:
-    """`Sandbox.run`, awaited."""
-    async with places(limiter):
-        return await _result(await _prepared(sandbox, args, options, False))
+async def _made(prepare: Prepare, long: bool) -> Run[Any]:
+    return await in_thread(prepare, Run.give_up) if long else prepare()
 
 
-async def _prepared(sandbox: Sandbox, args: Iterable[str], options: dict[str, Any], piped: bool) -> Run[Any]:
-    def prepare() -> Run[Any]:
-        return sandbox._prepared_with(args, piped, **options)
-
-    if options.get("preopens") is None and options.get("limits") is None and options.get("imports") is None:
-        return prepare()
-    return await _in_thread(prepare, lambda run: run.give_up())  # opening may take long
-
-
-async def _in_thread(make: Callable[[], T], discard: Callable[[T], None]) -> T:
+async def in_thread(make: Callable[[], T], discard: Callable[[T], None]) -> T:
     """What `make` returns; if nobody waits for it any more, it is discarded."""
     abandoned = False
 
@@ -100,8 +74,8 @@ async def _in_thread(make: Callable[[], T], discard: Callable[[T], None]) -> T:
         raise
 
 
-async def _result(run: Run[AnyStr]) -> Result[AnyStr]:
-    """Run it to its end; as `Run.to_its_end`."""
+async def to_its_end(run: Run[AnyStr]) -> Result[AnyStr]:
+    """As `Run.to_its_end`; when the task is cancelled the guest ends, and that is waited for."""
     run.begin()
     await _to_its_end(run)
     return run.answer()
@@ -266,14 +240,8 @@ class AsyncRun(Generic[AnyStr]):
     raises, or the task is cancelled, the guest is killed first.
     """
 
-    def __init__(
-        self,
-        sandbox: Sandbox,
-        args: Iterable[str],
-        limiter: anyio.CapacityLimiter | None,
-        options: dict[str, Any],
-    ) -> None:
-        self._sandbox, self._given, self._options = sandbox, args, options
+    def __init__(self, prepare: Prepare, limiter: anyio.CapacityLimiter | None, long: bool) -> None:
+        self._prepare, self._long = prepare, long
         self._limiter = limiter
         self._places: anyio.CapacityLimiter | None = None
         self._run: Run[AnyStr] | None = None
@@ -287,7 +255,7 @@ class AsyncRun(Generic[AnyStr]):
         self._places = places(self._limiter, _HELD_PLACES)
         await self._places.acquire_on_behalf_of(self)
         try:
-            self._run = run = await _prepared(self._sandbox, self._given, self._options, True)
+            self._run = run = await _made(self._prepare, self._long)
             codec = run.codec
             if run.stdin is not None:
                 self.stdin = AsyncWriter(run.pipe("stdin"), codec)

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import IO, Any, Final, cast
 
-from .stdio import PIPE
+from ..stdio import PIPE
 
 _PIECE_BYTES: Final = 1 << 16
 _SLICE_S: Final = 0.04

@@ -2,78 +2,26 @@
 
 from __future__ import annotations
 
-import codecs
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import IO, Any, AnyStr, Generic, NamedTuple
 
-from ..engine.runner import Ending, Meter, Program, end_what_is_over, left_behind
-from ..engine.threads import workers
-from ..errors import FsError, MountError, Uncommitted
-from ..fs_backends.base import Traffic
-from ..fs_backends.waiting import bounded_by
-from ..kernel.process import Preopen, Process
-from ..kernel.streams.stream import Stream
-from ..limits import Usage, check_seconds
-from .closing import finish, traffic_since, uncommitted
-from .mounting import Bounds
+from ...engine.runner import Ending, Meter, Program, end_what_is_over, left_behind
+from ...engine.threads import workers
+from ...errors import FsError, MountError, Uncommitted
+from ...fs_backends.base import Traffic
+from ...fs_backends.waiting import bounded_by
+from ...kernel.process import Preopen, Process
+from ...kernel.streams.stream import Stream
+from ...limits import Usage, check_seconds
+from ..closing import finish, traffic_since, uncommitted
+from ..mounting import Bounds
+from ..stdio import capture_of, was_cut
+from .asked import Asked
 from .pipes import Pipes
 from .result import Result, result_of, usage_of
-from .stdio import PIPE, capture_of, was_cut
-
-
-class Asked(NamedTuple):
-    """What a caller wants of a run beside its arguments. codec: (encoding, errors) of captured output; None: bytes."""
-
-    stdin: Any
-    stdout: Any
-    stderr: Any
-    codec: tuple[str, str] | None
-    check: bool
-    entropy: Callable[[int], bytes]
-
-    @classmethod
-    def of(
-        cls,
-        *,
-        stdin: Any = None,
-        stdout: Any = None,
-        stderr: Any = None,
-        input: Any = None,
-        capture_output: bool = False,
-        text: bool = False,
-        encoding: str = "utf-8",
-        errors: str = "replace",
-        check: bool = False,
-        seed: int | None = None,
-    ) -> Asked:
-        """The options of `Sandbox.run`. Raises ValueError, TypeError, LookupError (of encodings)."""
-        if capture_output:
-            if stdout is not None or stderr is not None:
-                raise ValueError("stdout and stderr may not be used with capture_output")
-            stdout = stderr = PIPE
-        if text:
-            codecs.lookup(encoding)  # a mistake here must not cost the output of a finished run
-            codecs.lookup_error(errors)
-        if input is not None:
-            if stdin is not None:
-                raise ValueError("stdin and input may not both be used")
-            if not isinstance(input, str | bytes | bytearray | memoryview):
-                raise TypeError(f"input must be bytes or str, not {type(input).__name__}")
-            stdin = input.encode(encoding, "strict") if isinstance(input, str) else input
-        entropy = os.urandom if seed is None else _seeded(seed)
-        return cls(stdin, stdout, stderr, (encoding, errors) if text else None, check, entropy)
-
-
-def _seeded(seed: int) -> Callable[[int], bytes]:
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise TypeError(f"seed must be an int, not {type(seed).__name__}")
-    from ..kernel.entropy import SeededEntropy  # few runs have a seed
-
-    return SeededEntropy(seed)
 
 
 class Setting(NamedTuple):
@@ -387,7 +335,7 @@ class Run(Generic[AnyStr]):
 
 
 def _enter(process: Process, cwd: str) -> None:
-    from ..kernel.paths.cwd import enter  # few runs have one
+    from ...kernel.paths.cwd import enter  # few runs have one
 
     try:
         with bounded_by(process.deadline, process.allowance):

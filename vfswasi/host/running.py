@@ -1,0 +1,113 @@
+"""`run()` and `run_async()`: one run of a module, with the manners of `subprocess.run`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from ..engine.user_functions import UserImports
+from ..limits import Limits
+from .arguments import Module
+from .runs.result import Result
+from .sandbox import Sandbox
+
+if TYPE_CHECKING:
+    import anyio
+
+    from ..mounts.sources import Source
+
+# What is given to the Sandbox of a single run; the rest is the run's.
+_OF_SANDBOXES: Final = ("preopens", "env", "argv0", "imports", "limits", "vdso", "features", "timeout")
+
+
+def run(
+    module: Module,
+    args: Iterable[str] = (),
+    *,
+    preopens: Mapping[str, Source] | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: Any = None,
+    stdout: Any = None,
+    stderr: Any = None,
+    input: Any = None,
+    capture_output: bool = False,
+    text: bool = False,
+    encoding: str = "utf-8",
+    errors: str = "replace",
+    check: bool = False,
+    timeout: float | None = None,
+    seed: int | None = None,
+    cwd: str | None = None,
+    argv0: str | None = None,
+    imports: UserImports | None = None,
+    limits: Limits | None = None,
+    vdso: bool | None = None,
+    features: Iterable[str] = (),
+) -> Result[Any]:
+    """Run a WASI command once.
+
+    module: a path, or the module itself as bytes (binary or text format).
+    args: the arguments behind the program's name; `argv0` replaces the name (default: the file's).
+    preopens: guest directory -> source (see `vfswasi.mounts.sources`). The guest sees nothing else.
+    env: the guest's whole environment; by default it has none.
+    stdin: bytes, str, a file, a descriptor; by default nothing. input: bytes or str, as in `subprocess.run`.
+    stdout, stderr: PIPE, DEVNULL, STDOUT (stderr), a file, a descriptor, a callable; by default inherited.
+    capture_output: both are PIPE. text: captured output is decoded with `encoding` and `errors`.
+    check: raise GuestExitError or GuestTrapError unless the guest ends with status 0.
+    cwd: an absolute directory of the guest's, where relative paths begin: it is in the environment as PWD, and a
+        further preopen "." leads there, which is what C libraries look at (see docs/python.md).
+    seed: the guest's random bytes are the same in every run of the same seed; by default the system's generator.
+    timeout: seconds, in place of `limits.wall_seconds`; when they are over the guest ends and GuestTimeoutError is
+        raised, with the output so far.
+    imports: module -> name -> callable(memory, *numbers) for what the guest imports beside WASI.
+    limits: what the guest may use up.
+    vdso: whether calls on open files may be answered inside wasm; by default unless VFSWASI_VDSO=0 is set.
+    features: features of WebAssembly that are off unless asked for ("gc", "relaxed-simd", "tail-call"), or that are to
+        be off ("no-exceptions").
+
+    Raises ModuleError, MountError, GuestLimitError, GuestError, UncommittedError (the guest ended, and files of it
+    could not be stored), FileNotFoundError (the module), ValueError and TypeError, and unchanged whatever a callable
+    of the caller raised.
+    """
+    with Sandbox(
+        module,
+        preopens=preopens,
+        env=env,
+        argv0=argv0,
+        imports=imports,
+        limits=limits,
+        vdso=vdso,
+        features=features,
+        timeout=timeout,
+    ) as sandbox:
+        return sandbox._run_once(
+            args,
+            cwd=cwd,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            input=input,
+            capture_output=capture_output,
+            text=text,
+            encoding=encoding,
+            errors=errors,
+            check=check,
+            seed=seed,
+        )
+
+
+async def run_async(
+    module: Module, args: Iterable[str] = (), *, limiter: anyio.CapacityLimiter | None = None, **options: Any
+) -> Result[Any]:
+    """`run`, awaited, under asyncio or trio. When the task is cancelled the guest ends, and so does what comes before
+    it.
+
+    limiter: as many runs as it has places go on at once, see `Sandbox.run_async`. options: those of `run`.
+    """
+    from .runs.asynchronous import in_thread, places, to_its_end  # few programs are asynchronous
+
+    making = {name: options.pop(name) for name in _OF_SANDBOXES if name in options}
+    async with places(limiter):
+        sandbox = await in_thread(lambda: Sandbox(module, **making), Sandbox.close)
+        with sandbox:
+            return await to_its_end(sandbox._prepared_once(args, **options))

@@ -1,0 +1,111 @@
+"""What a caller asks of a run, checked before there is a guest."""
+
+from __future__ import annotations
+
+import codecs
+import math
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...engine.user_functions import UserImports
+from ...limits import Limits
+from ..arguments import checked_cwd, encode_environ
+from ..stdio import PIPE
+
+if TYPE_CHECKING:
+    from ...mounts.sources import Source
+
+
+class Asked(NamedTuple):
+    """What a caller wants of a run beside its arguments. codec: (encoding, errors) of captured output; None: bytes."""
+
+    stdin: Any
+    stdout: Any
+    stderr: Any
+    codec: tuple[str, str] | None
+    check: bool
+    entropy: Callable[[int], bytes]
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        stdin: Any = None,
+        stdout: Any = None,
+        stderr: Any = None,
+        input: Any = None,
+        capture_output: bool = False,
+        text: bool = False,
+        encoding: str = "utf-8",
+        errors: str = "replace",
+        check: bool = False,
+        seed: int | None = None,
+    ) -> Asked:
+        """The options of `Sandbox.run`. Raises ValueError, TypeError, LookupError (of encodings)."""
+        if capture_output:
+            if stdout is not None or stderr is not None:
+                raise ValueError("stdout and stderr may not be used with capture_output")
+            stdout = stderr = PIPE
+        if text:
+            codecs.lookup(encoding)  # a mistake here must not cost the output of a finished run
+            codecs.lookup_error(errors)
+        if input is not None:
+            if stdin is not None:
+                raise ValueError("stdin and input may not both be used")
+            if not isinstance(input, str | bytes | bytearray | memoryview):
+                raise TypeError(f"input must be bytes or str, not {type(input).__name__}")
+            stdin = input.encode(encoding, "strict") if isinstance(input, str) else input
+        entropy = os.urandom if seed is None else _seeded(seed)
+        return cls(stdin, stdout, stderr, (encoding, errors) if text else None, check, entropy)
+
+
+def _seeded(seed: int) -> Callable[[int], bytes]:
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"seed must be an int, not {type(seed).__name__}")
+    from ...kernel.entropy import SeededEntropy  # few runs have a seed
+
+    return SeededEntropy(seed)
+
+
+class Own(NamedTuple):
+    """What one run has for itself."""
+
+    env: Mapping[str, str] | None = None
+    preopens: Mapping[str, Source] | None = None
+    limits: Limits | None = None
+    imports: UserImports | None = None
+    cwd: str | None = None
+
+    @classmethod
+    def is_long(cls, options: Mapping[str, Any]) -> bool:
+        """Whether preparing a run with these may take long: something is opened, or compiled."""
+        return any(options.get(name) is not None for name in ("preopens", "limits", "imports"))
+
+    def environ(self, env: Mapping[str, str] | None) -> list[bytes]:
+        """The guest's environment, with that of the sandbox. Raises TypeError, ValueError."""
+        encode_environ(self.env)
+        every = {**(env or {}), **(self.env or {})}
+        if self.cwd is not None:
+            every["PWD"] = checked_cwd(self.cwd)
+        return encode_environ(every)
+
+
+def checked_limits(limits: Limits | None) -> Limits:
+    """Raises TypeError."""
+    if limits is None:
+        return Limits()
+    if not isinstance(limits, Limits):
+        raise TypeError(f"limits must be a vfswasi.Limits, not {type(limits).__name__}")
+    return limits
+
+
+def checked_timeout(timeout: float | None) -> float | None:
+    """Seconds, None: for ever. Raises TypeError, ValueError."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise TypeError(f"timeout must be seconds as a number, not {timeout!r}")
+    if math.isnan(timeout):
+        raise ValueError("timeout must be a number of seconds, not NaN")
+    return None if timeout > 1e9 else max(float(timeout), 0.0)
