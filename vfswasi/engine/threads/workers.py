@@ -54,12 +54,10 @@ class Call(Generic[T]):
         tick: Callable[[], None],
         orphaned: Callable[[], None],
         unbegun: Callable[[], None] = _nothing,
-        settled: Callable[[], None] = _nothing,
     ) -> None:
         """deadline: what the function keeps to as far as it can. tick: makes a guest that computes look at it.
         orphaned: called on the thread when a function that was left behind is over; what it returns or raises then is
-        lost. unbegun: called if it turns out that the function will not be. settled: called, on some thread and
-        perhaps more than once, when there is something to be had from `outcome`.
+        lost. unbegun: called if it turns out that the function will not be.
         """
         self._context = contextvars.copy_context()
         self._function: Callable[[], T] | None = function
@@ -67,7 +65,7 @@ class Call(Generic[T]):
         self._tick = tick
         self._orphaned = orphaned
         self._unbegun = unbegun
-        self._settled = settled
+        self._on_change: Callable[[], None] | None = None
         self._lock = threading.Lock()
         self._left: BaseException | None = None
         self._over_ns: int | None = None  # when it was seen to be over
@@ -132,27 +130,40 @@ class Call(Generic[T]):
                 self._outcome.append(outcome)
                 stays = worker.rest()  # before anybody is told, who may make the next call at once
             del outcome
+            orphaned, changed = self._orphaned, self._on_change
+            self._forget()
             self._done = True
             self._waiting.release()
-        try:
-            if left:
-                self._orphaned()
-            else:
-                self._settled()
-        finally:
-            self._forget()
+        if left:
+            orphaned()
+        elif changed is not None:
+            changed()
         return stays
 
     def _forget(self) -> None:
         """Nobody is called any more: who holds this may be who is called."""
-        self._orphaned = self._unbegun = self._settled = _nothing
+        self._orphaned = self._unbegun = _nothing
+        self._on_change = None
 
     def _leave(self, end: BaseException) -> None:
         """Do not wait for it any more, because of `end`, unless it is done."""
         with self._lock:
             if not self._done and self._left is None:
                 self._left = end
-        self._settled()
+        self.has_changed()
+
+    def tell(self, changed: Callable[[], None]) -> None:
+        """`changed` is to be called, on some thread and perhaps more than once, when `settled` may have become true. It
+        may be so already."""
+        with self._lock:
+            if not self._done:
+                self._on_change = changed
+
+    def has_changed(self) -> None:
+        """Tell who waits to look again."""
+        changed = self._on_change
+        if changed is not None:
+            changed()
 
     def pause(self, seconds: float) -> bool:
         """Wait so long at most; whether it is done."""

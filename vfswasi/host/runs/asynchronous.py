@@ -89,7 +89,7 @@ async def _settled(run: Run[Any]) -> None:
     def wake() -> None:
         changed.set()
 
-    run.on_change = lambda: soon(wake)
+    run.tell(lambda: soon(wake))
     while not run.settled:
         with anyio.move_on_after(run.seconds_to_look()):
             await changed.wait()

@@ -66,11 +66,8 @@ class Run(Generic[AnyStr]):
         self._result: Result[AnyStr] | None = None
         self._lost: list[Uncommitted] = []
         self._raised: BaseException | None = None
-        self.on_change: Callable[[], None] | None = None  # called by some thread when `settled` may have changed
         deadline = setting.bounds.deadline
-        self._call = workers.Call(
-            self._whole, deadline, end_what_is_over, _nothing, self._give_up, settled=self._has_changed
-        )
+        self._call = workers.Call(self._whole, deadline, end_what_is_over, _nothing, self._give_up)
 
     # What happens on the guest's thread.
 
@@ -204,7 +201,7 @@ class Run(Generic[AnyStr]):
         `wait` returns, which takes a tenth of a second at most."""
         self._setting.bounds.deadline.interrupt()
         end_what_is_over()
-        self._has_changed()
+        self._call.has_changed()
 
     terminate = kill
 
@@ -220,6 +217,10 @@ class Run(Generic[AnyStr]):
     def settled(self) -> bool:
         """Whether `result` has an answer without waiting."""
         return self._call.settled()
+
+    def tell(self, changed: Callable[[], None]) -> None:
+        """`changed` is to be called, by some thread, when `settled` may have become true."""
+        self._call.tell(changed)
 
     def seconds_to_look(self) -> float | None:
         """When `settled` may become true by itself; None: never."""
@@ -246,10 +247,6 @@ class Run(Generic[AnyStr]):
         return f"<Run {self.args!r}, {state}>"
 
     # Waiting.
-
-    def _has_changed(self) -> None:
-        if self.on_change is not None:
-            self.on_change()
 
     def _close_stdin(self) -> None:
         self._setting.pipes.close_stdin()
