@@ -17,11 +17,13 @@ from typing import Any
 import vfswasi
 
 from ..errors import FsError, GuestLimitError, SandboxError, UncommittedError
-from .arguments.parser import Parser, did_you_mean
+from ..printing import did_you_mean
+from .arguments.parser import Parser
 from .messages import EXIT_INTERRUPTED, EXIT_PIPE, EXIT_TIMEOUT, Warning, fail, flush, rescued
 
-# A command is the module of its name beside this one, imported when it is given: DESCRIPTION, add_arguments(parser),
-# main(options) -> exit status, and TO_PROGRAM = True if all behind the first word that is no option is a program's own.
+# A command is the module of its name beside this one, imported when it is given. It has DESCRIPTION,
+# add_arguments(parser), main(options) -> exit status, and RUNS_PROGRAMS = True if all that stands behind the first word
+# that is no option belongs to a program (`options.args`).
 COMMANDS = {
     "run": "run a program; the word run may be left out",
     "inspect": "show what a module imports and needs",
@@ -33,7 +35,8 @@ _HELP = ("-h", "--help")
 def parser_of(name: str) -> Parser:
     """The parser of one command."""
     command = _command(name)
-    parser = Parser(prog=f"vfswasi {name}", description=command.DESCRIPTION)
+    runs_programs = getattr(command, "RUNS_PROGRAMS", False)
+    parser = Parser(prog=f"vfswasi {name}", description=command.DESCRIPTION, runs_programs=runs_programs)
     command.add_arguments(parser)
     return parser
 
@@ -98,7 +101,7 @@ def _done(words: list[str]) -> int:
         _own_parser().parse_args(words)
         raise AssertionError("argparse has exited")
     command = _command(name)
-    options = parser_of(name).parse(rest, to_program=getattr(command, "TO_PROGRAM", False))
+    options = parser_of(name).parse(rest)
     status: int = command.main(options)
     return status
 
@@ -114,7 +117,11 @@ def _meant(words: list[str]) -> tuple[str | None, list[str]]:
         return None, words
     if first.startswith("-") or _is_program(first):
         return "run", words
-    return _own_parser().error(f"there is no command {first!r}, nor a file of that name{did_you_mean(first, COMMANDS)}")
+    from .arguments.foreign import command_advice
+
+    told = command_advice(first)
+    hint = f": {told}" if told else did_you_mean(first, COMMANDS)
+    return _own_parser().error(f"there is no command {first!r}, nor a file of that name{hint}")
 
 
 def _is_program(word: str) -> bool:

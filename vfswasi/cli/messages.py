@@ -23,6 +23,11 @@ def fail(message: str, status: int = EXIT_OURS) -> int:
     return status
 
 
+def status_of(returncode: int) -> int:
+    """The exit status for that of a guest, which is -N if signal N ended it."""
+    return 128 - returncode if returncode < 0 else min(returncode, 255)
+
+
 class Warning(logging.Formatter):
     """Warnings of the package, each on a line with our name."""
 

@@ -39,6 +39,7 @@ from ..fs_backends.trust import exact, names_below, without_dots
 from ..fs_backends.trust import fsspec as trust_fsspec
 from ..printing import shown
 from .options import Mount
+from .single import PlainFileError, is_archive_name
 from .source_text import local_path, without_caches
 from .stores import backend_of, opened, remote_options, storage_options
 
@@ -158,7 +159,7 @@ def _open_path(path: str, mount: Mount) -> Backend:
 
 
 def _open_archive(path: str, mount: Mount, root: str = "") -> Backend:
-    if mount.rw:
+    if mount.rw and (is_archive_name(path) or not os.path.isfile(path)):
         from ..fs_backends.archive.zip.writer import WritableZipBackend
 
         return WritableZipBackend(path, root=root)
@@ -173,13 +174,18 @@ def _open_archive(path: str, mount: Mount, root: str = "") -> Backend:
     try:
         kind = beginning_of(source)
         if kind is None and not has_directory(source):
-            raise MountError(f"{shown(path)} is a file, neither a directory nor a zip or tar archive")
+            raise PlainFileError(path)
     except FsError as error:
         source.close()
         raise MountError(f"{shown(path)} cannot be read: {error}") from error
     except BaseException:
         source.close()
         raise
+    if mount.rw:
+        from ..fs_backends.archive.zip.writer import WritableZipBackend
+
+        source.close()
+        return WritableZipBackend(path, root=root)
     return zip.ZipBackend(source, root=root) if kind in ("zip", None) else tar.TarBackend(source, root=root)
 
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from ...printing import printable, without_secrets
+from ...printing import did_you_mean, printable, without_secrets
 from ..messages import EXIT_OURS
 
 _SHOWN_MAX = 60  # characters of a word that nobody knows
@@ -38,10 +38,14 @@ def _terminal_columns() -> int:
 
 
 class Parser(argparse.ArgumentParser):
-    """Usage errors are our failures: SystemExit(125), and one line that says where to look."""
+    """Usage errors are our failures: SystemExit(125), and one line that says where to look.
 
-    def __init__(self, **options: Any) -> None:
+    runs_programs: the first word that is no option is the program, and all that follows is `args`.
+    """
+
+    def __init__(self, *, runs_programs: bool = False, **options: Any) -> None:
         self.known: dict[str, argparse.Action] = {}
+        self._runs_programs = runs_programs
         super().__init__(formatter_class=_Help, allow_abbrev=False, **options)
 
     def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
@@ -49,28 +53,31 @@ class Parser(argparse.ArgumentParser):
         self.known.update(dict.fromkeys(action.option_strings, action))
         return action
 
+    def add_words(self, name: str, **options: Any) -> None:
+        """What stands behind the program, for the help page: `parse` takes it as it is."""
+        super().add_argument(name, nargs="*", **options)
+
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: {printable(without_secrets(message))} (see {self.prog} --help)", file=sys.stderr)
         raise SystemExit(EXIT_OURS)
 
-    def parse(self, words: Sequence[str], *, to_program: bool = False) -> argparse.Namespace:
-        """The options. to_program: the first word that is none is the program, and all that follows is `args`."""
-        end = self._checked(words, to_program)
+    def parse(self, words: Sequence[str]) -> argparse.Namespace:
+        end = self._checked(words)
         options = self.parse_args(words[:end])
-        if to_program:
+        if self._runs_programs:
             options.args = list(words[end:])
         return options
 
-    def _checked(self, words: Sequence[str], to_program: bool) -> int:
+    def _checked(self, words: Sequence[str]) -> int:
         """How many words are ours. Every option that is not known is an error here."""
         at = 0
         while at < len(words):
             word = words[at]
             at += 1
             if word == "--":
-                return min(at + 1, len(words)) if to_program else len(words)
+                return min(at + 1, len(words)) if self._runs_programs else len(words)
             if word == "-" or not word.startswith("-"):
-                if to_program:
+                if self._runs_programs:
                     return at
                 continue
             name, value = _split(word)
@@ -85,6 +92,12 @@ class Parser(argparse.ArgumentParser):
 
     def _unknown(self, name: str, words: Sequence[str]) -> str:
         """What is to be said of an option that is not known. `words`: from it on."""
+        if self._runs_programs:
+            from .foreign import advice
+
+            told = advice(words)
+            if told is not None:
+                return told
         return f"there is no option {_brief(name)}{did_you_mean(name, self.known)}"
 
 
@@ -98,11 +111,3 @@ def _split(word: str) -> tuple[str, str | None]:
 
 def _brief(word: str) -> str:
     return word if len(word) <= _SHOWN_MAX else word[:_SHOWN_MAX] + "..."
-
-
-def did_you_mean(word: str, known: Sequence[str] | dict[str, Any]) -> str:
-    """ "; did you mean X?", or nothing."""
-    import difflib  # slow to import
-
-    near = difflib.get_close_matches(word, list(known), 1)
-    return f"; did you mean {near[0]}?" if near else ""
