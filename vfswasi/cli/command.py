@@ -28,35 +28,42 @@ COMMANDS = {
     "run": "run a program; the word run may be left out",
     "inspect": "show what a module imports and needs",
     "mounts": "show what a source looks like to a program",
+    "completion": "print what a shell needs to complete the words of this command",
 }
 _HELP = ("-h", "--help")
-
-
-def parser_of(name: str) -> Parser:
-    """The parser of one command."""
-    command = _command(name)
-    runs_programs = getattr(command, "RUNS_PROGRAMS", False)
-    parser = Parser(prog=f"vfswasi {name}", description=command.DESCRIPTION, runs_programs=runs_programs)
-    command.add_arguments(parser)
-    return parser
+_VERSION = ("-V", "--version")
 
 
 def _command(name: str) -> Any:
     return import_module(f"{__package__}.{name}")
 
 
-def _own_parser() -> Parser:
-    """Of what is said without a command."""
+def _parser_of(name: str, command: Any) -> Parser:
+    runs_programs = getattr(command, "RUNS_PROGRAMS", False)
+    parser = Parser(prog=f"vfswasi {name}", description=command.DESCRIPTION, runs_programs=runs_programs)
+    command.add_arguments(parser)
+    return parser
+
+
+def whole_parser() -> Parser:
+    """Of all that the command line understands, every command with its options."""
+    parser, commands = _own_parser()
+    for name, told in COMMANDS.items():
+        command = _command(name)
+        command.add_arguments(commands.add_parser(name, help=told, description=command.DESCRIPTION))
+    return parser
+
+
+def _own_parser() -> tuple[Parser, Any]:
+    """Of what is said without a command; what the commands are added to."""
     parser = Parser(
         prog="vfswasi",
         description="Run WebAssembly (WASI) programs on files that live anywhere.",
         epilog="Exit status: the guest's; 128+N: signal N (134 trap); 124: out of time or fuel; 125: vfswasi failed.",
     )
-    parser.add_argument("--version", action="version", version=f"vfswasi {vfswasi.__version__}")
+    parser.add_argument(*_VERSION, action="version", version=f"vfswasi {vfswasi.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for name, told in COMMANDS.items():
-        commands.add_parser(name, help=told, add_help=False)
-    return parser
+    return parser, commands
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -98,10 +105,13 @@ def _main(words: list[str]) -> int:
 def _done(words: list[str]) -> int:
     name, rest = _meant(words)
     if name is None:
-        _own_parser().parse_args(words)
+        parser, commands = _own_parser()
+        for each, told in COMMANDS.items():
+            commands.add_parser(each, help=told, add_help=False)
+        parser.parse_args(rest)
         raise AssertionError("argparse has exited")
     command = _command(name)
-    options = parser_of(name).parse(rest)
+    options = _parser_of(name, command).parse(rest)
     status: int = command.main(options)
     return status
 
@@ -113,7 +123,7 @@ def _meant(words: list[str]) -> tuple[str | None, list[str]]:
         return _meant([*words[1:2], "--help"])
     if first in COMMANDS:
         return first, words[1:]
-    if not words or first in (*_HELP, "--version"):
+    if not words or first in (*_HELP, *_VERSION):
         return None, words
     if first.startswith("-") or _is_program(first):
         return "run", words
@@ -121,7 +131,7 @@ def _meant(words: list[str]) -> tuple[str | None, list[str]]:
 
     told = command_advice(first)
     hint = f": {told}" if told else did_you_mean(first, COMMANDS)
-    return _own_parser().error(f"there is no command {first!r}, nor a file of that name{hint}")
+    return _own_parser()[0].error(f"there is no command {first!r}, nor a file of that name{hint}")
 
 
 def _is_program(word: str) -> bool:

@@ -41,7 +41,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--no-vdso", action="store_true", help="answer every system call in Python (also: VFSWASI_VDSO=0)"
     )
-    parser.add_argument("--version", action="version", version=_version(), help=argparse.SUPPRESS)
+    parser.add_argument("-V", "--version", action="version", version=_version(), help=argparse.SUPPRESS)
     parser.add_argument("module", metavar="MODULE", help="a .wasm file (or .wat), a URL, or - for standard input")
     parser.add_words("args", metavar="ARGS", help="arguments of the program")
 

@@ -166,7 +166,7 @@ def parse_source(text: str) -> Mount:
             shown = name + "=" * bool(equals)  # a value may be a secret
             told = shown.replace("\0", ",") if redacted(text) == text else _HIDDEN  # or the rest of a password
             raise ValueError(
-                f"there is no option {told!r}; the options are {', '.join(OPTIONS)} "
+                f"there is no option {told!r}{did_you_mean(name, _OPTIONS)}; the options are {', '.join(OPTIONS)} "
                 "(a comma in the source is written twice)"
             )
         argument, how = known

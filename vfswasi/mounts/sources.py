@@ -39,7 +39,7 @@ from ..fs_backends.trust import exact, names_below, without_dots
 from ..fs_backends.trust import fsspec as trust_fsspec
 from ..printing import shown
 from .options import Mount
-from .single import PlainFileError, is_archive_name
+from .single import PlainFileError, is_archive_name, open_file
 from .source_text import local_path, without_caches
 from .stores import backend_of, opened, remote_options, storage_options
 
@@ -59,6 +59,12 @@ def open_source(source: Source) -> Backend:
     mount = source if isinstance(source, Mount) else Mount(source)
     tree = tree_of(mount)
     try:
+        if mount.file:
+            from ..fs_backends.layers.picked import Picked
+
+            picked, file = Picked(), open_file(mount, open_mount)
+            picked.pick(file.key[-1], file, not mount.rw)
+            return picked
         return open_mount(mount) if tree is None else MemoryBackend.with_room(tree, _ROOM_BYTES)
     except MountError as error:
         scrubbed(error)
