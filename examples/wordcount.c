@@ -51,6 +51,6 @@ int main(int argc, char **argv) {
     for (int i = 2; i < argc; i++) failed |= walk(report, argv[i]);
     fprintf(report, "%8lu %8lu %8lu  total\n", all_lines, all_words, all_bytes);
     if (fclose(report)) { perror(argv[1]); return 1; }
-    printf("%lu files\n", files);
+    printf("%lu file%s\n", files, files == 1 ? "" : "s");
     return failed;
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import re
+from collections.abc import Iterable
 
 # What begins another part of a chained URL. A password may hold `::` itself.
 _NEXT_PART = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]*:[/:])")
@@ -14,6 +15,10 @@ _PARAMETERS = re.compile(r";|%3[Bb]")
 # Where a semicolon is a part of a name: stores without parameters, and what leads to files of this machine.
 _WITHOUT_PARAMETERS = frozenset("s3 s3a gs gcs az abfs abfss file local zip tar mem memory".split())
 _HIDDEN = "***"
+# Where fsspec has what looks like a name and a password, and is none: github://ORG:REPO@REF/, git://DIR:REF@/.
+_NO_PASSWORD = frozenset({"github", "git"})
+_ORG_AND_REPO = re.compile(r"[\w./-]*:[\w.-]+@(?![^/]*[:@])")
+_CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+._-]*)?://[^/@:]*:[^/@]*@")
 
 
 def printable(text: str) -> str:
@@ -38,10 +43,20 @@ def _redacted_part(part: str) -> str:
         return _without_user(part) if ":" in part and "@" in part else part
     before, rest = part[: found.end()], part[found.end() :]
     place, *more = re.split(r"[?#]", rest, maxsplit=1)
-    place, parameters = _without_user(place), []
+    plain = before.removesuffix("://").lower() in _NO_PASSWORD and _ORG_AND_REPO.match(place)
+    place, parameters = place if plain else _without_user(place), []
     if before.rstrip("/").rstrip(":").lower() not in _WITHOUT_PARAMETERS:
         place, *parameters = _PARAMETERS.split(place, maxsplit=1)
     return before + place + (f";{_HIDDEN}" if parameters else "") + (f"?{_HIDDEN}" if more else "")
+
+
+def has_password(source: str) -> bool:
+    """Whether a part of a URL, chained ones too, has a password in it."""
+    for found in _CREDENTIALS.finditer(source):
+        plain = (found[1] or "").lower() in _NO_PASSWORD and _ORG_AND_REPO.match(source, found.end(1) + 3)
+        if not plain:
+            return True
+    return False
 
 
 def _without_user(rest: str) -> str:
@@ -75,3 +90,13 @@ def shown(source: object) -> str:
 def without_secrets(message: str) -> str:
     """A message that may quote sources, of which each word that looks like a URL is redacted."""
     return re.sub(r"[^\s'\"]*:/[^\s'\"]*", lambda match: redacted(match[0]), message)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """ "; did you mean X?" for the known word that is next to it; nothing if none is near."""
+    import difflib  # slow to import
+
+    words = list(known)
+    begun = [each for each in words if len(word.strip("-")) > 2 and each.startswith(word)]
+    near = begun or difflib.get_close_matches(word, words, 1)
+    return f"; did you mean {near[0]}?" if near else ""

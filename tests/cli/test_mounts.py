@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vfswasi.cli import main
-from vfswasi.cli.command import EXIT_OURS
+from vfswasi.cli.messages import EXIT_OURS
 
 from ..fs_backends import tar_forge, zip_forge
 from ..fs_backends.zip_forge import DEFLATED, Entry

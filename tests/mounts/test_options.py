@@ -20,7 +20,8 @@ from vfswasi.fs_backends.local.backend import LocalBackend
 from vfswasi.fs_backends.remote.backend import RemoteBackend
 from vfswasi.fs_backends.remote.fsspec.backend import FsspecBackend
 from vfswasi.mounts import sources
-from vfswasi.mounts.options import parse_mount, parse_size, parse_source
+from vfswasi.mounts.amounts import parse_size
+from vfswasi.mounts.options import parse_mount, parse_source
 from vfswasi.testing.ground import contents
 
 from ..guest_programs import compile_guest

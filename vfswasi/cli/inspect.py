@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
 from typing import Any
 
 from ..abi.layouts import ABI_BY_MODULE
 from ..engine.compiling import modules, outline, refusals
 from ..engine.compiling.features import Features
+from ..engine.compiling.features import checked as checked_features
+from ..host.arguments import read_module
 from ..printing import printable
+from .arguments.module import given
+from .arguments.parser import Parser
+from .run import add_feature
+
+DESCRIPTION = "Show what a module imports and needs."
 
 _VERSIONS = {"wasi_snapshot_preview1": "preview1", "wasi_unstable": "unstable"}
+
+
+def add_arguments(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_feature(parser)
+    parser.add_argument("module", metavar="MODULE", help="a .wasm file (or .wat), a URL, or - for standard input")
+
+
+def main(options: argparse.Namespace) -> int:
+    wasm, name = read_module(given(options.module))
+    description = describe(wasm, name, checked_features(options.feature))
+    if options.json:
+        import json
+
+        print(json.dumps(description, indent=2))
+    else:
+        print("\n".join(shown(description, name)))
+    return 0
 
 
 def describe(wasm: bytes, name: str, features: Features) -> dict[str, Any]:

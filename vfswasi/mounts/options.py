@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ..fs_backends.base import Backend
 from ..limits import COUNTS, LIMIT_NAMES, Limits
-from ..printing import redacted, shown
+from ..printing import did_you_mean, has_password, redacted, shown
 from ..records import record
+from .amounts import parse_seconds, parse_size
 
 if TYPE_CHECKING:
     from ..fs_backends.remote.cache import ReadCache
@@ -24,6 +24,8 @@ class Mount:
     overlap: allow that another mount shows the same directory, or one inside it, with other permissions.
     root: the directory inside the source that is mounted: names with `/` between them, without `.` and `..`. In an
     object of fsspec or PyFilesystem2, as it spells its paths.
+    file: the source is one file, an archive too, and the guest's name is its place: at `/data/x.csv` it is in a
+    directory `/data` that has nothing else. A file of this machine that is no archive is mounted so without it.
     trust: mount a store that vfswasi does not recognise, or a part of a server that follows links. You say then that no
     link in it leads out of what is mounted, and that it is no directory of this machine (see docs/trust.md).
 
@@ -57,11 +59,12 @@ class Mount:
     reference: bool = False
     trust: bool = False
     redirects: bool = False
+    file: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.source, Mount):
             raise TypeError("Mount(...) takes a source, not another Mount")
-        for name in ("rw", "overlap", "anon", "rename_directories", "reference", "trust", "redirects"):
+        for name in ("rw", "overlap", "anon", "rename_directories", "reference", "trust", "redirects", "file"):
             value = getattr(self, name)
             if not isinstance(value, bool) and not (value is None and name in ("rw", "anon")):
                 raise TypeError(f"Mount({name}=...) must be True or False, not {shown(value)}")
@@ -107,27 +110,20 @@ def guest_name(name: object) -> str:
         name.encode()
     except UnicodeEncodeError:
         raise ValueError(f"a guest directory must be valid Unicode, not {name!r}") from None
-    return name.rstrip("/") or "/"
+    name = name.rstrip("/") or "/"
+    parts = name.removeprefix("/").split("/")
+    if not name.startswith("/"):
+        while parts and parts[0] in (".", ".."):  # what a program may begin a relative path with
+            del parts[0]
+    if name != "/" and not _NO_NAMES.isdisjoint(parts):
+        import posixpath
+
+        plain = posixpath.normpath(name).replace("//", "/")
+        raise ValueError(f"a guest directory has no '.', '..' or '//' in it: write {plain!r}, not {name!r}")
+    return name
 
 
-_UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-
-
-def parse_size(text: str) -> int:
-    """`65536`, `64K`, `16MiB`, `1G`, or `off` for 0. Raises ValueError."""
-    if text.lower() == "off":
-        return 0
-    match = re.fullmatch(r"(\d+)([KMGT]?)(?:i?B)?", text, re.IGNORECASE | re.ASCII)
-    if match is None:
-        raise ValueError(f"{text!r} is not a size such as 65536, 64K or 1G")
-    return int(match[1]) * _UNITS[match[2].upper()]
-
-
-def _seconds(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a number of seconds") from None
+_NO_NAMES: Final = frozenset({"", ".", ".."})
 
 
 # Option of the command line -> (argument of Mount, its value or what makes it of the text behind `=`).
@@ -137,22 +133,21 @@ _OPTIONS: Final[dict[str, tuple[str, bool | Callable[[str], Any]]]] = {
     "overlap": ("overlap", True),
     "anon": ("anon", True),
     "endpoint": ("endpoint", str),
-    "timeout": ("timeout", _seconds),
+    "timeout": ("timeout", parse_seconds),
     "cache": ("cache", parse_size),
     "disk": ("disk", parse_size),
     "block": ("block", parse_size),
     "readahead": ("readahead", parse_size),
-    "listing": ("listing", _seconds),
+    "listing": ("listing", parse_seconds),
     "rename-directories": ("rename_directories", True),
     "reference": ("reference", True),
     "trust": ("trust", True),
     "redirects": ("redirects", True),
+    "file": ("file", True),
 }
 OPTIONS: Final = tuple(name if isinstance(how, bool) else f"{name}=" for name, (_, how) in _OPTIONS.items())
 
-# user:password@ in any part of a chained URL
 _HIDDEN: Final = "***"
-_CREDENTIALS = re.compile(r"://[^/@:]*:[^/@]*@")
 
 
 def parse_source(text: str) -> Mount:
@@ -162,11 +157,7 @@ def parse_source(text: str) -> Mount:
     """
     source, *options = text.replace(",,", "\0").split(",")
     source = source.replace("\0", ",")
-    if _CREDENTIALS.search(source):
-        raise ValueError(
-            "a source with a password in it can be seen by everybody on this machine; give credentials in the "
-            "environment or the configuration files of the storage's own library"
-        )
+    check_without_password(source)
     given: dict[str, Any] = {}
     for option in options:
         name, equals, value = option.replace("\0", ",").partition("=")
@@ -175,7 +166,7 @@ def parse_source(text: str) -> Mount:
             shown = name + "=" * bool(equals)  # a value may be a secret
             told = shown.replace("\0", ",") if redacted(text) == text else _HIDDEN  # or the rest of a password
             raise ValueError(
-                f"there is no option {told!r}; the options are {', '.join(OPTIONS)} "
+                f"there is no option {told!r}{did_you_mean(name, _OPTIONS)}; the options are {', '.join(OPTIONS)} "
                 "(a comma in the source is written twice)"
             )
         argument, how = known
@@ -184,6 +175,15 @@ def parse_source(text: str) -> Mount:
         except ValueError as error:
             raise ValueError(f"option {name}: {error}") from None
     return Mount(source, **given)
+
+
+def check_without_password(source: str) -> None:
+    """Raises ValueError for what everybody on the machine could see."""
+    if has_password(source):
+        raise ValueError(
+            "a source with a password in it can be seen by everybody on this machine; give credentials in the "
+            "environment or the configuration files of the storage's own library"
+        )
 
 
 def parse_mount(text: str) -> tuple[str, Mount]:
@@ -205,16 +205,13 @@ def parse_limits(texts: Iterable[str]) -> Limits:
         if not equals:
             raise ValueError(f"--limit {text!r} is not NAME=VALUE")
         if name not in LIMIT_NAMES:
-            import difflib  # slow to import
-
-            near = difflib.get_close_matches(name, LIMIT_NAMES, 1)
-            hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(LIMIT_NAMES)}"
+            hint = did_you_mean(name, LIMIT_NAMES) or f"; there are {', '.join(LIMIT_NAMES)}"
             raise ValueError(f"--limit {name}: there is no such limit{hint}")
         try:
             if value.lower() == "none":
                 values[name] = None
             elif name == "wall_seconds":
-                values[name] = _seconds(value)
+                values[name] = parse_seconds(value)
             else:
                 values[name] = int(value.replace("_", "")) if name in COUNTS else parse_size(value)
         except ValueError as error:

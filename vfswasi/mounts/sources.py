@@ -39,6 +39,7 @@ from ..fs_backends.trust import exact, names_below, without_dots
 from ..fs_backends.trust import fsspec as trust_fsspec
 from ..printing import shown
 from .options import Mount
+from .single import PlainFileError, is_archive_name, open_file
 from .source_text import local_path, without_caches
 from .stores import backend_of, opened, remote_options, storage_options
 
@@ -58,6 +59,12 @@ def open_source(source: Source) -> Backend:
     mount = source if isinstance(source, Mount) else Mount(source)
     tree = tree_of(mount)
     try:
+        if mount.file:
+            from ..fs_backends.layers.picked import Picked
+
+            picked, file = Picked(), open_file(mount, open_mount)
+            picked.pick(file.key[-1], file, not mount.rw)
+            return picked
         return open_mount(mount) if tree is None else MemoryBackend.with_room(tree, _ROOM_BYTES)
     except MountError as error:
         scrubbed(error)
@@ -158,7 +165,7 @@ def _open_path(path: str, mount: Mount) -> Backend:
 
 
 def _open_archive(path: str, mount: Mount, root: str = "") -> Backend:
-    if mount.rw:
+    if mount.rw and (is_archive_name(path) or not os.path.isfile(path)):
         from ..fs_backends.archive.zip.writer import WritableZipBackend
 
         return WritableZipBackend(path, root=root)
@@ -173,13 +180,18 @@ def _open_archive(path: str, mount: Mount, root: str = "") -> Backend:
     try:
         kind = beginning_of(source)
         if kind is None and not has_directory(source):
-            raise MountError(f"{shown(path)} is a file, neither a directory nor a zip or tar archive")
+            raise PlainFileError(path)
     except FsError as error:
         source.close()
         raise MountError(f"{shown(path)} cannot be read: {error}") from error
     except BaseException:
         source.close()
         raise
+    if mount.rw:
+        from ..fs_backends.archive.zip.writer import WritableZipBackend
+
+        source.close()
+        return WritableZipBackend(path, root=root)
     return zip.ZipBackend(source, root=root) if kind in ("zip", None) else tar.TarBackend(source, root=root)
 
 

@@ -6,7 +6,8 @@ import contextlib
 import functools
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..errors import FsError, MountError, errno_of
 from ..fs_backends.base import Backend, Caps, Key, Traffic
@@ -21,8 +22,15 @@ from ..printing import shown
 from .options import Mount, guest_name
 
 if TYPE_CHECKING:
+    from ..fs_backends.layers.picked import OneFile, Picked
     from ..fs_backends.trust.directories import Seen
     from .sources import Source
+
+
+_ALONE: Final = (
+    "a directory in which single files are mounted has nothing else; mount the files in another directory, or put them "
+    "into what is mounted there"
+)
 
 
 class _Prepared(NamedTuple):
@@ -34,12 +42,13 @@ class _Prepared(NamedTuple):
     tree: Mapping[str, Any] | None
     owned: bool
     overlap: bool
+    file: OneFile | None = None  # in place of `backend`: one file, to be picked
 
 
 class _Shown:
     """What a mount shows, asked for once."""
 
-    def __init__(self, name: str, backend: Backend) -> None:
+    def __init__(self, name: str, backend: Backend | OneFile) -> None:
         self.name = name
         self._identity = backend.identity
         self._place = backend.place
@@ -83,6 +92,8 @@ class MountTable:
         """
         self._trusted = [os.path.abspath(directory) for directory in trusted]
         self._mounts: list[_Prepared] = []
+        self._names: set[str] = set()
+        self._picked: dict[str, Picked] = {}  # guest directory -> the single files that are mounted there
         self._shown: dict[bool, list[_Shown]] = {False: [], True: []}  # by whether they are read-only
         if preopens is None:
             return
@@ -113,11 +124,46 @@ class MountTable:
 
     def _add(self, prepared: _Prepared) -> None:
         name = prepared.name
+        if prepared.file is not None:
+            self._add_file(prepared, prepared.file)
+            return
+        if name in self._picked:
+            if prepared.owned and prepared.backend is not None:
+                prepared.backend.close()
+            raise MountError(f"mount {name!r}: {_ALONE}")
+        self._names.add(name)
         self._mounts.append(prepared)  # before the check, so that close() finds it
-        if not prepared.readonly and prepared.backend is not None:
-            _check_trusted(name, prepared.backend, self._trusted)
-        if prepared.backend is not None and not prepared.overlap:
-            self._compare(_Shown(name, prepared.backend), prepared.readonly)
+        if prepared.backend is not None:
+            self._check(prepared, prepared.backend)
+
+    def _add_file(self, prepared: _Prepared, file: OneFile) -> None:
+        from ..fs_backends.layers.picked import Picked
+        from .single import split
+
+        name = prepared.name
+        try:
+            directory, within = split(name)
+            picked = self._picked.get(directory)
+            if picked is not None and within in picked:
+                raise MountError(f"mount {name!r}: given twice; each file can have one source")
+            if picked is None and directory in self._names:
+                raise MountError(f"mount {name!r}: {directory!r} is mounted too, and {_ALONE}")
+        except BaseException:
+            file.backend.close()
+            raise
+        if picked is None:
+            picked = self._picked[directory] = Picked()
+            self._names.add(directory)
+            self._mounts.append(_Prepared(directory, False, picked, None, True, prepared.overlap))
+        picked.pick(within, file, prepared.readonly)
+        self._check(prepared, file)
+
+    def _check(self, prepared: _Prepared, shows: Backend | OneFile) -> None:
+        """Raises MountError."""
+        if not prepared.readonly:
+            _check_trusted(prepared.name, shows, self._trusted)
+        if not prepared.overlap:
+            self._compare(_Shown(prepared.name, shows), prepared.readonly)
 
     def _compare(self, shown: _Shown, readonly: bool) -> None:
         """With the mounts that have other permissions. Raises MountError; FsError: CANCELED."""
@@ -159,7 +205,7 @@ class MountTable:
         return (mount.name for mount in self._mounts)
 
 
-def _check_trusted(name: str, backend: Backend, trusted: Iterable[str]) -> None:
+def _check_trusted(name: str, backend: Backend | OneFile, trusted: Iterable[str]) -> None:
     place = backend.place
     if place is None or place[0] != "local":
         return
@@ -185,7 +231,10 @@ def _path_of(place: Key) -> str:
 
 def _prepare(name: str, source: Source) -> _Prepared:
     # What is known of stores is imported when there is one to mount.
+    from dataclasses import replace
+
     from ..fs_backends.remote.translate import scrubbed
+    from .single import PlainFileError, is_named_so, open_file
     from .sources import open_mount, tree_of
 
     mount = source if isinstance(source, Mount) else Mount(source)
@@ -197,8 +246,17 @@ def _prepare(name: str, source: Source) -> _Prepared:
     if tree is not None:
         MemoryBackend.with_room(tree, 0)  # a mistake in the literal shows now, not at the first run
         return _Prepared(name, mount.rw is False, None, tree, False, mount.overlap)
+    file = backend = None
     try:
-        backend = open_mount(mount)
+        try:
+            backend = None if mount.file else open_mount(mount)
+        except PlainFileError as plain:
+            if mount.root or not is_named_so(name, plain.path):
+                raise
+            mount = replace(mount, source=Path(plain.path))
+        if backend is None:
+            file = open_file(mount, open_mount)
+            backend = file.backend
     except MountError as error:
         raise MountError(f"mount {name!r}: {error}") from scrubbed(error)
     except FsError as error:  # a limit of what mounting may use up
@@ -209,4 +267,6 @@ def _prepare(name: str, source: Source) -> _Prepared:
             backend.close()
         raise MountError(f"mount {name!r}: {shown(given)} can only be read; mount it without rw")
     rw = mount.rw if mount.rw is not None else isinstance(given, MemoryBackend)
+    if file is not None:
+        return _Prepared(name, not rw, None, None, True, mount.overlap, file)
     return _Prepared(name, not rw, backend, None, backend is not given, mount.overlap)

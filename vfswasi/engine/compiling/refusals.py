@@ -265,7 +265,10 @@ def entry(exports: Container[str]) -> str | None:
         return None
     if "_initialize" in exports:
         return (
-            "this is a reactor (it exports _initialize, not _start); call its functions through vfswasi.WASI and "
-            "wasmtime.Instance"
+            "this is a reactor (it exports _initialize, not _start), of which functions are called: with "
+            "Sandbox.session(), or vfswasi run --invoke FUNC"
         )
-    return "no entry point: the module does not export _start"
+    return (
+        "no entry point: the module does not export _start; functions of a library are called with Sandbox.session(), "
+        "or vfswasi run --invoke FUNC"
+    )

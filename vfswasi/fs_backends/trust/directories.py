@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,9 +58,10 @@ def _covers(region: _Region, other: _Region) -> bool:
 
 
 def seen_from(path: str, identity: object = None, mounts: Sequence[Mounted] | None = None) -> Seen | None:
-    """What the directory at `path` shows; `identity`: ("local", device, inode) that it has to have. `mounts`: of
-    `mount_table`, where it is needed more than once. None: it cannot be looked at, or another one is there now."""
-    flags = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+    """What the directory, or the single file, at `path` shows; `identity`: ("local", device, inode) that it has to
+    have. `mounts`: of `mount_table`, where it is needed more than once. None: it cannot be looked at, or another one is
+    there now."""
+    flags = getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC | os.O_NONBLOCK
     try:
         fd = os.open(path, flags)
     except OSError as error:
@@ -71,7 +73,9 @@ def seen_from(path: str, identity: object = None, mounts: Sequence[Mounted] | No
         if isinstance(identity, tuple) and identity[:1] == ("local",) and identity[1:] != itself:
             return None
         table = mount_table() if mounts is None else mounts
-        return Seen(itself, _holders(fd, itself), _regions(fd, os.path.realpath(path), table))
+        real = os.path.realpath(path)
+        above = _holders(fd, itself) if stat.S_ISDIR(status.st_mode) else _holders_of_file(real)
+        return Seen(itself, above, _regions(fd, real, table))
     except OSError as error:
         _unless_full(error)
         return None
@@ -85,6 +89,18 @@ def _unless_full(error: OSError) -> None:
         raise MountError(
             f"whether directories overlap cannot be seen: {error.strerror}; mount less, or raise the limit (ulimit -n)"
         ) from error
+
+
+def _holders_of_file(path: str) -> frozenset[tuple[int, int]]:
+    """Of a file that no link stands for: its directory, and what that lies in."""
+    flags = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+    directory = os.open(os.path.dirname(path), flags)
+    try:
+        status = os.fstat(directory)
+        itself = status.st_dev, status.st_ino
+        return _holders(directory, itself) | {itself}
+    finally:
+        os.close(directory)
 
 
 def _holders(fd: int, itself: tuple[int, int]) -> frozenset[tuple[int, int]]:

@@ -113,5 +113,6 @@ def check_root(backend: RemoteBackend, writing: bool) -> None:
             raise MountError(f"{client.name} does not exist")
     elif info.filetype is FileType.REGULAR_FILE:
         raise MountError(
-            f"{client.name} is a file, not a directory; an archive is mounted as zip://*::URL or tar://*::URL"
+            f"{client.name} is a file, not a directory; an archive is mounted as zip://*::URL or tar://*::URL, "
+            "and one file with the option file (file=True)"
         )
