@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import wasmtime
 
@@ -25,6 +25,9 @@ from . import features as wasm_features
 from . import outline, refusals
 from .features import NONE, Features
 
+if TYPE_CHECKING:
+    from ..components.adapted import Adapted
+
 _log = logger("vfswasi")
 
 _NOT_REWRITTEN: Final = "page, but that it cannot be rewritten"  # in place of a way
@@ -34,8 +37,6 @@ STACK_BYTES: Final = rounded(Limits().stack_bytes)
 _CACHE_WORTH_S: Final = 0.02
 _CACHE_WORTH_BYTES: Final = 4096
 _REMEMBERED: Final = 16  # compiled modules kept in memory
-
-_WASM_MAGIC: Final = b"\0asm"
 
 
 class _Digest(Protocol):
@@ -125,16 +126,14 @@ def load(
     stack_bytes: int = STACK_BYTES,
     way: Way = EPOCH,
 ) -> CompiledModule:
-    """Compile `wasm` (binary, or the text format), or take it from the cache. `name` is for messages. `fuel`: so that
+    """Compile `wasm` (binary, or the text format), or take it from the cache. Of a component that the adapter for preview1
+    made it is the main module that is compiled. `name` is for messages. `fuel`: so that
     its instructions are counted. `features`: what it may use, see `features.NAMES`. `stack_bytes`: see `engine`. `way`:
     how it should be interrupted; what cannot be rewritten for PAGE is compiled for EPOCH.
 
     Raises InvalidModuleError.
     """
     wasm = binary(wasm, name)
-    excess = outline.too_many(wasm)
-    if excess is not None:
-        raise InvalidModuleError(f"{name}: {refusals.excess(excess)}")
     digest = hashlib.sha256(wasm)
     key = _key(digest, way, fuel, features)
     with _lock:
@@ -142,7 +141,14 @@ def load(
         if known is not None:
             _remembered.move_to_end((key, stack_bytes))
             return known
-    module, into, got = _module(wasm, name, digest, (fuel, features, stack_bytes, way))
+    component = None
+    if outline.is_component(wasm):
+        component = adapted(wasm, name)
+        wasm = component.main
+    excess = outline.too_many(wasm)
+    if excess is not None:
+        raise InvalidModuleError(f"{name}: {refusals.excess(excess)}")
+    module, into, got = _module(wasm, name, digest, (fuel, features, stack_bytes, way), component)
     signatures = iter(outline.imported_functions(wasm))
     imports = []
     for each in module.imports:
@@ -163,25 +169,61 @@ def load(
 
 
 def _module(
-    wasm: bytes, name: str, digest: _Digest, settings: _Settings
+    wasm: bytes, name: str, digest: _Digest, settings: _Settings, component: Adapted | None
 ) -> tuple[wasmtime.Module, wasmtime.Engine, Way]:
-    """The module, its engine, and the way in which it is interrupted there. `digest`: of `wasm`."""
+    """The module, its engine, and the way in which it is interrupted there. `digest`: of `wasm`, or of the component
+    around it: what is in the cache under that name belongs to a component that was found to be valid."""
     fuel, features, stack_bytes, way = settings
     into, key = engine(*settings), _key(digest, way, fuel, features)
     module = module_cache.load(into, key)
     if module is not None:
         return module, into, way
     if way == EPOCH:
-        return _compile(into, wasm, name, key, features), into, EPOCH
+        started = _checked(component, name, features)
+        return _compile(into, wasm, name, key, features, started), into, EPOCH
     # What cannot be rewritten has a place of its own in the cache, so that nobody tries again.
     by_epoch, kept = engine(fuel, features, stack_bytes, EPOCH), _key(digest, _NOT_REWRITTEN, fuel, features)
     module = module_cache.load(by_epoch, kept)
     if module is not None:
         return module, by_epoch, EPOCH
-    module = _compile_rewritten(into, wasm, name, key, features)
+    started = _checked(component, name, features)
+    module = _compile_rewritten(into, wasm, name, key, features, started)
     if module is not None:
         return module, into, PAGE
-    return _compile(by_epoch, wasm, name, kept, features), by_epoch, EPOCH
+    return _compile(by_epoch, wasm, name, kept, features, started), by_epoch, EPOCH
+
+
+def adapted(wasm: bytes, name: str) -> Adapted:
+    """A component whose main module runs on preview1. Raises InvalidModuleError for any other."""
+    from ..components import adapted as adapter
+
+    try:
+        found = adapter.find(wasm)
+    except adapter.NotAdapted as error:
+        raise InvalidModuleError(f"{name}: {refusals.component(wasm, str(error))}") from None
+    _check_sections(found.main, name)
+    return found
+
+
+def _checked(component: Adapted | None, name: str, on: Features) -> float:
+    """Monotonic seconds, when it began to be checked and compiled. Raises InvalidModuleError."""
+    started = time.monotonic()
+    if component is not None:
+        wrong = wrong_with(component, on)
+        if wrong is not None:
+            raise InvalidModuleError(f"{name}: {wrong}")
+    return started
+
+
+def wrong_with(component: Adapted, on: Features) -> str | None:
+    """What wasmtime has against a component, its main module aside, which is looked at when it is compiled."""
+    from ..components import validating
+
+    try:
+        validating.check(component, on)
+    except wasmtime.WasmtimeError as error:
+        return f"not a valid WebAssembly component: {refusals.causes(error)}"
+    return None
 
 
 def _key(digest: _Digest, way: str, fuel: bool, features: Features) -> str:
@@ -214,24 +256,23 @@ def _kind(type_: Any) -> str:
     return type(type_).__name__.removesuffix("Type").lower()
 
 
-def binary(wasm: bytes, name: str, components: bool = False) -> bytes:
-    """The binary format of a module that is in it or in the text format. Raises InvalidModuleError, for a component
-    too unless they are wanted."""
-    if wasm[:4] == _WASM_MAGIC:
-        if outline.has_too_many_sections(wasm):
-            raise InvalidModuleError(
-                f"{name}: it has more than {outline.SECTIONS_MAX:,} sections, which no compiler makes"
-            )
-        if outline.is_component(wasm) and not components:
-            raise InvalidModuleError(f"{name}: {refusals.component(wasm)}")
+def binary(wasm: bytes, name: str) -> bytes:
+    """The binary format of a module or a component that is in it or in the text format. Raises InvalidModuleError."""
+    if wasm[:4] == outline.MAGIC:
+        _check_sections(wasm, name)
         return wasm
-    if wasm.lstrip()[:1] == b"(":
+    if wasm.lstrip().startswith((b"(", b";;")):
         try:
             wasm = bytes(wasmtime.wat2wasm(wasm))
         except wasmtime.WasmtimeError as error:
             raise InvalidModuleError(f"{name}: not valid WebAssembly text: {refusals.causes(error)}") from error
-        return binary(wasm, name, components)
+        return binary(wasm, name)
     raise InvalidModuleError(f"{name}: not a WebAssembly module (it does not start with \\0asm)")
+
+
+def _check_sections(wasm: bytes, name: str) -> None:
+    if outline.has_too_many_sections(wasm):
+        raise InvalidModuleError(f"{name}: it has more than {outline.SECTIONS_MAX:,} sections, which no compiler makes")
 
 
 def load_own(engine_: wasmtime.Engine, text: str, name: str) -> wasmtime.Module:
@@ -243,13 +284,16 @@ def load_own(engine_: wasmtime.Engine, text: str, name: str) -> wasmtime.Module:
     fuel, features, _, way = settings
     key = _key(hashlib.sha256(text.encode()), way, fuel, features)
     kept = module_cache.load(engine_, key)
-    return kept or _compile(engine_, bytes(wasmtime.wat2wasm(text)), name, key, features, ours=True)
+    if kept is not None:
+        return kept
+    started = time.monotonic()
+    return _compile(engine_, bytes(wasmtime.wat2wasm(text)), name, key, features, started, ours=True)
 
 
 def _compile(
-    into: wasmtime.Engine, wasm: bytes, name: str, key: str, on: Features, ours: bool = False
+    into: wasmtime.Engine, wasm: bytes, name: str, key: str, on: Features, started: float, ours: bool = False
 ) -> wasmtime.Module:
-    started = time.monotonic()
+    """`started`: monotonic seconds, when the work on it began."""
     try:
         module = wasmtime.Module(into, wasm)
     except wasmtime.WasmtimeError as error:
@@ -258,11 +302,12 @@ def _compile(
     return module
 
 
-def _compile_rewritten(into: wasmtime.Engine, wasm: bytes, name: str, key: str, on: Features) -> wasmtime.Module | None:
+def _compile_rewritten(
+    into: wasmtime.Engine, wasm: bytes, name: str, key: str, on: Features, started: float
+) -> wasmtime.Module | None:
     """With a page that ends it; None: this module cannot have one. Raises InvalidModuleError."""
     from ..interruption import rewriting  # of no use to a module that was compiled before
 
-    started = time.monotonic()
     try:
         # As it was given: what names a memory that is not there must not find ours.
         wasmtime.Module.validate(into, wasm)

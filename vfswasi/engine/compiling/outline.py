@@ -21,6 +21,7 @@ _NAMES_MAX: Final = 10_000  # imports, exports or memories that are looked at
 _NAME_MAX_BYTES: Final = 1000
 _NAMES_MAX_BYTES: Final = 4 << 20  # of all names that are looked at
 
+MAGIC: Final = b"\0asm"
 _COMPONENT: Final = b"\x0d\x00\x01\x00"
 
 # Sections of a core module.
@@ -30,6 +31,7 @@ _TABLES: Final = 4
 _MEMORIES: Final = 5
 _EXPORTS: Final = 7
 _START: Final = 8
+CODE: Final = 10
 # Sections of a component.
 _COMPONENT_IMPORTS: Final = 10
 _COMPONENT_EXPORTS: Final = 11
@@ -340,14 +342,15 @@ _SECTIONS: Final[dict[int, Callable[[Reader, Outline], None]]] = {
 }
 
 
-def _component_name(reader: Reader) -> str:
+def component_name(reader: Reader) -> str:
+    """The name of an import or an export of a component."""
     form = reader.byte()
     if form > 1:  # with attributes that came later than this
         raise Unreadable
     return reader.name()
 
 
-def _component_type(reader: Reader) -> str:
+def component_type(reader: Reader) -> str:
     """The kind of what an import or an export is declared to be."""
     kind = reader.byte()
     if kind >= len(_COMPONENT_KINDS):
@@ -363,12 +366,12 @@ def _component_type(reader: Reader) -> str:
 
 
 def _component_import(reader: Reader, outline: Outline) -> None:
-    name = _component_name(reader)
-    outline.imports.append((name, "", _component_type(reader)))
+    name = component_name(reader)
+    outline.imports.append((name, "", component_type(reader)))
 
 
 def _component_export(reader: Reader, outline: Outline) -> None:
-    name = _component_name(reader)
+    name = component_name(reader)
     sort = reader.byte()
     if sort >= len(_COMPONENT_KINDS):
         raise Unreadable
@@ -376,7 +379,7 @@ def _component_export(reader: Reader, outline: Outline) -> None:
         reader.byte()
     index = reader.number()
     if reader.byte():
-        _component_type(reader)
+        component_type(reader)
     outline.exports.append((name, _COMPONENT_KINDS[sort], index))
 
 
