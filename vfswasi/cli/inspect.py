@@ -8,6 +8,7 @@ from typing import Any
 from ..abi.layouts import ABI_BY_MODULE
 from ..engine.compiling import modules, outline, refusals
 from ..engine.compiling.features import Features
+from ..engine.components import adapted
 from ..printing import printable
 
 _VERSIONS = {"wasi_snapshot_preview1": "preview1", "wasi_unstable": "unstable"}
@@ -18,13 +19,11 @@ def describe(wasm: bytes, name: str, features: Features) -> dict[str, Any]:
 
     Raises InvalidModuleError for what is no WebAssembly at all.
     """
-    wasm = modules.binary(wasm, name, components=True)
+    wasm = modules.binary(wasm, name)
     found = outline.read(wasm)
     if found.is_component:
-        return _component(wasm, found)
-    imports: dict[str, list[str]] = {}
-    for module, import_, kind in found.imports:
-        imports.setdefault(module, []).append(import_ if kind == "func" else f"{import_} ({kind})")
+        return _component(wasm, found, features)
+    imports = _imports(found)
     exports = {export for export, _, _ in found.exports}
     shared = any(memory.shared for memory in found.memories)
     return {
@@ -43,11 +42,19 @@ def describe(wasm: bytes, name: str, features: Features) -> dict[str, Any]:
     }
 
 
-def _component(wasm: bytes, found: outline.Outline) -> dict[str, Any]:
-    return {
+def _imports(found: outline.Outline) -> dict[str, list[str]]:
+    imports: dict[str, list[str]] = {}
+    for module, import_, kind in found.imports:
+        imports.setdefault(module, []).append(import_ if kind == "func" else f"{import_} ({kind})")
+    return imports
+
+
+def _component(wasm: bytes, found: outline.Outline, features: Features) -> dict[str, Any]:
+    """`main`: the module in it that runs, if one does."""
+    description: dict[str, Any] = {
         "kind": "component",
         "bytes": len(wasm),
-        "problems": [refusals.component(wasm)],
+        "problems": [],
         "wasi": refusals.wasi_versions(found),
         "features": [],
         "memory": None,
@@ -55,7 +62,20 @@ def _component(wasm: bytes, found: outline.Outline) -> dict[str, Any]:
         "imports": {name: [kind] for name, _, kind in found.imports},
         "exports": [name for name, _, _ in found.exports],
         "whole": found.whole,
+        "main": None,
     }
+    try:
+        component = adapted.find(wasm)
+    except adapted.NotAdapted as error:
+        description["problems"] = [refusals.component(wasm, str(error))]
+        return description
+    main = outline.read(component.main)
+    invalid = modules.wrong_with(component, features)
+    description["problems"] = [*([invalid] if invalid else []), *_problems(component.main, main, features)]
+    description["features"] = refusals.uses(component.main)
+    description["memory"] = _memory(main)
+    description["main"] = {"bytes": len(component.main), "entry": component.interface, "imports": _imports(main)}
+    return description
 
 
 def _memory(found: outline.Outline) -> str | None:
@@ -105,7 +125,10 @@ def shown(description: dict[str, Any], name: str) -> Iterator[str]:
     problems = description["problems"]
     for problem in problems:
         yield f"  not as it is: {printable(problem)}"
-    if not problems:
+    main = description.get("main")
+    if main is not None and not problems:
+        yield f"  runs here: its main module, {main['bytes']:,} bytes for WASI preview1, without the adapter around it"
+    elif not problems:
         yield "  runs here"
     for title, key in (
         ("WASI", "wasi"),
@@ -119,6 +142,10 @@ def shown(description: dict[str, Any], name: str) -> Iterator[str]:
     if description["kind"] == "component":
         for imported, kinds in description["imports"].items():
             yield f"  imports {printable(imported)} ({kinds[0]})"
+        for module, functions in (main or {"imports": {}})["imports"].items():
+            yield f"  its main module imports from {printable(module)}:"
+            for function in functions:
+                yield f"    {printable(function)}"
     else:
         for module, functions in description["imports"].items():
             yield f"  imports from {printable(module)}:"

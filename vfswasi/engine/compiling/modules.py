@@ -126,10 +126,10 @@ def load(
     stack_bytes: int = STACK_BYTES,
     way: Way = EPOCH,
 ) -> CompiledModule:
-    """Compile `wasm` (binary, or the text format), or take it from the cache. Of a component that the adapter for preview1
-    made it is the main module that is compiled. `name` is for messages. `fuel`: so that
+    """Compile `wasm` (binary, or the text format), or take it from the cache. `name` is for messages. `fuel`: so that
     its instructions are counted. `features`: what it may use, see `features.NAMES`. `stack_bytes`: see `engine`. `way`:
-    how it should be interrupted; what cannot be rewritten for PAGE is compiled for EPOCH.
+    how it should be interrupted; what cannot be rewritten for PAGE is compiled for EPOCH. Of a component that the
+    adapter for preview1 made it is the main module that is compiled.
 
     Raises InvalidModuleError.
     """

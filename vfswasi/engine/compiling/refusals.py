@@ -153,11 +153,11 @@ def component(wasm: bytes, why: str) -> str:
     versions = wasi_versions(found)
     for_wasi = f" for WASI {' and '.join(versions)}" if versions else ""
     asked = interfaces([name for name, _, _ in found.imports])
-    imports = f"; it imports {asked}, which is not there yet" if asked else ""
-    newer = "; of WASI 0.3 nothing runs here" if "0.3" in versions else ""
+    imports = f"; it imports {asked}, which {'is' if len(found.imports) == 1 else 'are'} not there yet" if asked else ""
+    newer = "; WASI 0.3 is not supported in any form" if "0.3" in versions else ""
     return (
-        f"this is a WebAssembly component{for_wasi}{imports}{newer}; components run if the adapter for preview1 made them "
-        f"(not here: {printable(why)}); {_COMPONENT}"
+        f"this is a WebAssembly component{for_wasi}{imports}{newer}; components run here if the adapter for preview1 "
+        f"made them, and this one is different: {printable(why)}; {_COMPONENT}"
     )
 
 

@@ -79,12 +79,10 @@ def _adapter(component: Structure) -> tuple[str, int]:
     entries = [
         (name, index) for name, (kind, index) in component.exports if kind == "instance" and _RUN.fullmatch(name)
     ]
-    if len(entries) != 1:
-        raise NotAdapted(
-            "it exports no wasi:cli/run of WASI 0.2, so it is no command"
-            if not entries
-            else "it exports wasi:cli/run several times"
-        )
+    if not entries:
+        raise NotAdapted("it exports no wasi:cli/run of WASI 0.2, so it is no command")
+    if len(entries) > 1:
+        raise NotAdapted("it exports wasi:cli/run several times")
     ((interface, index),) = entries
     lifted = at(component.functions, _run_function(component, index))
     if not isinstance(lifted, Lifted):
