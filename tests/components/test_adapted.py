@@ -13,7 +13,7 @@ import vfswasi
 from vfswasi import cli
 from vfswasi.engine.compiling import modules
 from vfswasi.engine.compiling.features import NONE
-from vfswasi.engine.components import adapted, validating
+from vfswasi.engine.components import adapted, mains, validating
 from vfswasi.engine.interruption.ways import EPOCH, PAGE
 
 from .building import part, small, text
@@ -294,15 +294,22 @@ def test_a_valid_main_module_that_is_known_does_not_make_the_component_around_it
 
 
 def test_wasmtime_is_asked_about_the_whole_component_but_for_what_its_functions_do() -> None:
-    found = adapted.find(small())
+    also = '(func (param i64)) (func (export "also") (param f32) (result i64) (i64.const 0)) (func $not_seen)'
+    found = adapted.find(small(part("main", ("(memory", f"{also} (memory"))))
     hollow = adapted.find(validating.hollow(found))
     assert len(hollow.structure.modules) == len(found.structure.modules)
     assert hollow.structure.exports == found.structure.exports
-    expected = wasmtime.Module(wasmtime.Engine(), found.main)
-    got = wasmtime.Module(wasmtime.Engine(), hollow.main)
-    assert [(each.name, str(each.type)) for each in got.exports] == [
-        (each.name, str(each.type)) for each in expected.exports
-    ]
+    for of_both in (lambda module: module.imports, lambda module: module.exports):
+        expected = of_both(wasmtime.Module(wasmtime.Engine(), found.main))
+        got = of_both(wasmtime.Module(wasmtime.Engine(), hollow.main))
+        assert sorted(map(_told, got)) == sorted(map(_told, expected))
+
+
+def _told(each: Any) -> tuple[str, str]:
+    of_it = each.type
+    if isinstance(of_it, wasmtime.FuncType):
+        return each.name, f"{[*map(str, of_it.params)]} {[*map(str, of_it.results)]}"
+    return each.name, str(of_it.limits.min)
 
 
 # What it costs the second time
@@ -405,5 +412,5 @@ def test_validating_uses_the_features_that_were_asked_for() -> None:
     component = small(part("adapter", ('(import "env"', '(type (struct)) (import "env"')))
     with pytest.raises(vfswasi.InvalidModuleError, match="not a valid WebAssembly component"):
         vfswasi.run(component)
-    assert modules.wrong_with(adapted.find(component), NONE)
+    assert mains.wrong_with(adapted.find(component), NONE)
     assert vfswasi.run(component, features=["gc"]).returncode == 7

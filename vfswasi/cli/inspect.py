@@ -8,7 +8,7 @@ from typing import Any
 from ..abi.layouts import ABI_BY_MODULE
 from ..engine.compiling import modules, outline, refusals
 from ..engine.compiling.features import Features
-from ..engine.components import adapted
+from ..engine.components import adapted, mains
 from ..printing import printable
 
 _VERSIONS = {"wasi_snapshot_preview1": "preview1", "wasi_unstable": "unstable"}
@@ -70,7 +70,7 @@ def _component(wasm: bytes, found: outline.Outline, features: Features) -> dict[
         description["problems"] = [refusals.component(wasm, str(error))]
         return description
     main = outline.read(component.main)
-    invalid = modules.wrong_with(component, features)
+    invalid = mains.wrong_with(component, features)
     description["problems"] = [*([invalid] if invalid else []), *_problems(component.main, main, features)]
     description["features"] = refusals.uses(component.main)
     description["memory"] = _memory(main)

@@ -143,8 +143,11 @@ def load(
             return known
     component = None
     if outline.is_component(wasm):
-        component = adapted(wasm, name)
+        from ..components import mains
+
+        component = mains.find(wasm, name)
         wasm = component.main
+        _check_sections(wasm, name)
     excess = outline.too_many(wasm)
     if excess is not None:
         raise InvalidModuleError(f"{name}: {refusals.excess(excess)}")
@@ -193,37 +196,14 @@ def _module(
     return _compile(by_epoch, wasm, name, kept, features, started), by_epoch, EPOCH
 
 
-def adapted(wasm: bytes, name: str) -> Adapted:
-    """A component whose main module runs on preview1. Raises InvalidModuleError for any other."""
-    from ..components import adapted as adapter
-
-    try:
-        found = adapter.find(wasm)
-    except adapter.NotAdapted as error:
-        raise InvalidModuleError(f"{name}: {refusals.component(wasm, str(error))}") from None
-    _check_sections(found.main, name)
-    return found
-
-
 def _checked(component: Adapted | None, name: str, on: Features) -> float:
     """Monotonic seconds, when it began to be checked and compiled. Raises InvalidModuleError."""
     started = time.monotonic()
     if component is not None:
-        wrong = wrong_with(component, on)
-        if wrong is not None:
-            raise InvalidModuleError(f"{name}: {wrong}")
+        from ..components import mains
+
+        mains.check(component, name, on)
     return started
-
-
-def wrong_with(component: Adapted, on: Features) -> str | None:
-    """What wasmtime has against a component, its main module aside, which is looked at when it is compiled."""
-    from ..components import validating
-
-    try:
-        validating.check(component, on)
-    except wasmtime.WasmtimeError as error:
-        return f"not a valid WebAssembly component: {refusals.causes(error)}"
-    return None
 
 
 def _key(digest: _Digest, way: str, fuel: bool, features: Features) -> str:

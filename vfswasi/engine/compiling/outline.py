@@ -25,11 +25,12 @@ MAGIC: Final = b"\0asm"
 _COMPONENT: Final = b"\x0d\x00\x01\x00"
 
 # Sections of a core module.
-_TYPES: Final = 1
-_IMPORTS: Final = 2
+TYPES: Final = 1
+IMPORTS: Final = 2
+FUNCTIONS: Final = 3
 _TABLES: Final = 4
-_MEMORIES: Final = 5
-_EXPORTS: Final = 7
+MEMORIES: Final = 5
+EXPORTS: Final = 7
 _START: Final = 8
 CODE: Final = 10
 # Sections of a component.
@@ -79,11 +80,11 @@ def sections(wasm: bytes) -> Iterator[tuple[int, Reader]]:
 
 def counts(wasm: bytes) -> tuple[bool, int, int]:
     """(whether there is a start section, memories, tables of its own) of a valid core module."""
-    found = {_TABLES: 0, _MEMORIES: 0, _START: 0}
+    found = {_TABLES: 0, MEMORIES: 0, _START: 0}
     for section, content in sections(wasm):
         if section in found:
             found[section] = 1 if section == _START else content.number()
-    return bool(found[_START]), found[_MEMORIES], found[_TABLES]
+    return bool(found[_START]), found[MEMORIES], found[_TABLES]
 
 
 # What a value's type is in the binary format -> its name: numbers, which Python can be given.
@@ -106,9 +107,9 @@ def imported_functions(wasm: bytes) -> list[Signature | None]:
     types: list[tuple[bytes, bytes] | None] = []
     functions: list[Signature | None] = []
     for section, content in sections(wasm):
-        if section == _TYPES:
+        if section == TYPES:
             types = _signatures(content)
-        elif section == _IMPORTS:
+        elif section == IMPORTS:
             for _ in range(content.number()):
                 content.name(), content.name()
                 kind = content.byte()
@@ -231,9 +232,9 @@ def too_many(wasm: bytes) -> str | None:
 
 
 _COUNTED: Final = {
-    _IMPORTS: (IMPORTS_MAX, "imports"),
-    _EXPORTS: (EXPORTS_MAX, "exports"),
-    _TYPES: (TYPES_MAX, "types"),
+    IMPORTS: (IMPORTS_MAX, "imports"),
+    EXPORTS: (EXPORTS_MAX, "exports"),
+    TYPES: (TYPES_MAX, "types"),
 }
 
 
@@ -334,10 +335,10 @@ def _start(_reader: Reader, outline: Outline) -> None:
 
 
 _SECTIONS: Final[dict[int, Callable[[Reader, Outline], None]]] = {
-    _IMPORTS: lambda reader, outline: _repeat(reader, outline, _import, outline.imports),
+    IMPORTS: lambda reader, outline: _repeat(reader, outline, _import, outline.imports),
     _TABLES: _tables,
-    _MEMORIES: lambda reader, outline: _repeat(reader, outline, _memory, outline.memories),
-    _EXPORTS: lambda reader, outline: _repeat(reader, outline, _export, outline.exports),
+    MEMORIES: lambda reader, outline: _repeat(reader, outline, _memory, outline.memories),
+    EXPORTS: lambda reader, outline: _repeat(reader, outline, _export, outline.exports),
     _START: _start,
 }
 

@@ -23,7 +23,11 @@ _WASI: Final = re.compile(r"wasi:(cli|clocks|filesystem|io|random|sockets)/[a-z0
 # What the adapter imports from the main module: its memory, its entry point, its allocator.
 _FROM_MAIN: Final = ("env", "__main_module__")
 _MODULES_MAX: Final = 16  # there are four: those two, a table of functions, and what fills it
-_FUNCTIONS_MAX: Final = 100_000  # of all modules but the main one, which have some hundreds
+# wasmtime compiles something for each of these when it validates the component. There are some hundreds, some forty
+# (each of which may have a type that takes 40 ms), and 3 KB.
+_FUNCTIONS_MAX: Final = 10_000  # of all modules but the main one
+_CONVERSIONS_MAX: Final = 128
+_TYPES_MAX_BYTES: Final = 64 << 10
 _NAME_MAX: Final = 80
 
 
@@ -68,6 +72,8 @@ def _find(component: Structure) -> Adapted:
             raise NotAdapted(f"it imports {_short(name)} beside what the adapter needs")
     if [each.of for each in component.core_instances if isinstance(each, Instantiated)].count(of_main.of) != 1:
         raise NotAdapted("its main module is instantiated several times")
+    if component.conversions > _CONVERSIONS_MAX or component.type_bytes > _TYPES_MAX_BYTES:
+        raise NotAdapted("it has more functions and types than the adapter needs")
     others = tuple(each for part, each in bytes_of.items() if part != main_part)
     if sum(map(_functions, others)) > _FUNCTIONS_MAX:
         raise NotAdapted(f"it has more than {_FUNCTIONS_MAX:,} functions beside its main module")

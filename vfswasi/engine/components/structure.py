@@ -85,6 +85,8 @@ class Structure:
         self.functions: list[Lifted | None] = []
         self.imports: list[tuple[str, str]] = []  # (name, kind)
         self.exports: list[tuple[str, Sorted]] = []
+        self.conversions = 0  # functions between the component and its modules, for resources too
+        self.type_bytes = 0
         self._items = 0
 
     def count(self, more: int) -> range:
@@ -129,7 +131,9 @@ def read(wasm: bytes) -> Structure:
                 _READ[section](content, found)
             if content.at != content.end:
                 raise Unreadable
-        elif section not in (CUSTOM, CORE_TYPES, TYPES):
+        elif section in (CORE_TYPES, TYPES):
+            found.type_bytes += part.end - part.start
+        elif section != CUSTOM:
             raise Unreadable
     return found
 
@@ -222,6 +226,7 @@ def _canon_options(reader: Reader, found: Structure) -> None:
 
 
 def _canon(reader: Reader, found: Structure) -> None:
+    found.conversions += 1
     form = reader.byte()
     if form == 0 and reader.byte() == 0:  # lift
         function = reader.number()

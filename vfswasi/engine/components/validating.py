@@ -41,20 +41,17 @@ def _config(settings: frozenset[str]) -> wasmtime.Config:
 
 
 def hollow(found: Adapted) -> bytes:
-    """The component with functions that do nothing."""
+    """The component with functions that do nothing, and of the main module only what others can see of it."""
     component = found.structure
     parts = [component.wasm[:8]]
     for section, (start, end) in component.sections:
         content = component.wasm[start:end]
         if section == CORE_MODULE:
-            content = _hollow_module(content)
+            is_main = (start, end) == found.main_part
+            content = content[:8] + b"".join(_seen(content) if is_main else _hollow_sections(content))
         if section != CUSTOM:
             parts += bytes([section]), number(len(content)), content
     return b"".join(parts)
-
-
-def _hollow_module(module: bytes) -> bytes:
-    return b"".join([module[:8], *_hollow_sections(module)])
 
 
 def _hollow_sections(module: bytes) -> Iterator[bytes]:
@@ -66,6 +63,44 @@ def _hollow_sections(module: bytes) -> Iterator[bytes]:
             kept = number(count) + _EMPTY_BODY * min(count, len(kept))
         if section != CUSTOM:
             yield bytes([section]) + number(len(kept)) + kept
+
+
+def _seen(module: bytes) -> Iterator[bytes]:
+    """A module with the imports of this one, which are functions, and its exports as far as the adapter has a use for
+    them: functions and memories. A large program has a hundred thousand other functions."""
+    found = outline.read(module)
+    imported = len(found.imports)
+    # A name that was cut off could be there twice.
+    exports = [(name, index) for name, kind, index in found.exports if kind == "func" and not name.endswith("...")]
+    memories = [(name, index) for name, kind, index in found.exports if kind == "memory"]
+    types: list[int] = []
+    for section, content in outline.sections(module):
+        kept = bytes([section]) + number(content.end - content.at) + module[content.at : content.end]
+        if section == outline.FUNCTIONS:
+            defined = [content.number() for _ in range(content.number())]
+            types = [defined[index - imported] for _, index in exports if imported <= index < imported + len(defined)]
+            yield _section(section, [number(type_) for type_ in types])
+        elif section in (outline.TYPES, outline.IMPORTS, outline.MEMORIES):
+            yield kept
+        elif section == outline.EXPORTS:
+            added, told = imported, []
+            for name, index in exports:
+                if index >= imported:
+                    index, added = added, added + 1
+                told.append(_export(name, 0, index))
+            yield _section(section, told + [_export(name, 2, index) for name, index in memories])
+        elif section == outline.CODE:
+            yield _section(section, [_EMPTY_BODY] * len(types))
+
+
+def _section(section: int, items: list[bytes]) -> bytes:
+    content = number(len(items)) + b"".join(items)
+    return bytes([section]) + number(len(content)) + content
+
+
+def _export(name: str, kind: int, index: int) -> bytes:
+    encoded = name.encode()
+    return number(len(encoded)) + encoded + bytes([kind]) + number(index)
 
 
 def number(value: int) -> bytes:
