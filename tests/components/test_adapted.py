@@ -184,6 +184,10 @@ REFUSED: dict[str, tuple[dict[str, str], str]] = {
         },
         r"its adapter imports other\.f",
     ),
+    "the adapter exports _start too": (
+        part("adapter", ('(func (export "proc_exit")', '(func (export "_start")) (func (export "proc_exit")')),
+        "several modules that could be its main one",
+    ),
     "main is instantiated twice": (
         part(
             "main instance",
@@ -346,6 +350,7 @@ def test_the_second_run_compiles_nothing_and_validates_nothing(
     monkeypatch.setattr(validating, "check", _nothing_is_checked)
     monkeypatch.setattr(modules, "_compile", _nothing_is_checked)
     monkeypatch.setattr(modules, "_compile_rewritten", _nothing_is_checked)
+    monkeypatch.setattr(adapted, "find", _nothing_is_checked)
     assert vfswasi.run(component).returncode == 7  # out of memory
     modules._remembered.clear()
     assert vfswasi.run(component).returncode == 7  # from the disk, as in another process

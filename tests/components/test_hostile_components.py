@@ -15,7 +15,7 @@ from vfswasi.cli import inspect as inspection
 from vfswasi.engine.compiling.features import NONE
 from vfswasi.engine.components import adapted, structure, validating
 
-from .building import DATA, PARTS, part, small
+from .building import EXAMPLES, PARTS, part, small
 
 COMPONENT = b"\0asm\x0d\0\x01\0"
 MODULE = b"\0asm\x01\0\0\0"
@@ -194,7 +194,7 @@ def test_e9_a_component_that_is_cut_off_is_refused(at: int) -> None:
 
 def _damaged(seed: int) -> Iterator[bytes]:
     chance = random.Random(seed)
-    ready = (DATA / "wordcount-jco.wasm").read_bytes()
+    ready = (EXAMPLES / "wordcount.component.wasm").read_bytes()
     for _ in range(400):
         data = bytearray(chance.choice([REAL, REAL, REAL, ready]))
         for _ in range(chance.choice([1, 1, 2, 5])):

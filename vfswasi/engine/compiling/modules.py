@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import wasmtime
 
@@ -24,9 +24,6 @@ from . import cache as module_cache
 from . import features as wasm_features
 from . import outline, refusals
 from .features import NONE, Features
-
-if TYPE_CHECKING:
-    from ..components.adapted import Adapted
 
 _log = logger("vfswasi")
 
@@ -141,17 +138,11 @@ def load(
         if known is not None:
             _remembered.move_to_end((key, stack_bytes))
             return known
-    component = None
+    if not outline.is_component(wasm):
+        _check_counts(wasm, name)
+    module, into, got = _module(wasm, name, digest, (fuel, features, stack_bytes, way))
     if outline.is_component(wasm):
-        from ..components import mains
-
-        component = mains.find(wasm, name)
-        wasm = component.main
-        _check_sections(wasm, name)
-    excess = outline.too_many(wasm)
-    if excess is not None:
-        raise InvalidModuleError(f"{name}: {refusals.excess(excess)}")
-    module, into, got = _module(wasm, name, digest, (fuel, features, stack_bytes, way), component)
+        wasm = outline.main_module(wasm)
     signatures = iter(outline.imported_functions(wasm))
     imports = []
     for each in module.imports:
@@ -172,38 +163,49 @@ def load(
 
 
 def _module(
-    wasm: bytes, name: str, digest: _Digest, settings: _Settings, component: Adapted | None
+    wasm: bytes, name: str, digest: _Digest, settings: _Settings
 ) -> tuple[wasmtime.Module, wasmtime.Engine, Way]:
-    """The module, its engine, and the way in which it is interrupted there. `digest`: of `wasm`, or of the component
-    around it: what is in the cache under that name belongs to a component that was found to be valid."""
+    """The module, its engine, and the way in which it is interrupted there. `digest`: of `wasm`. Of a component it is
+    the main module, which is in the cache under the name of the component if that was found to be valid."""
     fuel, features, stack_bytes, way = settings
     into, key = engine(*settings), _key(digest, way, fuel, features)
     module = module_cache.load(into, key)
     if module is not None:
         return module, into, way
     if way == EPOCH:
-        started = _checked(component, name, features)
+        started = time.monotonic()
+        wasm = _main(wasm, name, features)
         return _compile(into, wasm, name, key, features, started), into, EPOCH
     # What cannot be rewritten has a place of its own in the cache, so that nobody tries again.
     by_epoch, kept = engine(fuel, features, stack_bytes, EPOCH), _key(digest, _NOT_REWRITTEN, fuel, features)
     module = module_cache.load(by_epoch, kept)
     if module is not None:
         return module, by_epoch, EPOCH
-    started = _checked(component, name, features)
+    started = time.monotonic()
+    wasm = _main(wasm, name, features)
     module = _compile_rewritten(into, wasm, name, key, features, started)
     if module is not None:
         return module, into, PAGE
     return _compile(by_epoch, wasm, name, kept, features, started), by_epoch, EPOCH
 
 
-def _checked(component: Adapted | None, name: str, on: Features) -> float:
-    """Monotonic seconds, when it began to be checked and compiled. Raises InvalidModuleError."""
-    started = time.monotonic()
-    if component is not None:
-        from ..components import mains
+def _main(wasm: bytes, name: str, on: Features) -> bytes:
+    """What is to be compiled: a module itself; of a component, which is validated here, its main module. Raises
+    InvalidModuleError."""
+    if not outline.is_component(wasm):
+        return wasm
+    from ..components import mains  # of no use to a component that was compiled before
 
-        mains.check(component, name, on)
-    return started
+    main = mains.checked(wasm, name, on)
+    _check_sections(main, name)
+    _check_counts(main, name)
+    return main
+
+
+def _check_counts(wasm: bytes, name: str) -> None:
+    excess = outline.too_many(wasm)
+    if excess is not None:
+        raise InvalidModuleError(f"{name}: {refusals.excess(excess)}")
 
 
 def _key(digest: _Digest, way: str, fuel: bool, features: Features) -> str:

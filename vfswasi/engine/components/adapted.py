@@ -29,6 +29,7 @@ _FUNCTIONS_MAX: Final = 10_000  # of all modules but the main one
 _CONVERSIONS_MAX: Final = 128
 _TYPES_MAX_BYTES: Final = 64 << 10
 _NAME_MAX: Final = 80
+_SEVERAL: Final = "it has several modules that could be its main one"
 
 
 class NotAdapted(Exception):
@@ -77,6 +78,8 @@ def _find(component: Structure) -> Adapted:
     others = tuple(each for part, each in bytes_of.items() if part != main_part)
     if sum(map(_functions, others)) > _FUNCTIONS_MAX:
         raise NotAdapted(f"it has more than {_FUNCTIONS_MAX:,} functions beside its main module")
+    if outline.main_module(component.wasm) != bytes_of[main_part]:
+        raise NotAdapted(_SEVERAL)
     return Adapted(component, bytes_of[main_part], main_part, others, interface)
 
 
@@ -198,6 +201,8 @@ def _check_adapter(adapter: outline.Outline, imported: set[str]) -> None:
     for module, name, _ in adapter.imports:
         if module not in _FROM_MAIN and not _WASI.fullmatch(module):
             raise NotAdapted(f"its adapter imports {_short(module)}.{_short(name)}")
+    if "_start" in adapter.exported(FUNC):
+        raise NotAdapted(_SEVERAL)
     missing = imported.difference(adapter.exported(FUNC))
     if missing:
         raise NotAdapted(f"its adapter does not provide {_short(min(missing))}")
@@ -206,7 +211,7 @@ def _check_adapter(adapter: outline.Outline, imported: set[str]) -> None:
 def _check_others(component: Structure, others: list[outline.Outline]) -> None:
     for other in others:
         if "_start" in other.exported(FUNC) or any(module == PREVIEW1 for module, _, _ in other.imports):
-            raise NotAdapted("it has several modules that could be its main one")
+            raise NotAdapted(_SEVERAL)
         if other.has_start:
             raise NotAdapted("another module of it does something when it is instantiated")
 

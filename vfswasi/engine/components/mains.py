@@ -11,20 +11,17 @@ from . import adapted, validating
 from .adapted import Adapted
 
 
-def find(wasm: bytes, name: str) -> Adapted:
-    """What the adapter for preview1 made. `name` is for messages. Raises InvalidModuleError for any other component;
-    whether this one is valid is still to be checked."""
+def checked(wasm: bytes, name: str, on: Features) -> bytes:
+    """The main module of a component that the adapter for preview1 made, and that is valid but perhaps for that module.
+    `name` is for messages. Raises InvalidModuleError."""
     try:
-        return adapted.find(wasm)
+        component = adapted.find(wasm)
     except adapted.NotAdapted as error:
         raise InvalidModuleError(f"{name}: {refusals.component(wasm, str(error))}") from None
-
-
-def check(component: Adapted, name: str, on: Features) -> None:
-    """Raises InvalidModuleError, see `wrong_with`."""
     wrong = wrong_with(component, on)
     if wrong is not None:
         raise InvalidModuleError(f"{name}: {wrong}")
+    return component.main
 
 
 def wrong_with(component: Adapted, on: Features) -> str | None:
