@@ -10,6 +10,7 @@ from ..abi.layouts import ABI_BY_MODULE
 from ..engine.compiling import modules, outline, refusals
 from ..engine.compiling.features import Features
 from ..engine.compiling.features import checked as checked_features
+from ..engine.components import adapted, mains
 from ..host.arguments import read_module
 from ..printing import printable
 from .arguments.module import given
@@ -44,13 +45,11 @@ def describe(wasm: bytes, name: str, features: Features) -> dict[str, Any]:
 
     Raises InvalidModuleError for what is no WebAssembly at all.
     """
-    wasm = modules.binary(wasm, name, components=True)
+    wasm = modules.binary(wasm, name)
     found = outline.read(wasm)
     if found.is_component:
-        return _component(wasm, found)
-    imports: dict[str, list[str]] = {}
-    for module, import_, kind in found.imports:
-        imports.setdefault(module, []).append(import_ if kind == "func" else f"{import_} ({kind})")
+        return _component(wasm, found, features)
+    imports = _imports(found)
     exports = {export for export, _, _ in found.exports}
     shared = any(memory.shared for memory in found.memories)
     return {
@@ -69,11 +68,19 @@ def describe(wasm: bytes, name: str, features: Features) -> dict[str, Any]:
     }
 
 
-def _component(wasm: bytes, found: outline.Outline) -> dict[str, Any]:
-    return {
+def _imports(found: outline.Outline) -> dict[str, list[str]]:
+    imports: dict[str, list[str]] = {}
+    for module, import_, kind in found.imports:
+        imports.setdefault(module, []).append(import_ if kind == "func" else f"{import_} ({kind})")
+    return imports
+
+
+def _component(wasm: bytes, found: outline.Outline, features: Features) -> dict[str, Any]:
+    """`main`: the module in it that runs, if one does."""
+    description: dict[str, Any] = {
         "kind": "component",
         "bytes": len(wasm),
-        "problems": [refusals.component(wasm)],
+        "problems": [],
         "wasi": refusals.wasi_versions(found),
         "features": [],
         "memory": None,
@@ -81,7 +88,20 @@ def _component(wasm: bytes, found: outline.Outline) -> dict[str, Any]:
         "imports": {name: [kind] for name, _, kind in found.imports},
         "exports": [name for name, _, _ in found.exports],
         "whole": found.whole,
+        "main": None,
     }
+    try:
+        component = adapted.find(wasm)
+    except adapted.NotAdapted as error:
+        description["problems"] = [refusals.component(wasm, str(error))]
+        return description
+    main = outline.read(component.main)
+    invalid = mains.wrong_with(component, features)
+    description["problems"] = [*([invalid] if invalid else []), *_problems(component.main, main, features)]
+    description["features"] = refusals.uses(component.main)
+    description["memory"] = _memory(main)
+    description["main"] = {"bytes": len(component.main), "entry": component.interface, "imports": _imports(main)}
+    return description
 
 
 def _memory(found: outline.Outline) -> str | None:
@@ -131,7 +151,10 @@ def shown(description: dict[str, Any], name: str) -> Iterator[str]:
     problems = description["problems"]
     for problem in problems:
         yield f"  not as it is: {printable(problem)}"
-    if not problems:
+    main = description.get("main")
+    if main is not None and not problems:
+        yield f"  runs here: its main module, {main['bytes']:,} bytes for WASI preview1, without the adapter around it"
+    elif not problems:
         yield "  runs here"
     for title, key in (
         ("WASI", "wasi"),
@@ -145,6 +168,10 @@ def shown(description: dict[str, Any], name: str) -> Iterator[str]:
     if description["kind"] == "component":
         for imported, kinds in description["imports"].items():
             yield f"  imports {printable(imported)} ({kinds[0]})"
+        for module, functions in (main or {"imports": {}})["imports"].items():
+            yield f"  its main module imports from {printable(module)}:"
+            for function in functions:
+                yield f"    {printable(function)}"
     else:
         for module, functions in description["imports"].items():
             yield f"  imports from {printable(module)}:"

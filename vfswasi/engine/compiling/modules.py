@@ -35,8 +35,6 @@ _CACHE_WORTH_S: Final = 0.02
 _CACHE_WORTH_BYTES: Final = 4096
 _REMEMBERED: Final = 16  # compiled modules kept in memory
 
-_WASM_MAGIC: Final = b"\0asm"
-
 
 class _Digest(Protocol):
     """What hashlib makes."""
@@ -127,14 +125,12 @@ def load(
 ) -> CompiledModule:
     """Compile `wasm` (binary, or the text format), or take it from the cache. `name` is for messages. `fuel`: so that
     its instructions are counted. `features`: what it may use, see `features.NAMES`. `stack_bytes`: see `engine`. `way`:
-    how it should be interrupted; what cannot be rewritten for PAGE is compiled for EPOCH.
+    how it should be interrupted; what cannot be rewritten for PAGE is compiled for EPOCH. Of a component that the
+    adapter for preview1 made it is the main module that is compiled.
 
     Raises InvalidModuleError.
     """
     wasm = binary(wasm, name)
-    excess = outline.too_many(wasm)
-    if excess is not None:
-        raise InvalidModuleError(f"{name}: {refusals.excess(excess)}")
     digest = hashlib.sha256(wasm)
     key = _key(digest, way, fuel, features)
     with _lock:
@@ -142,7 +138,11 @@ def load(
         if known is not None:
             _remembered.move_to_end((key, stack_bytes))
             return known
+    if not outline.is_component(wasm):
+        _check_counts(wasm, name)
     module, into, got = _module(wasm, name, digest, (fuel, features, stack_bytes, way))
+    if outline.is_component(wasm):
+        wasm = outline.main_module(wasm)
     signatures = iter(outline.imported_functions(wasm))
     imports = []
     for each in module.imports:
@@ -165,23 +165,47 @@ def load(
 def _module(
     wasm: bytes, name: str, digest: _Digest, settings: _Settings
 ) -> tuple[wasmtime.Module, wasmtime.Engine, Way]:
-    """The module, its engine, and the way in which it is interrupted there. `digest`: of `wasm`."""
+    """The module, its engine, and the way in which it is interrupted there. `digest`: of `wasm`. Of a component it is
+    the main module, which is in the cache under the name of the component if that was found to be valid."""
     fuel, features, stack_bytes, way = settings
     into, key = engine(*settings), _key(digest, way, fuel, features)
     module = module_cache.load(into, key)
     if module is not None:
         return module, into, way
     if way == EPOCH:
-        return _compile(into, wasm, name, key, features), into, EPOCH
+        started = time.monotonic()
+        wasm = _main(wasm, name, features)
+        return _compile(into, wasm, name, key, features, started), into, EPOCH
     # What cannot be rewritten has a place of its own in the cache, so that nobody tries again.
     by_epoch, kept = engine(fuel, features, stack_bytes, EPOCH), _key(digest, _NOT_REWRITTEN, fuel, features)
     module = module_cache.load(by_epoch, kept)
     if module is not None:
         return module, by_epoch, EPOCH
-    module = _compile_rewritten(into, wasm, name, key, features)
+    started = time.monotonic()
+    wasm = _main(wasm, name, features)
+    module = _compile_rewritten(into, wasm, name, key, features, started)
     if module is not None:
         return module, into, PAGE
-    return _compile(by_epoch, wasm, name, kept, features), by_epoch, EPOCH
+    return _compile(by_epoch, wasm, name, kept, features, started), by_epoch, EPOCH
+
+
+def _main(wasm: bytes, name: str, on: Features) -> bytes:
+    """What is to be compiled: a module itself; of a component, which is validated here, its main module. Raises
+    InvalidModuleError."""
+    if not outline.is_component(wasm):
+        return wasm
+    from ..components import mains  # of no use to a component that was compiled before
+
+    main = mains.checked(wasm, name, on)
+    _check_sections(main, name)
+    _check_counts(main, name)
+    return main
+
+
+def _check_counts(wasm: bytes, name: str) -> None:
+    excess = outline.too_many(wasm)
+    if excess is not None:
+        raise InvalidModuleError(f"{name}: {refusals.excess(excess)}")
 
 
 def _key(digest: _Digest, way: str, fuel: bool, features: Features) -> str:
@@ -214,24 +238,23 @@ def _kind(type_: Any) -> str:
     return type(type_).__name__.removesuffix("Type").lower()
 
 
-def binary(wasm: bytes, name: str, components: bool = False) -> bytes:
-    """The binary format of a module that is in it or in the text format. Raises InvalidModuleError, for a component
-    too unless they are wanted."""
-    if wasm[:4] == _WASM_MAGIC:
-        if outline.has_too_many_sections(wasm):
-            raise InvalidModuleError(
-                f"{name}: it has more than {outline.SECTIONS_MAX:,} sections, which no compiler makes"
-            )
-        if outline.is_component(wasm) and not components:
-            raise InvalidModuleError(f"{name}: {refusals.component(wasm)}")
+def binary(wasm: bytes, name: str) -> bytes:
+    """The binary format of a module or a component that is in it or in the text format. Raises InvalidModuleError."""
+    if wasm[:4] == outline.MAGIC:
+        _check_sections(wasm, name)
         return wasm
-    if wasm.lstrip()[:1] == b"(":
+    if wasm.lstrip().startswith((b"(", b";;")):
         try:
             wasm = bytes(wasmtime.wat2wasm(wasm))
         except wasmtime.WasmtimeError as error:
             raise InvalidModuleError(f"{name}: not valid WebAssembly text: {refusals.causes(error)}") from error
-        return binary(wasm, name, components)
+        return binary(wasm, name)
     raise InvalidModuleError(f"{name}: not a WebAssembly module (it does not start with \\0asm)")
+
+
+def _check_sections(wasm: bytes, name: str) -> None:
+    if outline.has_too_many_sections(wasm):
+        raise InvalidModuleError(f"{name}: it has more than {outline.SECTIONS_MAX:,} sections, which no compiler makes")
 
 
 def load_own(engine_: wasmtime.Engine, text: str, name: str) -> wasmtime.Module:
@@ -243,13 +266,16 @@ def load_own(engine_: wasmtime.Engine, text: str, name: str) -> wasmtime.Module:
     fuel, features, _, way = settings
     key = _key(hashlib.sha256(text.encode()), way, fuel, features)
     kept = module_cache.load(engine_, key)
-    return kept or _compile(engine_, bytes(wasmtime.wat2wasm(text)), name, key, features, ours=True)
+    if kept is not None:
+        return kept
+    started = time.monotonic()
+    return _compile(engine_, bytes(wasmtime.wat2wasm(text)), name, key, features, started, ours=True)
 
 
 def _compile(
-    into: wasmtime.Engine, wasm: bytes, name: str, key: str, on: Features, ours: bool = False
+    into: wasmtime.Engine, wasm: bytes, name: str, key: str, on: Features, started: float, ours: bool = False
 ) -> wasmtime.Module:
-    started = time.monotonic()
+    """`started`: monotonic seconds, when the work on it began."""
     try:
         module = wasmtime.Module(into, wasm)
     except wasmtime.WasmtimeError as error:
@@ -258,11 +284,12 @@ def _compile(
     return module
 
 
-def _compile_rewritten(into: wasmtime.Engine, wasm: bytes, name: str, key: str, on: Features) -> wasmtime.Module | None:
+def _compile_rewritten(
+    into: wasmtime.Engine, wasm: bytes, name: str, key: str, on: Features, started: float
+) -> wasmtime.Module | None:
     """With a page that ends it; None: this module cannot have one. Raises InvalidModuleError."""
     from ..interruption import rewriting  # of no use to a module that was compiled before
 
-    started = time.monotonic()
     try:
         # As it was given: what names a memory that is not there must not find ours.
         wasmtime.Module.validate(into, wasm)

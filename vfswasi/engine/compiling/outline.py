@@ -21,16 +21,20 @@ _NAMES_MAX: Final = 10_000  # imports, exports or memories that are looked at
 _NAME_MAX_BYTES: Final = 1000
 _NAMES_MAX_BYTES: Final = 4 << 20  # of all names that are looked at
 
+MAGIC: Final = b"\0asm"
 _COMPONENT: Final = b"\x0d\x00\x01\x00"
 
 # Sections of a core module.
-_TYPES: Final = 1
-_IMPORTS: Final = 2
+TYPES: Final = 1
+IMPORTS: Final = 2
+FUNCTIONS: Final = 3
 _TABLES: Final = 4
-_MEMORIES: Final = 5
-_EXPORTS: Final = 7
+MEMORIES: Final = 5
+EXPORTS: Final = 7
 _START: Final = 8
+CODE: Final = 10
 # Sections of a component.
+_CORE_MODULE: Final = 1
 _COMPONENT_IMPORTS: Final = 10
 _COMPONENT_EXPORTS: Final = 11
 
@@ -77,11 +81,11 @@ def sections(wasm: bytes) -> Iterator[tuple[int, Reader]]:
 
 def counts(wasm: bytes) -> tuple[bool, int, int]:
     """(whether there is a start section, memories, tables of its own) of a valid core module."""
-    found = {_TABLES: 0, _MEMORIES: 0, _START: 0}
+    found = {_TABLES: 0, MEMORIES: 0, _START: 0}
     for section, content in sections(wasm):
         if section in found:
             found[section] = 1 if section == _START else content.number()
-    return bool(found[_START]), found[_MEMORIES], found[_TABLES]
+    return bool(found[_START]), found[MEMORIES], found[_TABLES]
 
 
 # What a value's type is in the binary format -> its name: numbers, which Python can be given.
@@ -104,9 +108,9 @@ def imported_functions(wasm: bytes) -> list[Signature | None]:
     types: list[tuple[bytes, bytes] | None] = []
     functions: list[Signature | None] = []
     for section, content in sections(wasm):
-        if section == _TYPES:
+        if section == TYPES:
             types = _signatures(content)
-        elif section == _IMPORTS:
+        elif section == IMPORTS:
             for _ in range(content.number()):
                 content.name(), content.name()
                 kind = content.byte()
@@ -229,9 +233,9 @@ def too_many(wasm: bytes) -> str | None:
 
 
 _COUNTED: Final = {
-    _IMPORTS: (IMPORTS_MAX, "imports"),
-    _EXPORTS: (EXPORTS_MAX, "exports"),
-    _TYPES: (TYPES_MAX, "types"),
+    IMPORTS: (IMPORTS_MAX, "imports"),
+    EXPORTS: (EXPORTS_MAX, "exports"),
+    TYPES: (TYPES_MAX, "types"),
 }
 
 
@@ -332,22 +336,34 @@ def _start(_reader: Reader, outline: Outline) -> None:
 
 
 _SECTIONS: Final[dict[int, Callable[[Reader, Outline], None]]] = {
-    _IMPORTS: lambda reader, outline: _repeat(reader, outline, _import, outline.imports),
+    IMPORTS: lambda reader, outline: _repeat(reader, outline, _import, outline.imports),
     _TABLES: _tables,
-    _MEMORIES: lambda reader, outline: _repeat(reader, outline, _memory, outline.memories),
-    _EXPORTS: lambda reader, outline: _repeat(reader, outline, _export, outline.exports),
+    MEMORIES: lambda reader, outline: _repeat(reader, outline, _memory, outline.memories),
+    EXPORTS: lambda reader, outline: _repeat(reader, outline, _export, outline.exports),
     _START: _start,
 }
 
 
-def _component_name(reader: Reader) -> str:
+def main_module(wasm: bytes) -> bytes:
+    """Of a component that was found to have one: its module that exports `_start`, which no other does. Raises
+    Unreadable."""
+    for section, content in sections(wasm):
+        if section == _CORE_MODULE:
+            module = wasm[content.at : content.end]
+            if any(name == "_start" and kind == "func" for name, kind, _ in read(module).exports):
+                return module
+    raise Unreadable
+
+
+def component_name(reader: Reader) -> str:
+    """The name of an import or an export of a component."""
     form = reader.byte()
     if form > 1:  # with attributes that came later than this
         raise Unreadable
     return reader.name()
 
 
-def _component_type(reader: Reader) -> str:
+def component_type(reader: Reader) -> str:
     """The kind of what an import or an export is declared to be."""
     kind = reader.byte()
     if kind >= len(_COMPONENT_KINDS):
@@ -363,12 +379,12 @@ def _component_type(reader: Reader) -> str:
 
 
 def _component_import(reader: Reader, outline: Outline) -> None:
-    name = _component_name(reader)
-    outline.imports.append((name, "", _component_type(reader)))
+    name = component_name(reader)
+    outline.imports.append((name, "", component_type(reader)))
 
 
 def _component_export(reader: Reader, outline: Outline) -> None:
-    name = _component_name(reader)
+    name = component_name(reader)
     sort = reader.byte()
     if sort >= len(_COMPONENT_KINDS):
         raise Unreadable
@@ -376,7 +392,7 @@ def _component_export(reader: Reader, outline: Outline) -> None:
         reader.byte()
     index = reader.number()
     if reader.byte():
-        _component_type(reader)
+        component_type(reader)
     outline.exports.append((name, _COMPONENT_KINDS[sort], index))
 
 

@@ -146,11 +146,36 @@ def excess(what: str) -> str:
     return f"it has {what}, which is more than a program needs{advice}"
 
 
-def component(wasm: bytes) -> str:
-    """What is to be said of a component."""
-    versions = wasi_versions(read(wasm))
+def component(wasm: bytes, why: str) -> str:
+    """What is to be said of a component that does not run. `why`: the adapter for preview1 did not make it, as the end
+    of a sentence."""
+    found = read(wasm)
+    versions = wasi_versions(found)
     for_wasi = f" for WASI {' and '.join(versions)}" if versions else ""
-    return f"this is a WebAssembly component{for_wasi}; {_COMPONENT}"
+    asked = interfaces([name for name, _, _ in found.imports])
+    imports = f"; it imports {asked}, which {'is' if len(found.imports) == 1 else 'are'} not there yet" if asked else ""
+    newer = "; WASI 0.3 is not supported in any form" if "0.3" in versions else ""
+    return (
+        f"this is a WebAssembly component{for_wasi}{imports}{newer}; components run here if the adapter for preview1 "
+        f"made them, and this one is different: {printable(why)}; {_COMPONENT}"
+    )
+
+
+def interfaces(names: Sequence[str]) -> str:
+    """The imports of a component on one line, those of a package and version together: "wasi:io@0.2.3 (error,
+    streams)". A few of them, if there are many."""
+    packages: dict[str, list[str]] = {}
+    for name in names:
+        package, _, rest = name.partition("/")
+        interface, _, version = rest.partition("@")
+        packages.setdefault(f"{package}@{version}" if version else package, []).append(interface)
+    told = []
+    for package, of_it in list(packages.items())[:_NAMES_MAX]:
+        named = [interface for interface in of_it if interface]
+        told.append(listed([package]) + (f" ({listed(named)})" if named else ""))
+    more = sum(map(len, packages.values())) - sum(map(len, list(packages.values())[:_NAMES_MAX]))
+    text = ", ".join(told) + (f" and {more:,} more" if more else "")
+    return text if len(text) <= _TEXT_MAX else text[:_TEXT_MAX] + "..."
 
 
 def wasi_versions(outline: Outline) -> list[str]:

@@ -1,0 +1,1 @@
+"""Components: which run, and what is said of the others."""

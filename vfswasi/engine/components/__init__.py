@@ -1,0 +1,1 @@
+"""Components: their structure, and those whose main module runs on preview1."""
