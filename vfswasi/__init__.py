@@ -7,6 +7,9 @@
 from typing import TYPE_CHECKING, Any
 
 from .errors import (
+    CompileError,
+    CompileLimitError,
+    CompileTimeoutError,
     Errno,
     FsError,
     GuestError,
@@ -81,6 +84,9 @@ __all__ = [
     "WASI",
     "Backend",
     "Caps",
+    "CompileError",
+    "CompileLimitError",
+    "CompileTimeoutError",
     "DeviceBackend",
     "Errno",
     "FsError",

@@ -137,7 +137,7 @@ class Sandbox:
         on = checked_features(features)
         stack_bytes = stacks.rounded(self._limits.stack_bytes)
         way = ways.wanted(self._limits)
-        compiled = modules.load(wasm, name, self._limits.fuel is not None, on, stack_bytes, way)
+        compiled = modules.load(wasm, name, self._limits.fuel is not None, on, stack_bytes, way, self._limits)
         self._program = Program(compiled, name, imports)
         self._program.check_command()
         self._program.check_counts(self._limits)
