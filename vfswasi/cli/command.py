@@ -1,4 +1,4 @@
-"""The command line: `vfswasi run`, `vfswasi inspect`, `vfswasi mounts`.
+"""The command line: `vfswasi run`, `vfswasi inspect`, `vfswasi mounts`, `vfswasi compile`, `vfswasi cache`.
 
 Exit status of `run`: the guest's own (statuses above 255 become 255); 128 + N if signal N ended it, so 134 for
 a trap; 124 if `--timeout` ended it; 125 if vfswasi itself failed, with one line on stderr. Of the others: 0 or 125.
@@ -25,6 +25,8 @@ from ..host.arguments import read_module
 from ..host.sandbox import Sandbox
 from ..mounts.options import parse_limits, parse_mount, parse_source
 from ..printing import printable, redacted, without_secrets
+from . import cache as cache_command
+from . import compile as compile_command
 from . import progress
 
 EXIT_OURS = 125
@@ -117,6 +119,11 @@ def _parser() -> argparse.ArgumentParser:
     mounts.add_argument("--depth", type=int, default=None, metavar="N", help="show N levels (default: all)")
     mounts.add_argument("source", metavar="SOURCE[,OPTION...]")
     mounts.set_defaults(function=_mounts)
+
+    compiling = compile_command.add_to(commands)
+    _add_feature(compiling)
+    compiling.set_defaults(function=_compile)
+    cache_command.add_to(commands, _Parser).set_defaults(function=_cache)
     return parser
 
 
@@ -176,7 +183,8 @@ def _flush() -> None:
 def _main(argv: Sequence[str] | None) -> int:
     options = _parser().parse_args(argv)
     try:
-        status: int = options.function(options)
+        with progress.compiling():
+            status: int = options.function(options)
         return status
     except GuestLimitError as error:
         return _fail(str(error), EXIT_TIMEOUT)
@@ -187,10 +195,15 @@ def _main(argv: Sequence[str] | None) -> int:
     except (SandboxError, FsError, ValueError) as error:
         return _fail(str(error), EXIT_OURS)
     except OSError as error:
-        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
-        return _fail(what, EXIT_OURS)
+        return _fail(_words(error), EXIT_OURS)
     except KeyboardInterrupt:
         return 130
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 def _fail(message: str, status: int) -> int:
@@ -284,6 +297,25 @@ def _inspect(options: argparse.Namespace) -> int:
         print(json.dumps(description, indent=2))
     else:
         print("\n".join(inspection.shown(description, name)))
+    return 0
+
+
+def _compile(options: argparse.Namespace) -> int:
+    limits = parse_limits(options.limit)
+    status = 0
+    for module in options.modules:
+        try:
+            print(compile_command.compiled(module, options.feature, limits), flush=True)
+        except BrokenPipeError:
+            raise
+        except (SandboxError, OSError) as error:
+            status = _fail(_words(error), EXIT_OURS)
+    return status
+
+
+def _cache(options: argparse.Namespace) -> int:
+    for line in cache_command.answer(options.action, options.json):
+        print(line)
     return 0
 
 

@@ -121,6 +121,14 @@ def keep(name: str, module: wasmtime.Module, label: str) -> None:
         raise Unusable(_reason(error)) from error
 
 
+def size(name: str) -> int:
+    """Of the file of a module that is kept. Raises Unusable: it is not there any more."""
+    try:
+        return os.lstat(directory() / f"{name}.cwasm").st_size
+    except (OSError, RuntimeError) as error:
+        raise Unusable(_reason(error)) from error
+
+
 def store(name: str, module: wasmtime.Module, seconds: float, label: str, tell: bool = True) -> None:
     """Keep a module if that can be. `seconds`: what compiling it has taken. `tell`: if not, that is worth a word."""
     try:

@@ -21,7 +21,7 @@ FUNCTIONS_MAX: Final = 1000
 EXPORTS_MAX: Final = 256
 # Of all functions together, in units of bytes of code.
 CODE_BY_CODE_MAX: Final = 200_000_000
-CODE_BY_LOCALS_MAX: Final = 2_000_000
+CODE_BY_LOCALS_MAX: Final = 1_200_000
 # A function has values beside its locals.
 _OTHER_VALUES: Final = 8
 

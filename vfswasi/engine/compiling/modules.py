@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import wasmtime
 
@@ -170,9 +170,15 @@ def _alone(key: str, name: str, limits: Limits) -> Iterator[None]:
             del _compiling[key]
 
 
-def precompile(wasm: bytes, name: str, fuel: bool, features: Features, way: Way, limits: Limits) -> float | None:
-    """See to it that a module is in the cache on disk: the seconds that it took to compile it, None if it was there
-    already. The arguments are those of `load`.
+class Precompiled(NamedTuple):
+    """`seconds`: of compiling; None: it was in the cache. `bytes`: of the file there."""
+
+    seconds: float | None
+    bytes: int
+
+
+def precompile(wasm: bytes, name: str, fuel: bool, features: Features, way: Way, limits: Limits) -> Precompiled:
+    """See to it that a module is in the cache on disk. The arguments are those of `load`.
 
     Raises InvalidModuleError, CompileError (also if it cannot be kept).
     """
@@ -180,14 +186,16 @@ def precompile(wasm: bytes, name: str, fuel: bool, features: Features, way: Way,
     digest = hashlib.sha256(wasm)
     settings = (fuel, features, STACK_BYTES, way)
     with _alone(_key(digest, way, fuel, features), name, limits):
-        if _from_disk(digest, settings) is not None:
-            return None
+        found = _from_disk(digest, settings)
+        if found is not None:
+            return Precompiled(None, module_cache.size(_key_got(digest, settings, found[1])))
         module, got, seconds = _made(wasm, name, digest, settings, limits)
         try:
-            module_cache.keep(_key_got(digest, settings, got), module, name)
+            kept_as = _key_got(digest, settings, got)
+            module_cache.keep(kept_as, module, name)
+            return Precompiled(seconds, module_cache.size(kept_as))
         except module_cache.Unusable as error:
             raise CompileError(f"{name}: it took {seconds:.1f} s, and cannot be kept: {error}") from error
-        return seconds
 
 
 def _module(

@@ -21,7 +21,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -31,6 +30,7 @@ from ....errors import CompileError, CompileLimitError, CompileTimeoutError, Inv
 from ....limits import Limits
 from ....printing import printable
 from .answers import INVALID, MADE, NO_MEMORY, READY
+from .watching import watcher
 
 if TYPE_CHECKING:
     from ...interruption.ways import Way
@@ -45,10 +45,6 @@ _WORDS_MAX_BYTES: Final = 4096  # of what it says on standard error
 _WORDS_OF_NO_MEMORY: Final = (b"memory allocation of", b"annot allocate memory", b"MemoryError", b"out of memory")
 _THREADS_BYTES: Final = 1 << 30  # for stacks, at most
 _HINT: Final = "if you trust it, raise Limits.{0} (--limit {0}=...)"
-
-watcher: ContextVar[Callable[[str, float | None], None] | None] = ContextVar("vfswasi-compiling", default=None)
-"""Called now and then while this context waits for a compiler: (the module's name, seconds so far), and once with None
-when the wait is over."""
 
 
 class UnavailableError(Exception):
