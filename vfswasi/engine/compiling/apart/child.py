@@ -34,12 +34,11 @@ def main() -> None:
         from ...interruption import rewriting  # noqa: F401
         from .. import cache, modules  # noqa: F401
 
-        _limit_memory(request["memory"])
-
         def answer(kind: str, value: Any = None) -> None:
             os.write(answers, json.dumps({kind: value}).encode() + b"\n")
 
         answer(READY)
+        _limit_memory(request["memory"])
         answer(*_answered(request))
     except BaseException as error:
         os.write(2, f"{type(error).__name__}: {error}\n".encode(errors="replace")[:2000])

@@ -13,6 +13,7 @@ is made for this one request, and checked as what comes from the cache is: a cop
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -29,6 +30,7 @@ import wasmtime
 from ....errors import CompileError, CompileLimitError, CompileTimeoutError, InvalidModuleError
 from ....limits import Limits
 from ....printing import printable
+from ..cache import Unusable
 from .answers import INVALID, MADE, NO_MEMORY, READY
 from .watching import watcher
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from ...interruption.ways import Way
 
 _BEGIN: Final = "import sys; sys.path += sys.argv[1:]; from vfswasi.engine.compiling.apart.child import main; main()"
+_NO_INTERPRETER: Final = frozenset({errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.ENOTDIR})
 # What the system's loader needs to find libraries, and how many threads wasmtime may use.
 _KEPT_VARIABLES: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH", "RAYON_NUM_THREADS")
 _SLICE_S: Final = 0.1  # between two looks at the clock
@@ -85,7 +88,7 @@ def compiled(
             raise _garbage(name) from error
         try:
             return load(way, output, secret), way, seconds
-        except Exception as error:
+        except (OSError, RuntimeError, wasmtime.WasmtimeError, Unusable) as error:
             raise CompileError(
                 f"compiling {name}: what came from the compiler is not what it signed ({type(error).__name__})"
             ) from error
@@ -161,6 +164,10 @@ def _outcome(request: dict[str, Any], name: str, limits: Limits) -> Any:
             start_new_session=True,
         )
     except OSError as error:
+        if error.errno is None:  # what a signal handler raised
+            raise
+        if error.errno not in _NO_INTERPRETER:
+            raise CompileError(f"compiling {name}: no process could be started for it: {error.strerror}") from error
         raise UnavailableError(f"{sys.executable}: {error.strerror}") from error
     talk = _Talk(process, name, limits, began)
     try:
