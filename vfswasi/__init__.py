@@ -7,6 +7,9 @@
 from typing import TYPE_CHECKING, Any
 
 from .errors import (
+    CompileError,
+    CompileLimitError,
+    CompileTimeoutError,
     Errno,
     FsError,
     GuestError,
@@ -87,6 +90,9 @@ __all__ = [
     "AsyncRun",
     "Backend",
     "Caps",
+    "CompileError",
+    "CompileLimitError",
+    "CompileTimeoutError",
     "DeviceBackend",
     "Errno",
     "FsError",

@@ -167,6 +167,29 @@ class InvalidModuleError(ModuleError):
     """The bytes are not a core WebAssembly module that this engine accepts."""
 
 
+class CompileError(ModuleError):
+    """Compiling ended before there was anything to run: the process that compiled crashed or was killed, what it made
+    is not what it signed, or what was asked to be kept cannot be."""
+
+
+class CompileLimitError(CompileError):
+    """Compiling took more than it may. `limit`: its name in `Limits`."""
+
+    def __init__(self, message: str, limit: str = "compile_memory_bytes") -> None:
+        super().__init__(message)
+        self.limit = limit
+
+    def __reduce__(self) -> tuple[type[CompileLimitError], tuple[str, str]]:
+        return type(self), (str(self), self.limit)
+
+
+class CompileTimeoutError(CompileLimitError, TimeoutError):
+    """Compiling took longer than `Limits.compile_seconds`."""
+
+    def __init__(self, message: str, limit: str = "compile_seconds") -> None:
+        super().__init__(message, limit)
+
+
 class MissingImportError(ModuleError):
     """The module imports something that is neither WASI nor given by the caller."""
 

@@ -23,6 +23,8 @@ class Limits:
 
     - wall_seconds: from the start of the run, mounting included and compiling not; `timeout` of a run takes its
       place. None: no limit [GuestTimeoutError].
+    - compile_seconds: for compiling the module, which is in no other limit's time. What was compiled before is not
+      compiled again. None: no limit [CompileTimeoutError].
     - fuel: about one unit for each WebAssembly instruction; None: not counted, which is faster [GuestFuelError].
 
     The guest's own memory:
@@ -33,6 +35,10 @@ class Limits:
     - table_elements: entries of each table [`table.grow` gives -1; a larger minimum is an InvalidModuleError].
     - stack_bytes: for calls within each other, rounded up to a power of two from 64 KiB on [a trap, with
       `Result.limit == "stack"`]. The thread of a run has 8 MiB more, for the host's functions that the guest calls.
+
+    Compiling:
+
+    - compile_memory_bytes: memory of the process that compiles [CompileLimitError].
 
     Files. What a run adds, less what it removes again, counts; a hard link, a rename, or to remove a file that is still
     open, frees nothing, nor does it free bytes to remove what was there before:
@@ -67,12 +73,14 @@ class Limits:
     """
 
     wall_seconds: float | None = 3600.0
+    compile_seconds: float | None = 300.0
     fuel: int | None = None
     memory_bytes: int = 1 * _GIB
     memories: int = 1
     tables: int = 4
     table_elements: int = 1_000_000
     stack_bytes: int = 8 * _MIB
+    compile_memory_bytes: int = 4 * _GIB
     descriptors: int = 1024
     inodes: int = 65_536
     mount_bytes: int = 16 * _GIB
@@ -99,8 +107,8 @@ class Limits:
             value = getattr(self, name)
             if value is None and name in _OPTIONAL:
                 continue
-            if name == "wall_seconds":
-                check_seconds("Limits.wall_seconds", value)
+            if name in SECONDS:
+                check_seconds(f"Limits.{name}", value)
                 continue
             if not isinstance(value, int) or isinstance(value, bool):
                 raise TypeError(f"Limits.{name} must be an int, not {type(value).__name__}")
@@ -111,7 +119,8 @@ class Limits:
                 raise ValueError(f"Limits.{name} must be at most {most:,}")
 
 
-_OPTIONAL: Final = frozenset({"wall_seconds", "fuel"})
+SECONDS: Final = frozenset({"wall_seconds", "compile_seconds"})
+_OPTIONAL: Final = SECONDS | {"fuel"}
 _MOST: Final = {
     "name_bytes": NAME_MAX_BYTES,
     "call_bytes": COUNT_MAX,
@@ -120,6 +129,7 @@ _MOST: Final = {
     "tables": 10_000,
     "table_elements": COUNT_MAX,
     "memory_bytes": 1 << 62,
+    "compile_memory_bytes": 1 << 62,
     "stack_bytes": 1 * _GIB,
 }
 # Those that are counts of something, not of bytes or seconds.

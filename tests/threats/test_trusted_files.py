@@ -71,7 +71,7 @@ def _forged(cache: Path) -> None:
     file = _only(cache)
     code = _code(66)
     key = (cache.parents[1] / "key" / "cache-key").read_bytes()
-    file.write_bytes(code + module_cache._signatures(key, file.stem, code))
+    file.write_bytes(code + module_cache.signatures(key, file.stem, code))
 
 
 def test_w5_the_cache_is_used_and_what_is_signed_is_believed(cache: Path) -> None:
@@ -137,8 +137,8 @@ def test_w5_a_module_of_many_pieces_is_checked_in_all_of_them(
         bad = good[:at] + bytes([good[at] ^ 0x80]) + good[at + 1 :]
         file.write_bytes(bad)
         number = os.open(file, os.O_RDONLY)
-        with pytest.raises(module_cache._Unusable):
-            module_cache._checked(modules.engine(way=interruption), number, file.stem, key)
+        with pytest.raises(module_cache.Unusable):
+            module_cache.checked(modules.engine(way=interruption), number, file.stem, key)
         os.close(number)
 
 
@@ -155,8 +155,8 @@ def test_w5_memory_is_taken_only_for_a_size_that_is_signed(cache: Path, monkeypa
         raise AssertionError("a copy of it is made")
 
     monkeypatch.setattr(os, "memfd_create", refused)
-    with open(file, "rb") as opened, pytest.raises(module_cache._Unusable, match="signature is wrong"):
-        module_cache._checked(modules.engine(), opened.fileno(), file.stem, module_cache._key(make=False))
+    with open(file, "rb") as opened, pytest.raises(module_cache.Unusable, match="signature is wrong"):
+        module_cache.checked(modules.engine(), opened.fileno(), file.stem, module_cache._key(make=False))
 
 
 @pytest.mark.parametrize("when", ["hashing", "waiting for the others"])

@@ -1,4 +1,4 @@
-"""The command line: `vfswasi run`, `vfswasi inspect`, `vfswasi mounts`."""
+"""The command line: `vfswasi run`, `inspect`, `mounts`, `compile`, `cache`."""
 
 from __future__ import annotations
 

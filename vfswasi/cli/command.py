@@ -18,8 +18,9 @@ import vfswasi
 
 from ..errors import FsError, GuestLimitError, SandboxError, UncommittedError
 from ..printing import did_you_mean
+from . import progress
 from .arguments.parser import Parser
-from .messages import EXIT_INTERRUPTED, EXIT_PIPE, EXIT_TIMEOUT, Warning, fail, flush, rescued
+from .messages import EXIT_INTERRUPTED, EXIT_PIPE, EXIT_TIMEOUT, Warning, fail, flush, rescued, words_of
 
 # A command is the module of its name beside this one, imported when it is given. It has DESCRIPTION,
 # add_arguments(parser), main(options) -> exit status, and RUNS_PROGRAMS = True if all that stands behind the first word
@@ -28,6 +29,8 @@ COMMANDS = {
     "run": "run a program; the word run may be left out",
     "inspect": "show what a module imports and needs",
     "mounts": "show what a source looks like to a program",
+    "compile": "compile modules ahead, into the cache",
+    "cache": "list, measure or remove compiled modules",
     "completion": "print what a shell needs to complete the words of this command",
 }
 _HELP = ("-h", "--help")
@@ -87,7 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(words: list[str]) -> int:
     try:
-        return _done(words)
+        with progress.compiling():
+            return _done(words)
     except GuestLimitError as error:
         return fail(str(error), EXIT_TIMEOUT)
     except BrokenPipeError:
@@ -97,7 +101,7 @@ def _main(words: list[str]) -> int:
     except (SandboxError, FsError, ValueError) as error:
         return fail(str(error))
     except OSError as error:
-        return fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
+        return fail(words_of(error))
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 

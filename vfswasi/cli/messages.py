@@ -23,6 +23,13 @@ def fail(message: str, status: int = EXIT_OURS) -> int:
     return status
 
 
+def words_of(error: Exception) -> str:
+    """What is said of an error."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
 def status_of(returncode: int) -> int:
     """The exit status for that of a guest, which is -N if signal N ended it."""
     return 128 - returncode if returncode < 0 else min(returncode, 255)

@@ -1,7 +1,8 @@
-"""On a terminal: what moves to and from stores that are far away, once it has taken longer than a second.
+"""On a terminal: what moves to and from stores that are far away, and what is being compiled, once it has taken longer
+than a second.
 
-Needs the package rich (`pip install "vfswasi[progress]"`); without it, or where standard error is no terminal, nothing
-is shown.
+What moves needs the package rich (`pip install "vfswasi[progress]"`); without it it is not shown. Where standard error
+is no terminal, nothing is.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 
+from ..engine.compiling.apart.watching import watcher
 from ..fs_backends.base import Traffic
+from ..printing import printable
 
 BEFORE_S = 1.0
+_NAME_MAX = 50  # characters; the line must not be longer than a terminal is wide
 _EVERY_S = 0.2
 
 
@@ -46,6 +50,45 @@ def shown(traffic: Callable[[], Mapping[str, Traffic]]) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+
+
+@contextlib.contextmanager
+def compiling() -> Iterator[None]:
+    """One line about each module that is compiled while the block runs, gone when that is done."""
+    if not _is_terminal():
+        yield
+        return
+    told = -1
+
+    def tell(name: str, seconds: float | None) -> None:
+        nonlocal told
+        if seconds is None:
+            if told >= 0:
+                _write("\r\x1b[K")
+            told = -1
+        elif seconds >= BEFORE_S and int(seconds) != told:
+            told = int(seconds)
+            shown = printable(name)
+            _write(f"\r\x1b[Kcompiling {shown[:_NAME_MAX]}{'...' if len(shown) > _NAME_MAX else ''} ... {told} s")
+
+    before = watcher.set(tell)
+    try:
+        yield
+    finally:
+        watcher.reset(before)
+
+
+def _is_terminal() -> bool:
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):  # there is none, or it is closed
+        return False
+
+
+def _write(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 def _line(name: str, now: Traffic, before: Mapping[str, Traffic]) -> str:

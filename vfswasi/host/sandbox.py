@@ -255,7 +255,7 @@ class Sandbox:
     def _program_for(self, wasm: bytes, limits: Limits, imports: UserImports | None) -> Program:
         stack_bytes = stacks.rounded(limits.stack_bytes)
         fuel, way = limits.fuel is not None, ways.wanted(limits)
-        compiled = modules.load(wasm, self._name, fuel, self._features, stack_bytes, way)
+        compiled = modules.load(wasm, self._name, fuel, self._features, stack_bytes, way, limits)
         program = Program(compiled, self._name, imports)
         program.check_command()
         program.check_counts(limits)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ..fs_backends.base import Backend
-from ..limits import COUNTS, LIMIT_NAMES, Limits
+from ..limits import COUNTS, LIMIT_NAMES, SECONDS, Limits
 from ..printing import did_you_mean, has_password, redacted, shown
 from ..records import record
 from .amounts import parse_seconds, parse_size
@@ -210,7 +210,7 @@ def parse_limits(texts: Iterable[str]) -> Limits:
         try:
             if value.lower() == "none":
                 values[name] = None
-            elif name == "wall_seconds":
+            elif name in SECONDS:
                 values[name] = parse_seconds(value)
             else:
                 values[name] = int(value.replace("_", "")) if name in COUNTS else parse_size(value)

@@ -30,6 +30,7 @@ import wasmtime
 from ...holders import holders
 from ...logs import logger
 from ...printing import printable
+from . import kept
 
 _log = logger("vfswasi.cache")
 
@@ -46,7 +47,7 @@ _WORKS: Final = hasattr(os, "getuid") and hasattr(os, "preadv")
 _told: set[str] = set()  # what users of this process know already
 
 
-class _Unusable(Exception):
+class Unusable(Exception):
     """There is no cache, or no key, that could be trusted; the text says why."""
 
 
@@ -70,6 +71,16 @@ def _place(own: str, base: str, at_home: str) -> Path:
     return (Path(above) if above else Path.home() / at_home) / "vfswasi"
 
 
+def opened() -> Path | None:
+    """The directory, if there is one. Raises Unusable: it is not ours alone."""
+    try:
+        return _open(directory, make=False) if _WORKS else None
+    except FileNotFoundError:
+        return None
+    except (OSError, RuntimeError) as error:
+        raise Unusable(_reason(error)) from error
+
+
 def load(engine: wasmtime.Engine, name: str) -> wasmtime.Module | None:
     """The module of that name if it is there and was written here. `name`: a hash, of all that it depends on."""
     if not _WORKS:
@@ -80,12 +91,12 @@ def load(engine: wasmtime.Engine, name: str) -> wasmtime.Module | None:
         file = os.open(path, _READ)
     except (OSError, RuntimeError):  # there is none; if there ought to be, `store` says why there can't
         return None
-    except _Unusable as error:
+    except Unusable as error:
         _tell(str(error), f"the cache of compiled modules is not used: {error}")
         return None
     try:
-        module = _checked(engine, file, name, _key(make=False))
-    except (OSError, RuntimeError, wasmtime.WasmtimeError, _Unusable) as error:
+        module = checked(engine, file, name, _key(make=False))
+    except (OSError, RuntimeError, wasmtime.WasmtimeError, Unusable) as error:
         _tell(str(place), f"{path} is not used, the module is compiled again: {_reason(error)}")
         return None
     finally:
@@ -95,19 +106,36 @@ def load(engine: wasmtime.Engine, name: str) -> wasmtime.Module | None:
     return module
 
 
-def store(name: str, module: wasmtime.Module, seconds: float, tell: bool = True) -> None:
-    """Keep a module. `seconds`: what compiling it has taken. `tell`: if it cannot be kept, that is worth a word."""
+def keep(name: str, module: wasmtime.Module, label: str) -> None:
+    """Keep a module. `label`: what its user calls it. Raises Unusable: it cannot be kept; the text says why."""
     if not _WORKS:
-        return
+        raise Unusable("there is no cache on this system")
     try:
         place = _open(directory, make=True)
         key = _key(make=True)
         data = module.serialize()
-        _write(place, f"{name}.cwasm", data, _signatures(key, name, data))
-        _prune(place)
-    except (OSError, RuntimeError, wasmtime.WasmtimeError, _Unusable) as error:
-        reason = _reason(error)
-        if tell:
+        _write(place, f"{name}.cwasm", data, signatures(key, name, data))
+        kept.write_label(place, name, label)
+        kept.prune(place, _MAX_BYTES)
+    except (OSError, RuntimeError, wasmtime.WasmtimeError) as error:
+        raise Unusable(_reason(error)) from error
+
+
+def size(name: str) -> int:
+    """Of the file of a module that is kept. Raises Unusable: it is not there any more."""
+    try:
+        return os.lstat(directory() / f"{name}.cwasm").st_size
+    except (OSError, RuntimeError) as error:
+        raise Unusable(_reason(error)) from error
+
+
+def store(name: str, module: wasmtime.Module, seconds: float, label: str, tell: bool = True) -> None:
+    """Keep a module if that can be. `seconds`: what compiling it has taken. `tell`: if not, that is worth a word."""
+    try:
+        keep(name, module, label)
+    except Unusable as error:
+        if tell and _WORKS:
+            reason = str(error)
             _tell(
                 reason,
                 f"compiled modules are not kept ({reason}), and this one took {seconds:.1f} s: set VFSWASI_CACHE_DIR "
@@ -132,18 +160,18 @@ def _reason(error: Exception) -> str:
 
 
 def _open(place: Callable[[], Path], make: bool) -> Path:
-    """The directory if it is there, or can be made, and is ours alone. Raises OSError, RuntimeError, _Unusable."""
+    """The directory if it is there, or can be made, and is ours alone. Raises OSError, RuntimeError, Unusable."""
     path = place()
     if make and not os.path.lexists(path):
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode):
-        raise _Unusable(f"{path} is not a directory")
+        raise Unusable(f"{path} is not a directory")
     if status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise _Unusable(f"{path} must be owned by you with mode 0700")
+        raise Unusable(f"{path} must be owned by you with mode 0700")
     for holder in holders(os.path.abspath(path)):
         if _others_may_change(os.lstat(holder)):
-            raise _Unusable(f"{path} must not lie below {holder}, which others may change")
+            raise Unusable(f"{path} must not lie below {holder}, which others may change")
     return path
 
 
@@ -162,10 +190,10 @@ def _others_may_change(status: os.stat_result) -> bool:
 
 
 def _key(make: bool) -> bytes:
-    """Raises OSError (FileNotFoundError: there is none), RuntimeError, _Unusable."""
+    """Raises OSError (FileNotFoundError: there is none), RuntimeError, Unusable."""
     modules, keys = (os.path.realpath(place()) for place in (directory, key_directory))
     if keys == modules or keys.startswith(modules.rstrip("/") + "/"):
-        raise _Unusable(f"the key must not lie with what it signs, in {modules}")
+        raise Unusable(f"the key must not lie with what it signs, in {modules}")
     path = _open(key_directory, make) / "cache-key"
     try:
         return _read_key(path)
@@ -186,13 +214,13 @@ def _read_key(path: Path) -> bytes:
     finally:
         os.close(file)
     if len(key) != _KEY_BYTES:
-        raise _Unusable(f"{path} is not a key; delete it")
+        raise Unusable(f"{path} is not a key; delete it")
     return key
 
 
 def _check_file(status: os.stat_result, forbidden: int) -> None:
     if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & forbidden:
-        raise _Unusable("it must be a file of yours that nobody else may change")
+        raise Unusable("it must be a file of yours that nobody else may change")
 
 
 # Signatures.
@@ -208,7 +236,7 @@ def _signature(key: bytes, name: str, size: int, hashes: Iterable[bytes]) -> byt
     return hmac.digest(key, f"vfswasi module {name} {size}\n".encode() + b"".join(hashes), "sha256")
 
 
-def _signatures(key: bytes, name: str, data: bytes | bytearray) -> bytes:
+def signatures(key: bytes, name: str, data: bytes | bytearray) -> bytes:
     """What stands behind the module in its file."""
     with memoryview(data) as view:
         hashes = _hashes(len(data), lambda room, at: view[at : at + len(room)])
@@ -270,16 +298,16 @@ def _hashes(size: int, part: Callable[[memoryview, int], memoryview]) -> list[by
     return found
 
 
-def _checked(engine: wasmtime.Engine, file: int, name: str, key: bytes) -> wasmtime.Module:
-    """The module in an open file. Raises OSError, WasmtimeError, _Unusable."""
+def checked(engine: wasmtime.Engine, file: int, name: str, key: bytes) -> wasmtime.Module:
+    """The module in an open file. Raises OSError, WasmtimeError, Unusable."""
     status = os.fstat(file)
     _check_file(status, 0o022)
     size = status.st_size - 2 * _SIGNATURE_BYTES
     if size <= 0:
-        raise _Unusable("it is cut off")
+        raise Unusable("it is cut off")
     signatures = os.pread(file, 2 * _SIGNATURE_BYTES, size)
     if not hmac.compare_digest(_size_signature(key, name, size), signatures[:_SIGNATURE_BYTES]):
-        raise _Unusable("its signature is wrong")
+        raise Unusable("its signature is wrong")
     # A copy: the file could change between the check and the moment that its code is run.
     copy = os.memfd_create("vfswasi-module", os.MFD_CLOEXEC) if hasattr(os, "memfd_create") else -1
     link = f"/proc/self/fd/{copy}"
@@ -288,17 +316,17 @@ def _checked(engine: wasmtime.Engine, file: int, name: str, key: bytes) -> wasmt
 
     def part(room: memoryview, at: int) -> memoryview:
         if os.preadv(file, [room], at) != len(room):
-            raise _Unusable("it is cut off")
+            raise Unusable("it is cut off")
         if not in_file:
             kept[at : at + len(room)] = room
         elif os.pwrite(copy, room, at) != len(room):
-            raise _Unusable("there is no room for a copy")
+            raise Unusable("there is no room for a copy")
         return room
 
     try:
         expected = _signature(key, name, size, _hashes(size, part))
         if not hmac.compare_digest(expected, signatures[_SIGNATURE_BYTES:]):
-            raise _Unusable("its signature is wrong")
+            raise Unusable("its signature is wrong")
         if not in_file:
             return wasmtime.Module.deserialize(engine, kept)
         return wasmtime.Module.deserialize_file(engine, link)
@@ -330,13 +358,3 @@ def _named(place: Path, *parts: Any) -> Iterator[str]:
 def _write(place: Path, name: str, *parts: Any) -> None:
     with _named(place, *parts) as new:
         os.replace(new, place / name)
-
-
-def _prune(place: Path) -> None:
-    """Remove what was used least recently until the cache is within its size."""
-    found = sorted(((path.stat(), path) for path in place.glob("*.cwasm")), key=lambda pair: -pair[0].st_mtime)
-    total = 0
-    for status, path in found:
-        total += status.st_size
-        if total > _MAX_BYTES:
-            path.unlink(missing_ok=True)

@@ -3,26 +3,31 @@ that is the hash of the module, the version of wasmtime and the engine's setting
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import wasmtime
 
-from ...errors import InvalidModuleError
+from ...errors import CompileError, InvalidModuleError
 from ...limits import Limits
 from ...logs import logger
 from .. import capi
 from ..interruption.ways import EPOCH, PAGE, REWRITER, Way
 from ..threads.stacks import rounded
 from . import cache as module_cache
+from . import costs, outline, refusals
 from . import features as wasm_features
-from . import outline, refusals
+from .compiled import CompiledModule as CompiledModule
+from .compiled import Import as Import
+from .compiled import described
 from .features import NONE, Features
 
 _log = logger("vfswasi")
@@ -34,6 +39,9 @@ STACK_BYTES: Final = rounded(Limits().stack_bytes)
 _CACHE_WORTH_S: Final = 0.02
 _CACHE_WORTH_BYTES: Final = 4096
 _REMEMBERED: Final = 16  # compiled modules kept in memory
+_TEXT_MAX_BYTES: Final = 256 << 10  # of the text format, that is translated here
+_SLICE_S: Final = 0.25  # of waiting for another thread
+_LIMITS: Final = Limits()
 
 
 class _Digest(Protocol):
@@ -45,6 +53,7 @@ class _Digest(Protocol):
 
 
 _lock = threading.RLock()
+_compiling: dict[str, threading.Event] = {}  # by key, what some thread is at; the event is when it has ended
 _Settings = tuple[bool, Features, int, Way]
 _engines: dict[_Settings, wasmtime.Engine] = {}
 _remembered: OrderedDict[tuple[str, int], CompiledModule] = OrderedDict()
@@ -53,6 +62,7 @@ _remembered: OrderedDict[tuple[str, int], CompiledModule] = OrderedDict()
 def _renew_lock() -> None:
     global _lock
     _lock = threading.RLock()  # another thread may have held it when the process was forked
+    _compiling.clear()
 
 
 os.register_at_fork(after_in_child=_renew_lock)
@@ -86,35 +96,6 @@ def tick() -> None:
             each.increment_epoch()
 
 
-class Import(NamedTuple):
-    """One import: `kind` is "func", "memory", "table", "global" or "tag"; `type` is wasmtime's type object; `signature`
-    that of a function of numbers."""
-
-    module: str
-    name: str
-    kind: str
-    type: Any
-    signature: outline.Signature | None
-
-
-class CompiledModule(NamedTuple):
-    """A module ready to run, with what its imports and exports are."""
-
-    module: wasmtime.Module
-    engine: wasmtime.Engine
-    imports: tuple[Import, ...]
-    exports: dict[str, Any]  # name -> wasmtime's type object; the page of ours is not among them
-    has_start: bool  # a start section: it runs while the module is instantiated
-    memories: int  # its own, beside those that it imports
-    tables: int
-    page: bytes | None  # under which name the compiled module exports the page that ends it; None: epochs do
-
-    @property
-    def interruption(self) -> Way:
-        """How a guest that computes is interrupted."""
-        return EPOCH if self.page is None else PAGE
-
-
 def load(
     wasm: bytes,
     name: str,
@@ -122,71 +103,44 @@ def load(
     features: Features = NONE,
     stack_bytes: int = STACK_BYTES,
     way: Way = EPOCH,
+    limits: Limits = _LIMITS,
 ) -> CompiledModule:
     """Compile `wasm` (binary, or the text format), or take it from the cache. `name` is for messages. `fuel`: so that
     its instructions are counted. `features`: what it may use, see `features.NAMES`. `stack_bytes`: see `engine`. `way`:
-    how it should be interrupted; what cannot be rewritten for PAGE is compiled for EPOCH. Of a component that the
-    adapter for preview1 made it is the main module that is compiled.
+    how it should be interrupted; what cannot be rewritten for PAGE is compiled for EPOCH. `limits`: what compiling may
+    take. Threads that want the same module wait for the first of them.
 
-    Raises InvalidModuleError.
+    Of a component that the adapter for preview1 made it is the main module that is compiled. It is in the cache under
+    the name of the component if that was found to be valid.
+
+    Raises InvalidModuleError, CompileError.
     """
-    wasm = binary(wasm, name)
+    wasm = _checked(wasm, name, limits)
     digest = hashlib.sha256(wasm)
     key = _key(digest, way, fuel, features)
-    with _lock:
-        known = _remembered.get((key, stack_bytes))
+    known = _recall(key, stack_bytes)
+    if known is not None:
+        return known
+    with _alone(key, name, limits):
+        known = _recall(key, stack_bytes)
         if known is not None:
-            _remembered.move_to_end((key, stack_bytes))
             return known
+        settings = (fuel, features, stack_bytes, way)
+        got = _module(wasm, name, digest, settings, limits)
+        compiled = described(outline.main_module(wasm) if outline.is_component(wasm) else wasm, *got)
+        with _lock:
+            _remembered[key, stack_bytes] = compiled
+            while len(_remembered) > _REMEMBERED:
+                _remembered.popitem(last=False)
+        return compiled
+
+
+def _checked(wasm: bytes, name: str, limits: Limits) -> bytes:
+    """In the binary format. Raises InvalidModuleError, CompileError."""
+    wasm = binary(wasm, name, limits=limits)
     if not outline.is_component(wasm):
         _check_counts(wasm, name)
-    module, into, got = _module(wasm, name, digest, (fuel, features, stack_bytes, way))
-    if outline.is_component(wasm):
-        wasm = outline.main_module(wasm)
-    signatures = iter(outline.imported_functions(wasm))
-    imports = []
-    for each in module.imports:
-        kind = _kind(each.type)
-        signature = next(signatures) if kind == "func" else None
-        imports.append(Import(each.module, each.name or "", kind, each.type, signature))
-    exports = {each.name: each.type for each in module.exports}
-    page = None
-    if got == PAGE:
-        added, _ = exports.popitem()  # it comes behind those of the module's own
-        page = added.encode()
-    compiled = CompiledModule(module, into, tuple(imports), exports, *outline.counts(wasm), page)
-    with _lock:
-        _remembered[key, stack_bytes] = compiled
-        while len(_remembered) > _REMEMBERED:
-            _remembered.popitem(last=False)
-    return compiled
-
-
-def _module(
-    wasm: bytes, name: str, digest: _Digest, settings: _Settings
-) -> tuple[wasmtime.Module, wasmtime.Engine, Way]:
-    """The module, its engine, and the way in which it is interrupted there. `digest`: of `wasm`. Of a component it is
-    the main module, which is in the cache under the name of the component if that was found to be valid."""
-    fuel, features, stack_bytes, way = settings
-    into, key = engine(*settings), _key(digest, way, fuel, features)
-    module = module_cache.load(into, key)
-    if module is not None:
-        return module, into, way
-    if way == EPOCH:
-        started = time.monotonic()
-        wasm = _main(wasm, name, features)
-        return _compile(into, wasm, name, key, features, started), into, EPOCH
-    # What cannot be rewritten has a place of its own in the cache, so that nobody tries again.
-    by_epoch, kept = engine(fuel, features, stack_bytes, EPOCH), _key(digest, _NOT_REWRITTEN, fuel, features)
-    module = module_cache.load(by_epoch, kept)
-    if module is not None:
-        return module, by_epoch, EPOCH
-    started = time.monotonic()
-    wasm = _main(wasm, name, features)
-    module = _compile_rewritten(into, wasm, name, key, features, started)
-    if module is not None:
-        return module, into, PAGE
-    return _compile(by_epoch, wasm, name, kept, features, started), by_epoch, EPOCH
+    return wasm
 
 
 def _main(wasm: bytes, name: str, on: Features) -> bytes:
@@ -206,6 +160,149 @@ def _check_counts(wasm: bytes, name: str) -> None:
     excess = outline.too_many(wasm)
     if excess is not None:
         raise InvalidModuleError(f"{name}: {refusals.excess(excess)}")
+
+
+def _check_sections(wasm: bytes, name: str) -> None:
+    if outline.has_too_many_sections(wasm):
+        raise InvalidModuleError(f"{name}: it has more than {outline.SECTIONS_MAX:,} sections, which no compiler makes")
+
+
+def _recall(key: str, stack_bytes: int) -> CompiledModule | None:
+    with _lock:
+        known = _remembered.get((key, stack_bytes))
+        if known is not None:
+            _remembered.move_to_end((key, stack_bytes))
+        return known
+
+
+@contextlib.contextmanager
+def _alone(key: str, name: str, limits: Limits) -> Iterator[None]:
+    """No other thread is in here with the same key. Raises CompileTimeoutError: one was for too long."""
+    mine = threading.Event()
+    began = time.monotonic()
+    try:
+        while (other := _compiling.setdefault(key, mine)) is not mine:
+            seconds = limits.compile_seconds
+            left_s = _SLICE_S if seconds is None else min(_SLICE_S, began + seconds - time.monotonic())
+            if not other.wait(max(left_s, 0)) and seconds is not None and time.monotonic() - began >= seconds:
+                from .apart import parent as apart
+
+                raise apart.timeout(name, limits)
+        yield
+    finally:
+        mine.set()
+        if _compiling.get(key) is mine:
+            del _compiling[key]
+
+
+class Precompiled(NamedTuple):
+    """`seconds`: of compiling; None: it was in the cache. `bytes`: of the file there."""
+
+    seconds: float | None
+    bytes: int
+
+
+def precompile(wasm: bytes, name: str, fuel: bool, features: Features, way: Way, limits: Limits) -> Precompiled:
+    """See to it that a module is in the cache on disk. The arguments are those of `load`.
+
+    Raises InvalidModuleError, CompileError (also if it cannot be kept).
+    """
+    wasm = _checked(wasm, name, limits)
+    digest = hashlib.sha256(wasm)
+    settings = (fuel, features, STACK_BYTES, way)
+    with _alone(_key(digest, way, fuel, features), name, limits):
+        found = _from_disk(digest, settings)
+        if found is not None:
+            return Precompiled(None, module_cache.size(_key_got(digest, settings, found[1])))
+        module, got, seconds = _made(wasm, name, digest, settings, limits)
+        try:
+            kept_as = _key_got(digest, settings, got)
+            module_cache.keep(kept_as, module, name)
+            return Precompiled(seconds, module_cache.size(kept_as))
+        except module_cache.Unusable as error:
+            raise CompileError(f"{name}: it took {seconds:.1f} s, and cannot be kept: {error}") from error
+
+
+def _module(
+    wasm: bytes, name: str, digest: _Digest, settings: _Settings, limits: Limits
+) -> tuple[wasmtime.Module, wasmtime.Engine, Way]:
+    """The module, its engine, and the way in which it is interrupted there. `digest`: of `wasm`."""
+    found = _from_disk(digest, settings)
+    if found is None:
+        module, got, seconds = _made(wasm, name, digest, settings, limits)
+        if seconds > _CACHE_WORTH_S and len(wasm) > _CACHE_WORTH_BYTES:
+            module_cache.store(_key_got(digest, settings, got), module, seconds, name)
+        found = module, got
+    module, got = found
+    return module, engine(*settings[:3], got), got
+
+
+def _from_disk(digest: _Digest, settings: _Settings) -> tuple[wasmtime.Module, Way] | None:
+    for got in dict.fromkeys((settings[3], EPOCH)):
+        module = module_cache.load(engine(*settings[:3], got), _key_got(digest, settings, got))
+        if module is not None:
+            return module, got
+    return None
+
+
+def _key_got(digest: _Digest, settings: _Settings, got: Way) -> str:
+    """What a module is called that was wanted with these settings, and is interrupted as it `got`: what cannot be
+    rewritten has a place of its own in the cache, so that nobody tries again."""
+    fuel, features, _, way = settings
+    return _key(digest, way if got == way else _NOT_REWRITTEN, fuel, features)
+
+
+def _made(
+    wasm: bytes, name: str, digest: _Digest, settings: _Settings, limits: Limits
+) -> tuple[wasmtime.Module, Way, float]:
+    """Compiled, here or in a process of its own, and the seconds that it took."""
+    started = time.monotonic()
+    wasm = _main(wasm, name, settings[1])
+    if not _is_cheap(limits) or not costs.is_small(wasm):
+        from .apart import parent as apart  # what is small or in the cache does not need it
+
+        fuel, features, stack_bytes, way = settings
+        asked = apart.Asked(_key(digest, way, fuel, features), fuel, features, way)
+
+        def load(got: Way, file: int, secret: bytes) -> wasmtime.Module:
+            return module_cache.checked(engine(fuel, features, stack_bytes, got), file, asked.key, secret)
+
+        try:
+            return apart.compiled(wasm, name, asked, limits, load)
+        except apart.UnavailableError as error:
+            _warn_that_it_is_here(error)
+    module, got = compiled_here(wasm, name, settings)
+    return module, got, time.monotonic() - started
+
+
+def _is_cheap(limits: Limits) -> bool:
+    """Whether what is small stays within them."""
+    seconds = limits.compile_seconds
+    return (seconds is None or seconds >= costs.SECONDS) and limits.compile_memory_bytes >= costs.MEMORY_BYTES
+
+
+@cache
+def _warn_once(reason: str) -> None:
+    _log.warning(
+        "modules are compiled in this process, where Limits.compile_seconds and compile_memory_bytes do not hold and "
+        "Ctrl-C waits: %s",
+        reason,
+    )
+
+
+def _warn_that_it_is_here(error: Exception) -> None:
+    _warn_once(str(error))
+
+
+def compiled_here(wasm: bytes, name: str, settings: _Settings) -> tuple[wasmtime.Module, Way]:
+    """Compile a module in this process, which nothing can interrupt: the module, and how it is interrupted itself.
+    Raises InvalidModuleError."""
+    fuel, features, stack_bytes, way = settings
+    if way == PAGE:
+        module = _compile_rewritten(engine(*settings), wasm, name, features)
+        if module is not None:
+            return module, PAGE
+    return _compile(engine(fuel, features, stack_bytes, EPOCH), wasm, name, features), EPOCH
 
 
 def _key(digest: _Digest, way: str, fuel: bool, features: Features) -> str:
@@ -234,27 +331,34 @@ def _wasmtime_version() -> str:
     return version("wasmtime")
 
 
-def _kind(type_: Any) -> str:
-    return type(type_).__name__.removesuffix("Type").lower()
-
-
-def binary(wasm: bytes, name: str) -> bytes:
-    """The binary format of a module or a component that is in it or in the text format. Raises InvalidModuleError."""
+def binary(wasm: bytes, name: str, limits: Limits = _LIMITS) -> bytes:
+    """The binary format of a module or a component that is in it or in the text format. Raises InvalidModuleError, and
+    CompileError: what is large is translated as it is compiled, within `limits`."""
     if wasm[:4] == outline.MAGIC:
         _check_sections(wasm, name)
         return wasm
     if wasm.lstrip().startswith((b"(", b";;")):
-        try:
-            wasm = bytes(wasmtime.wat2wasm(wasm))
-        except wasmtime.WasmtimeError as error:
-            raise InvalidModuleError(f"{name}: not valid WebAssembly text: {refusals.causes(error)}") from error
-        return binary(wasm, name)
+        return binary(_translated(wasm, name, limits), name)
     raise InvalidModuleError(f"{name}: not a WebAssembly module (it does not start with \\0asm)")
 
 
-def _check_sections(wasm: bytes, name: str) -> None:
-    if outline.has_too_many_sections(wasm):
-        raise InvalidModuleError(f"{name}: it has more than {outline.SECTIONS_MAX:,} sections, which no compiler makes")
+def _translated(text: bytes, name: str, limits: Limits) -> bytes:
+    if not _is_cheap(limits) or len(text) > _TEXT_MAX_BYTES:
+        from .apart import parent as apart
+
+        try:
+            return apart.from_text(text, name, limits)
+        except apart.UnavailableError as error:
+            _warn_that_it_is_here(error)
+    return from_text(text, name)
+
+
+def from_text(text: bytes, name: str) -> bytes:
+    """The binary format of a module in the text format, made in this process. Raises InvalidModuleError."""
+    try:
+        return bytes(wasmtime.wat2wasm(text))
+    except wasmtime.WasmtimeError as error:
+        raise InvalidModuleError(f"{name}: not valid WebAssembly text: {refusals.causes(error)}") from error
 
 
 def load_own(engine_: wasmtime.Engine, text: str, name: str) -> wasmtime.Module:
@@ -265,28 +369,21 @@ def load_own(engine_: wasmtime.Engine, text: str, name: str) -> wasmtime.Module:
         return wasmtime.Module(engine_, bytes(wasmtime.wat2wasm(text)))
     fuel, features, _, way = settings
     key = _key(hashlib.sha256(text.encode()), way, fuel, features)
-    kept = module_cache.load(engine_, key)
-    if kept is not None:
-        return kept
-    started = time.monotonic()
-    return _compile(engine_, bytes(wasmtime.wat2wasm(text)), name, key, features, started, ours=True)
-
-
-def _compile(
-    into: wasmtime.Engine, wasm: bytes, name: str, key: str, on: Features, started: float, ours: bool = False
-) -> wasmtime.Module:
-    """`started`: monotonic seconds, when the work on it began."""
-    try:
-        module = wasmtime.Module(into, wasm)
-    except wasmtime.WasmtimeError as error:
-        raise InvalidModuleError(f"{name}: {refusals.why(wasm, error, on)}") from error
-    _keep(key, module, wasm, started, ours)
+    module = module_cache.load(engine_, key)
+    if module is None:
+        module = _compile(engine_, bytes(wasmtime.wat2wasm(text)), name, features)
+        module_cache.store(key, module, 0.0, name, tell=False)
     return module
 
 
-def _compile_rewritten(
-    into: wasmtime.Engine, wasm: bytes, name: str, key: str, on: Features, started: float
-) -> wasmtime.Module | None:
+def _compile(into: wasmtime.Engine, wasm: bytes, name: str, on: Features) -> wasmtime.Module:
+    try:
+        return wasmtime.Module(into, wasm)
+    except wasmtime.WasmtimeError as error:
+        raise InvalidModuleError(f"{name}: {refusals.why(wasm, error, on)}") from error
+
+
+def _compile_rewritten(into: wasmtime.Engine, wasm: bytes, name: str, on: Features) -> wasmtime.Module | None:
     """With a page that ends it; None: this module cannot have one. Raises InvalidModuleError."""
     from ..interruption import rewriting  # of no use to a module that was compiled before
 
@@ -300,19 +397,10 @@ def _compile_rewritten(
         return None
     try:
         rewritten = rewriting.rewrite(wasm)
-        module = wasmtime.Module(into, rewritten.wasm)
+        return wasmtime.Module(into, rewritten.wasm)
     except (rewriting.CannotRewriteError, wasmtime.WasmtimeError) as error:
         _log.debug("%s: interrupted by epochs: %s", name, error)
         return None
-    _keep(key, module, wasm, started)
-    return module
-
-
-def _keep(key: str, module: wasmtime.Module, wasm: bytes, started: float, ours: bool = False) -> None:
-    """On disk, if that is worth it. `started`: monotonic seconds, when the work on it began."""
-    seconds = time.monotonic() - started
-    if ours or (seconds > _CACHE_WORTH_S and len(wasm) > _CACHE_WORTH_BYTES):
-        module_cache.store(key, module, seconds, tell=not ours)
 
 
 def trusted_directories() -> list[Path]:
