@@ -21,7 +21,7 @@ from ..engine.compiling.features import NAMES as FEATURES
 from ..engine.compiling.features import checked as checked_features
 from ..errors import FsError, GuestLimitError, GuestTrapError, SandboxError, UncommittedError, errno_of
 from ..fs_backends.base import Backend, FileType, Key
-from ..host.arguments import read_module
+from ..host.module_source import read_module
 from ..host.sandbox import Sandbox
 from ..mounts.options import parse_limits, parse_mount, parse_source
 from ..printing import printable, redacted, without_secrets

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ..engine.interruption.ways import EPOCH, Way
 from ..engine.runner import Ending, Meter
@@ -19,10 +19,12 @@ from ..kernel.process import Preopen, Process
 from ..limits import Usage
 from ..records import field, record
 
+Captured = TypeVar("Captured", str, bytes)
+
 
 @record(frozen=True, slots=False)
-class Result:
-    """A finished run.
+class Result(Generic[Captured]):
+    """A finished run. It can be pickled and copied; what `files` holds at that moment goes along.
 
     args: the guest's argv. returncode: its exit status (u32), or -N if signal N ended it; a trap counts as
     SIGABRT (-6). stdout, stderr: what was captured, bytes or str, or None. trap: the message of a trap with the
@@ -36,8 +38,8 @@ class Result:
 
     args: list[str]
     returncode: int
-    stdout: Any = None
-    stderr: Any = None
+    stdout: Captured | None = None
+    stderr: Captured | None = None
     trap: str | None = None
     limit: str | None = None
     usage: Usage = field(default_factory=Usage, compare=False)
@@ -50,6 +52,17 @@ class Result:
     def files(self) -> dict[str, dict[str, Any]]:
         """Guest directory -> tree, for every memory mount: files as bytes, directories as dicts, links as Symlink."""
         return {name: tree.export() for name, tree in self._trees.items()}
+
+    def __repr__(self) -> str:
+        from .views import result_text
+
+        return result_text(self)
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from .views import result_html
+
+        return result_html(self, self._trees)
 
     def check_returncode(self) -> None:
         """Raises GuestTrapError or GuestExitError if the guest did not end with status 0."""
@@ -79,7 +92,7 @@ def result_of(
     traffic: Mapping[str, Traffic],
     usage: Usage,
     interruption: Way,
-) -> Result:
+) -> Result[Any]:
     stdout, stderr = captured
     if ending.returncode is None:
         given: dict[str, Any] = {"argv": argv, "stdout": stdout, "stderr": stderr, "usage": usage}

@@ -127,7 +127,7 @@ class Run:
         ending: Ending,
         lost: list[Uncommitted],
         before: Mapping[str, Traffic],
-    ) -> Result:
+    ) -> Result[Any]:
         """`before`: what the mounts had cost when it began. Raises the GuestError of a run that did not end by itself,
         UncommittedError, and what was asked for with `check`."""
         _, out, err = self._streams

@@ -16,30 +16,31 @@ from ..engine.fast_path import publishing as fastpath
 from ..engine.interruption import ways
 from ..engine.runner import Program, end_what_is_over
 from ..engine.threads import stacks
-from ..engine.user_functions import UserImports
 from ..fs_backends.base import Traffic
 from ..kernel.clocks import Deadline
 from ..kernel.process import Process
 from ..limits import Limits
-from .arguments import Module, check_args_bytes, checked_args, encode_argv, encode_environ, read_module
+from .arguments import check_args_bytes, checked_args, encode_argv, encode_environ
+from .module_source import read_module
 from .mounting import Bounds, open_mounts
 from .result import Result
 from .run import Asked, Run
 from .stdio import standard_streams
 
 if TYPE_CHECKING:
-    from ..mounts.sources import Source
+    from ..mounts.source_types import Source
+    from .types import Args, HostFunctions, Module, Stdin, Stdout
 
 
 def run(
     module: Module,
-    args: Iterable[str] = (),
+    args: Args = (),
     *,
     preopens: Mapping[str, Source] | None = None,
     env: Mapping[str, str] | None = None,
-    stdin: Any = None,
-    stdout: Any = None,
-    stderr: Any = None,
+    stdin: Stdin = None,
+    stdout: Stdout = None,
+    stderr: Stdout = None,
     capture_output: bool = False,
     text: bool = False,
     encoding: str = "utf-8",
@@ -48,14 +49,16 @@ def run(
     timeout: float | None = None,
     seed: int | None = None,
     argv0: str | None = None,
-    imports: UserImports | None = None,
+    imports: HostFunctions | None = None,
     limits: Limits | None = None,
     vdso: bool | None = None,
     features: Iterable[str] = (),
-) -> Result:
+) -> Result[Any]:
     """Run a WASI command once.
 
-    module: a path, or the module itself as bytes (binary or text format).
+    module: a path, the module itself as bytes (binary or text format), a binary file, a URL such as
+        `https://host/prog.wasm`, `s3://bucket/prog.wasm` or `zip://bin/prog.wasm::tools.zip`, or a `Mount` of one, for
+        its options (see `vfswasi.host.module_source`).
     args: the arguments behind the program's name; `argv0` replaces the name (default: the file's).
     preopens: guest directory -> source (see `vfswasi.mounts.sources`). The guest sees nothing else.
     env: the guest's whole environment; by default it has none.
@@ -115,7 +118,7 @@ class Sandbox:
         preopens: Mapping[str, Source] | None = None,
         env: Mapping[str, str] | None = None,
         argv0: str | None = None,
-        imports: UserImports | None = None,
+        imports: HostFunctions | None = None,
         limits: Limits | None = None,
         vdso: bool | None = None,
         features: Iterable[str] = (),
@@ -126,11 +129,11 @@ class Sandbox:
         timeout: seconds for opening the preopens, in place of `limits.wall_seconds`; when they are over it is a
             GuestTimeoutError. `limits` hold for what mounting asks of stores as they do for a run.
         """
-        wasm, name = read_module(module)
-        self._argv0 = name if argv0 is None else argv0
         self._limits = Limits() if limits is None else limits
         if not isinstance(self._limits, Limits):
             raise TypeError(f"limits must be a vfswasi.Limits, not {type(limits).__name__}")
+        wasm, name = read_module(module, self._bounds(timeout), self._limits.module_bytes)
+        self._argv0 = name if argv0 is None else argv0
         self._fast = fastpath.wanted(vdso)
         self._environ = encode_environ(env)
         encode_argv([self._argv0])
@@ -150,11 +153,11 @@ class Sandbox:
 
     def run(
         self,
-        args: Iterable[str] = (),
+        args: Args = (),
         *,
-        stdin: Any = None,
-        stdout: Any = None,
-        stderr: Any = None,
+        stdin: Stdin = None,
+        stdout: Stdout = None,
+        stderr: Stdout = None,
         capture_output: bool = False,
         text: bool = False,
         encoding: str = "utf-8",
@@ -162,7 +165,7 @@ class Sandbox:
         check: bool = False,
         timeout: float | None = None,
         seed: int | None = None,
-    ) -> Result:
+    ) -> Result[Any]:
         """Run the module once more; see the function `run` for the arguments and errors."""
         bounds = self._bounds(timeout)
         before = self._mounts.traffic()
@@ -185,11 +188,11 @@ class Sandbox:
         """Of something that begins now."""
         return Bounds.of(self._limits, _checked_timeout(self._limits.wall_seconds if timeout is None else timeout))
 
-    def _run_once(self, args: Iterable[str] = (), **options: Any) -> Result:
+    def _run_once(self, args: Args = (), **options: Any) -> Result[Any]:
         """`run` as one piece of work with the mounting: within the time that began there, and counting what it cost."""
         return self._run(self._opening, {}, args, **options)
 
-    def _run(self, bounds: Bounds, before: Mapping[str, Traffic], args: Iterable[str], **options: Any) -> Result:
+    def _run(self, bounds: Bounds, before: Mapping[str, Traffic], args: Args, **options: Any) -> Result[Any]:
         """options: of `Asked.of`. `before`: what the mounts had cost when it began."""
         if self._closed:
             raise ValueError("this Sandbox is closed")
@@ -246,6 +249,17 @@ class Sandbox:
             if self._running:
                 return
         self._mounts.close()
+
+    def __repr__(self) -> str:
+        from .views import sandbox_text
+
+        return sandbox_text(self._argv0, self._mounts, self._closed)
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from .views import sandbox_html
+
+        return sandbox_html(repr(self), self._mounts, self._limits)
 
     def __enter__(self) -> Sandbox:
         return self

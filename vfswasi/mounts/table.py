@@ -17,12 +17,12 @@ from ..fs_backends.waiting import check_time
 from ..holders import holders
 from ..kernel.process import Preopen
 from ..limits import Limits
-from ..printing import shown
+from ..printing import redacted, shown
 from .options import Mount, guest_name
 
 if TYPE_CHECKING:
     from ..fs_backends.trust.directories import Seen
-    from .sources import Source
+    from .source_types import Source
 
 
 class _Prepared(NamedTuple):
@@ -34,6 +34,7 @@ class _Prepared(NamedTuple):
     tree: Mapping[str, Any] | None
     owned: bool
     overlap: bool
+    what: str  # for people, without secrets
 
 
 class _Shown:
@@ -138,6 +139,10 @@ class MountTable:
                 if mount.owned and mount.backend is not None:
                     stack.callback(mount.backend.close)
 
+    def told(self) -> list[tuple[str, str, str]]:
+        """(guest directory, "ro" or "rw", what is there) of each, for people, without secrets."""
+        return [(mount.name, "ro" if mount.readonly else "rw", mount.what) for mount in self._mounts]
+
     def __iter__(self) -> Iterator[str]:
         return (mount.name for mount in self._mounts)
 
@@ -162,6 +167,12 @@ def _check_trusted(name: str, backend: Backend, trusted: Iterable[str]) -> None:
             )
 
 
+def _what(mount: Mount) -> str:
+    """A source as its own text, without what is secret."""
+    text = redacted(mount.source) if isinstance(mount.source, str) else shown(mount.source)
+    return f"{text}, root={redacted(mount.root)}" if mount.root else text
+
+
 def _path_of(place: Key) -> str:
     return "/".join(place[1:]) or "/"
 
@@ -179,7 +190,9 @@ def _prepare(name: str, source: Source) -> _Prepared:
         raise MountError(f"mount {name!r}: {error}") from error
     if tree is not None:
         MemoryBackend.with_room(tree, 0)  # a mistake in the literal shows now, not at the first run
-        return _Prepared(name, mount.rw is False, None, tree, False, mount.overlap)
+        return _Prepared(
+            name, mount.rw is False, None, tree, False, mount.overlap, "a tree in memory, new for each run"
+        )
     try:
         backend = open_mount(mount)
     except MountError as error:
@@ -192,4 +205,4 @@ def _prepare(name: str, source: Source) -> _Prepared:
             backend.close()
         raise MountError(f"mount {name!r}: {shown(given)} can only be read; mount it without rw")
     rw = mount.rw if mount.rw is not None else isinstance(given, MemoryBackend)
-    return _Prepared(name, not rw, backend, None, backend is not given, mount.overlap)
+    return _Prepared(name, not rw, backend, None, backend is not given, mount.overlap, _what(mount))

@@ -1,0 +1,47 @@
+"""What goes into a run, as types: for those who check their programs with mypy or pyright, and wrap ours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, Union
+
+from ..mounts.options import Mount
+
+if TYPE_CHECKING:
+    from socket import socket
+
+T = TypeVar("T", covariant=True)
+U = TypeVar("U", contravariant=True)
+
+
+class Readable(Protocol[T]):
+    """Any file, or object with its `read`."""
+
+    def read(self, size: int, /) -> T: ...
+
+
+class Writable(Protocol[U]):
+    """Any file, or object with its `write`."""
+
+    def write(self, data: U, /) -> object: ...
+
+
+class Strings(Protocol):
+    """A list, tuple, set, ... of str. A str is none, though it is a sequence of str: its `in` takes only a str, and the
+    others take any object."""
+
+    def __contains__(self, item: object, /) -> bool: ...
+
+    def __iter__(self) -> Iterator[str]: ...
+
+
+Args: TypeAlias = Strings | Iterator[str]
+Module: TypeAlias = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, Readable[bytes], Mount]
+# None is nothing; an int is a descriptor, or DEVNULL.
+Stdin: TypeAlias = Union[str, bytes, bytearray, memoryview, int, Readable[str | bytes | None], "socket", None]
+# None is inherited; an int is a descriptor, PIPE, DEVNULL or STDOUT.
+Stdout: TypeAlias = Union[int, Writable[str], Writable[bytes], Callable[[bytes], object], "socket", None]
+# (memory: GuestMemory, *numbers) -> a number, several, or None, as the import's type has it.
+HostFunction: TypeAlias = Callable[..., Any]
+HostFunctions: TypeAlias = Mapping[str, Mapping[str, HostFunction]]
