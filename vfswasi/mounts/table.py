@@ -167,7 +167,7 @@ def _check_trusted(name: str, backend: Backend, trusted: Iterable[str]) -> None:
             )
 
 
-def _what(mount: Mount) -> str:
+def what(mount: Mount) -> str:
     """A source as its own text, without what is secret."""
     text = redacted(mount.source) if isinstance(mount.source, str) else shown(mount.source)
     return f"{text}, root={redacted(mount.root)}" if mount.root else text
@@ -205,4 +205,4 @@ def _prepare(name: str, source: Source) -> _Prepared:
             backend.close()
         raise MountError(f"mount {name!r}: {shown(given)} can only be read; mount it without rw")
     rw = mount.rw if mount.rw is not None else isinstance(given, MemoryBackend)
-    return _Prepared(name, not rw, backend, None, backend is not given, mount.overlap, _what(mount))
+    return _Prepared(name, not rw, backend, None, backend is not given, mount.overlap, what(mount))
