@@ -27,6 +27,16 @@ class Writable(Protocol[U]):
     def write(self, data: U, /) -> object: ...
 
 
+class StoredFile(Protocol):
+    """A path of universal_pathlib, or what `fsspec.open` gives."""
+
+    @property
+    def fs(self) -> Any: ...
+
+    @property
+    def path(self) -> Any: ...
+
+
 class Strings(Protocol):
     """A list, tuple, set, ... of str. A str is none, though it is a sequence of str: its `in` takes only a str, and the
     others take any object."""
@@ -37,7 +47,7 @@ class Strings(Protocol):
 
 
 Args: TypeAlias = Strings | Iterator[str]
-Module: TypeAlias = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, Readable[bytes], Mount]
+Module: TypeAlias = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, Readable[bytes], StoredFile, Mount]
 # None is nothing; an int is a descriptor, or DEVNULL.
 Stdin: TypeAlias = Union[str, bytes, bytearray, memoryview, int, Readable[str | bytes | None], "socket", None]
 # None is inherited; an int is a descriptor, PIPE, DEVNULL or STDOUT.
