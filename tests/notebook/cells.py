@@ -13,7 +13,8 @@ PROGRAM = """(module
   (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "args_sizes_get" (func $sizes (param i32 i32) (result i32)))
   (memory (export "memory") 1)
-  (data (i32.const 0) "\\10\\00\\00\\00\\04\\00\\00\\00\\14\\00\\00\\00\\04\\00\\00\\00") (data (i32.const 16) "out\\nerr\\n")
+  (data (i32.const 0) "\\10\\00\\00\\00\\04\\00\\00\\00\\14\\00\\00\\00\\04\\00\\00\\00")
+  (data (i32.const 16) "out\\nerr\\n")
   (func (export "_start") (local $left i32)
     (drop (call $sizes (i32.const 64) (i32.const 68)))
     (i64.store (i32.const 1048) (i64.const 100000000)) (i32.store (i32.const 1040) (i32.const 1))
@@ -58,12 +59,15 @@ with vfswasi.Sandbox(PROGRAM) as sandbox, concurrent.futures.ThreadPoolExecutor(
     Cell("result", view=("module.wasm", "exit status 0", "MiB of memory")),
     Cell(
         f"""evil = "{EVIL}"
-tree = vfswasi.MemoryBackend({{"src": {{"main.c": "int main;", "link": vfswasi.Symlink("main.c")}}, evil.replace("/", "|"): evil}})
+source = {{"main.c": "int main;", "link": vfswasi.Symlink("main.c")}}
+tree = vfswasi.MemoryBackend({{"src": source, evil.replace("/", "|"): evil}})
 tree""",
         view=("src/", "main.c", "9 bytes", "link -&gt; main.c", "&lt;img src=x"),
     ),
     Cell(
-        "sandbox = vfswasi.Sandbox(PROGRAM, preopens={'/work': tree, '/tmp': {}}, limits=vfswasi.Limits(fuel=10**9))\nsandbox",
+        """limits = vfswasi.Limits(fuel=10**9)
+sandbox = vfswasi.Sandbox(PROGRAM, preopens={"/work": tree, "/tmp": {}}, limits=limits)
+sandbox""",
         view=("/work", "MemoryBackend", "memory, new for each run", "fuel=1000000000"),
     ),
     Cell(
@@ -83,7 +87,8 @@ tree""",
 
 def notebook(cells: list[Cell] | None = None) -> Any:
     made = [nbformat.v4.new_code_cell(cell.code) for cell in (CELLS if cells is None else cells)]
-    return nbformat.v4.new_notebook(cells=made)
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return nbformat.v4.new_notebook(cells=made, metadata={"kernelspec": kernel})
 
 
 def text_of(cell: Any, name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,6 @@ def _kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def executed(cells: list[Cell]) -> list[Any]:
     made = notebook(cells)
     client = nbclient.NotebookClient(made, timeout=120, kernel_name="python3")
-    client.create_kernel_manager().kernel_cmd = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     client.execute()
     return list(made.cells)
 

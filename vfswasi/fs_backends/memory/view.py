@@ -25,7 +25,7 @@ def tree_html(root: Directory) -> str:
             lines.append(f"{indent}{html_text(name, _NAME_MAX)}/")
             todo.extend((below, node.entries[below], depth + 1) for below in _first(node))
         elif isinstance(node, Link):
-            lines.append(f"{indent}{html_text(name, _NAME_MAX)} -> {html_text(node.target, _NAME_MAX)}")
+            lines.append(f"{indent}{html_text(name, _NAME_MAX)} -&gt; {html_text(node.target, _NAME_MAX)}")
         elif isinstance(node, File):
             lines.append(f"{indent}{html_text(name, _NAME_MAX)}  <i>{len(node.data):,} bytes</i>")
     if todo or len(root.entries) > _LINES_MAX:
