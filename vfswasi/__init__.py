@@ -4,7 +4,8 @@
 >>> vfswasi.run("grep.wasm", ["-r", "needle", "/data"], preopens={"/data": "corpus.zip"})  # doctest: +SKIP
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
 from .errors import (
     CompileError,
@@ -31,7 +32,8 @@ from .errors import (
     WasiStateError,
 )
 from .fs_backends.base import Backend, Caps, Traffic
-from .fs_backends.memory.backend import MemoryBackend, Symlink
+from .fs_backends.memory.backend import MemoryBackend
+from .fs_backends.memory.literal import Directory, File, Symlink
 from .host.running import run, run_async
 from .host.runs.result import Result
 from .host.runs.run import Run
@@ -40,7 +42,7 @@ from .host.stdio import DEVNULL, PIPE, STDOUT
 from .limits import Limits, Usage
 from .mounts.options import Mount
 
-if TYPE_CHECKING:
+if _TYPE_CHECKING:
     from .fs_backends.archive.tar.backend import TarBackend
     from .fs_backends.archive.zip.backend import ZipBackend
     from .fs_backends.archive.zip.writer import WritableZipBackend
@@ -50,7 +52,10 @@ if TYPE_CHECKING:
     from .fs_backends.remote.cache import ReadCache
     from .fs_backends.remote.fsspec.backend import FsspecBackend
     from .host.runs.asynchronous import AsyncRun
+    from .host.types import Args, HostFunction, HostFunctions, Module, Stdin, Stdout
     from .host.wasi import WASI
+    from .mounts.source_types import Preopens, Source
+    from .syscalls.memory import GuestMemory
 
 __version__ = "0.1.0"
 
@@ -66,10 +71,14 @@ _LATE = {
     "WASI": "host.wasi",
     "WritableZipBackend": "fs_backends.archive.zip.writer",
     "ZipBackend": "fs_backends.archive.zip.backend",
+    # For annotations of those who wrap us.
+    **dict.fromkeys(["Args", "HostFunction", "HostFunctions", "Module", "Stdin", "Stdout"], "host.types"),
+    **dict.fromkeys(["Preopens", "Source"], "mounts.source_types"),
+    "GuestMemory": "syscalls.memory",
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _Any:
     if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
@@ -79,7 +88,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+    return sorted(__all__)
 
 
 __all__ = [
@@ -87,6 +96,7 @@ __all__ = [
     "PIPE",
     "STDOUT",
     "WASI",
+    "Args",
     "AsyncRun",
     "Backend",
     "Caps",
@@ -94,7 +104,9 @@ __all__ = [
     "CompileLimitError",
     "CompileTimeoutError",
     "DeviceBackend",
+    "Directory",
     "Errno",
+    "File",
     "FsError",
     "FsspecBackend",
     "GuestError",
@@ -102,24 +114,32 @@ __all__ = [
     "GuestFuelError",
     "GuestInterruptedError",
     "GuestLimitError",
+    "GuestMemory",
     "GuestTimeoutError",
     "GuestTrapError",
     "HostCallError",
+    "HostFunction",
+    "HostFunctions",
     "InvalidModuleError",
     "Limits",
     "LocalBackend",
     "MemoryBackend",
     "MissingExportError",
     "MissingImportError",
+    "Module",
     "ModuleError",
     "Mount",
     "MountError",
+    "Preopens",
     "PyFilesystemBackend",
     "ReadCache",
     "Result",
     "Run",
     "Sandbox",
     "SandboxError",
+    "Source",
+    "Stdin",
+    "Stdout",
     "Symlink",
     "TarBackend",
     "Traffic",

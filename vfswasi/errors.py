@@ -245,8 +245,20 @@ class Uncommitted:
         """Let go of the contents."""
         self._close()
 
+    def __reduce__(self) -> tuple[Callable[[str, FsError, bytes], Uncommitted], tuple[str, FsError, bytes]]:
+        """It travels with its contents, which are in memory then."""
+        return _arrived, (self.path, self.error, self.read())
+
     def __repr__(self) -> str:
         return f"<Uncommitted {self.path!r}, {self.size:,} bytes: {self.error.errno.name}>"
+
+
+def _arrived(path: str, error: FsError, contents: bytes) -> Uncommitted:
+    return Uncommitted(path, error, len(contents), lambda offset, count: contents[offset : offset + count], _nothing)
+
+
+def _nothing() -> None:
+    """There is nothing to close."""
 
 
 class UncommittedError(SandboxError):
@@ -259,6 +271,9 @@ class UncommittedError(SandboxError):
         super().__init__(message)
         self.files = files
         self.result = result
+
+    def __reduce__(self) -> tuple[type[UncommittedError], tuple[str, list[Uncommitted], Any]]:
+        return type(self), (str(self), self.files, self.result)
 
 
 class WasiStateError(SandboxError):

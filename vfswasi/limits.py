@@ -67,6 +67,7 @@ class Limits:
     - remote_requests, remote_bytes: to and from stores that are far away, all mounts together [DQUOT].
     - index_bytes: memory for the names, places and link targets of archives, all mounts together [MountError].
     - buffer_bytes: memory for decoders and read-ahead of open files, all mounts together [NOMEM].
+    - module_bytes: of a module that is read from a file, a file object, an archive or a store [ModuleError].
     - args_bytes: arguments and environment, each with its end [ValueError].
     - window_bytes: memory that the fast path may use for parts of open files [nothing: files are then read less far
       ahead, or by Python alone; 0 switches the fast path off].
@@ -99,6 +100,7 @@ class Limits:
     remote_bytes: int = 16 * _GIB
     index_bytes: int = INDEX_BYTES
     buffer_bytes: int = BUFFER_BYTES
+    module_bytes: int = 512 * _MIB
     args_bytes: int = 2 * _MIB
     window_bytes: int = 32 * _MIB
 

@@ -19,11 +19,22 @@ _HIDDEN = "***"
 _NO_PASSWORD = frozenset({"github", "git"})
 _ORG_AND_REPO = re.compile(r"[\w./-]*:[\w.-]+@(?![^/]*[:@])")
 _CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+._-]*)?://[^/@:]*:[^/@]*@")
+# Classes of HTML in which a notebook sets no formulas: `$\\href{javascript:...}{...}$` would be a link.
+UNTOUCHED = "tex2jax_ignore mathjax_ignore"
 
 
 def printable(text: str) -> str:
     """The text on one line, without characters that a terminal would act upon."""
     return "".join(ch if ch.isprintable() else repr(ch)[1:-1] for ch in text)
+
+
+def html_text(text: str, most: int = 1000) -> str:
+    """One line of text in a page, of at most so many characters: nothing in it is markup, moves the cursor or turns the
+    direction of writing."""
+    from html import escape  # slow to import, and used in notebooks only
+
+    cut = printable(text[:most])
+    return escape(cut if len(text) <= most else f"{cut}...")
 
 
 def redacted(text: str) -> str:

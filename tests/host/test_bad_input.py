@@ -294,8 +294,8 @@ def test_bad_arguments_in_python(options: dict[str, object], error: type[Excepti
 
 
 @pytest.mark.parametrize("value", [{}, 7, None])
-def test_a_module_must_be_a_path_or_bytes(value: object) -> None:
-    with pytest.raises(TypeError, match="path or bytes"):
+def test_a_module_must_be_a_path_or_bytes_or_a_file(value: object) -> None:
+    with pytest.raises(TypeError, match="a path, a URL, bytes, a binary file or a Mount"):
         vfswasi.run(value)  # type: ignore[arg-type]
 
 

@@ -370,3 +370,28 @@ except KeyboardInterrupt:
 
 def test_exits_do_not_look_like_errors_of_the_host() -> None:
     assert not issubclass(ProcessExit, Exception)
+
+
+def test_define_in_a_linker() -> None:
+    engine = wasmtime.Engine()
+    store, other = wasmtime.Store(engine), wasmtime.Store(engine)
+    module = wasmtime.Module(engine, exiting(7))
+    with vfswasi.WASI(version="preview1") as wasi:
+        linker = wasmtime.Linker(engine)
+        with pytest.raises(vfswasi.WasiStateError, match="store"):
+            wasi.define_in(linker)
+        wasi.define_in(linker, store)
+        assert wasi.start(linker.instantiate(store, module)) == 7
+        with pytest.raises(wasmtime.WasmtimeError, match="defined twice"):
+            wasi.define_in(linker)
+        again = wasmtime.Linker(engine)
+        wasi.define_in(again)  # it knows its store now
+        again.instantiate(store, module)
+        with pytest.raises(vfswasi.WasiStateError, match="another store"):
+            wasi.define_in(wasmtime.Linker(engine), other)
+        with pytest.raises(TypeError, match=r"wasmtime\.Linker"):
+            wasi.define_in(store)  # type: ignore[arg-type]
+    closed = vfswasi.WASI(version="preview1")
+    closed.close()
+    with pytest.raises(vfswasi.WasiStateError, match="closed"):
+        closed.define_in(wasmtime.Linker(engine), other)

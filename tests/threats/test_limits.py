@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import struct
 import tarfile
 import zipfile
@@ -355,6 +356,23 @@ def test_remote_limits(tmp_path: Path) -> None:
             assert met == sorted(met), "once it is used up it stays so"
     finally:
         files.store.clear()
+
+
+@of("module_bytes")
+def test_module_bytes(tmp_path: Path) -> None:
+    wasm = program("")
+    (tmp_path / "p.wasm").write_bytes(wasm)
+    with zipfile.ZipFile(tmp_path / "p.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("p.wasm", wasm)
+    given = [tmp_path / "p.wasm", io.BytesIO(wasm), f"zip://p.wasm::{tmp_path}/p.zip"]
+    for module in given:
+        assert vfswasi.run(module, limits=Limits(module_bytes=len(wasm))).returncode == 0
+        if isinstance(module, io.BytesIO):
+            module.seek(0)
+        with pytest.raises(vfswasi.ModuleError, match=f"{len(wasm) - 1:,}"):
+            vfswasi.run(module, limits=Limits(module_bytes=len(wasm) - 1))
+    with pytest.raises(vfswasi.ModuleError, match=r"Limits\.module_bytes"):
+        vfswasi.run("/dev/zero", limits=Limits(module_bytes=1 << 20))
 
 
 @of("args_bytes")

@@ -9,7 +9,7 @@ from ..engine.compiling import modules
 from ..engine.compiling.features import checked
 from ..engine.interruption import ways
 from ..errors import SandboxError
-from ..host.arguments import read_module
+from ..host.module_source import read_module
 from ..limits import Limits
 from ..mounts.options import parse_limits
 from ..printing import printable

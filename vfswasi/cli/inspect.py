@@ -11,7 +11,7 @@ from ..engine.compiling import modules, outline, refusals
 from ..engine.compiling.features import Features
 from ..engine.compiling.features import checked as checked_features
 from ..engine.components import adapted, mains
-from ..host.arguments import read_module
+from ..host.module_source import read_module
 from ..printing import printable
 from .arguments.module import given
 from .arguments.parser import Parser

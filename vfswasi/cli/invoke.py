@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from ..engine.compiling import exported, modules, outline
 from ..engine.compiling.outline import Signature
 from ..errors import GuestExitError, GuestTrapError, InvalidModuleError
-from ..host.arguments import read_module
+from ..host.module_source import read_module
 from ..host.sandbox import Sandbox
 from ..limits import Limits
 from ..printing import did_you_mean, printable

@@ -1,64 +1,24 @@
-"""What a caller gives to a program: its module, its arguments, its environment."""
+"""What a caller gives to a program: its arguments, its environment."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from ..errors import InvalidModuleError
 from ..limits import Limits
 
-Module = str | os.PathLike[str] | bytes
+if TYPE_CHECKING:
+    from .types import Args
 
 
-def read_module(module: Module) -> tuple[bytes, str]:
-    """(the module's bytes, a name for messages and argv[0]). Raises OSError, TypeError, InvalidModuleError."""
-    if isinstance(module, bytes | bytearray | memoryview):
-        return bytes(module), "module.wasm"
-    if not isinstance(module, str | os.PathLike):
-        raise TypeError(f"module must be a path or bytes, not {type(module).__name__}")
-    path = Path(module)
-    if path.is_dir():
-        raise InvalidModuleError(f"{os.fspath(module)}: is a directory, not a WebAssembly module")
-    return path.read_bytes(), path.name
-
-
-class Again:
-    """A module that may have to be read once more. A file is not kept in memory: some have 100 MB."""
-
-    def __init__(self, module: Module, wasm: bytes) -> None:
-        """`wasm`: what `read_module` has read from `module`."""
-        self._wasm = wasm
-        self._path: str | None = None
-        if isinstance(module, str | os.PathLike) and os.path.isfile(module):
-            self._path, self._wasm = os.path.abspath(module), b""
-            self._seen = _seen(self._path)
-
-    def read(self) -> bytes:
-        """Raises OSError, InvalidModuleError: it has changed since."""
-        if self._path is None:
-            return self._wasm
-        with open(self._path, "rb") as file:
-            wasm = file.read()
-        if _seen(self._path) != self._seen:
-            raise InvalidModuleError(f"{self._path}: has changed since its Sandbox was made; make another one")
-        return wasm
-
-
-def _seen(path: str) -> tuple[int, ...]:
-    found = os.stat(path)
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-def checked_args(args: Iterable[str]) -> Iterable[str]:
+def checked_args(args: Args) -> Args:
     """Raises TypeError: one string, which is an iterable of its characters too."""
     if isinstance(args, str | bytes):
         raise TypeError("args must be a sequence of str, not one string")
     return args
 
 
-def encode_argv(args: Iterable[str]) -> list[bytes]:
+def encode_argv(args: Args) -> list[bytes]:
     """Arguments as the guest gets them. Raises TypeError, ValueError (NUL)."""
     encoded = []
     for arg in args:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..engine.runner import end_what_is_over
@@ -26,7 +26,7 @@ from ..mounts.table import MountTable
 from .runs.result import Result
 
 if TYPE_CHECKING:
-    from ..mounts.sources import Source
+    from ..mounts.source_types import Source
 
 
 class Bounds(NamedTuple):
@@ -53,26 +53,40 @@ def open_mounts(
 
     Raises GuestTimeoutError (the deadline came first), and what `MountTable` raises.
     """
-    started_ns = time.monotonic_ns()
-    deadline, allowance = bounds.deadline, bounds.allowance
     opened: list[MountTable] = []
 
     def work() -> None:
-        with bounded_by(deadline, allowance):
-            opened.append(MountTable(preopens, trusted, base))
+        opened.append(MountTable(preopens, trusted, base))
 
     def close() -> None:
         while opened:
             opened.pop().close()
 
+    within(bounds, work, close, "mounting", _is_instant(preopens))
+    return opened.pop()
+
+
+def within(bounds: Bounds, work: Callable[[], None], close: Callable[[], None], what: str, instant: bool) -> None:
+    """Do something that asks stores and files of others. what: for messages. instant: it waits for nobody. close: gives
+    up what `work` has made, if it was not needed any more when it was done.
+
+    Raises GuestTimeoutError, HostCallError (interrupted), and what `work` raises.
+    """
+    started_ns = time.monotonic_ns()
+    deadline, allowance = bounds.deadline, bounds.allowance
+
+    def bounded() -> None:
+        with bounded_by(deadline, allowance):
+            work()
+
     here = deadline.at_ns is None and threading.current_thread() is not threading.main_thread()
     end: BaseException | None
     try:
-        if here or _is_instant(preopens):
-            work()
+        if here or instant:
+            bounded()
         else:
-            workers.call(work, deadline, end_what_is_over, close, bounds.stack_bytes)
-        return opened.pop()
+            workers.call(bounded, deadline, end_what_is_over, close, bounds.stack_bytes)
+        return
     except workers.LeftBehindError as left:
         end = left.end
     except (MountError, FsError):
@@ -83,11 +97,11 @@ def open_mounts(
         close()
         raise
     if not isinstance(end, DeadlinePassed):
-        raise GuestInterruptedError("mounting was interrupted")
+        raise GuestInterruptedError(f"{what} was interrupted")
     usage = Usage((time.monotonic_ns() - started_ns) / 1e9)
     usage.remote_requests, usage.remote_bytes = allowance.requests, allowance.bytes
-    result = Result([], -9, usage=usage)  # of a run that did not come to its guest
-    raise GuestTimeoutError(f"mounting was not done after {deadline.timeout_s:g} seconds", result=result)
+    result: Result[bytes] = Result([], -9, usage=usage)  # of a run that did not come to its guest
+    raise GuestTimeoutError(f"{what} was not done after {deadline.timeout_s:g} seconds", result=result)
 
 
 def _is_instant(preopens: object) -> bool:

@@ -3,33 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, Unpack, overload
 
-from ..engine.user_functions import UserImports
 from ..limits import Limits
-from .arguments import Module
 from .runs.result import Result
 from .sandbox import Sandbox
 
 if TYPE_CHECKING:
     import anyio
 
-    from ..mounts.sources import Source
+    from ..mounts.source_types import Source
+    from .types import Args, HostFunctions, Module, OnceOptions, Stdin, Stdout
 
 # What is given to the Sandbox of a single run; the rest is the run's.
 _OF_SANDBOXES: Final = ("preopens", "env", "argv0", "imports", "limits", "vdso", "features", "timeout")
 
 
+@overload
 def run(
     module: Module,
-    args: Iterable[str] = (),
+    args: Args = (),
+    *,
+    text: Literal[True],
+    **options: Unpack[OnceOptions],
+) -> Result[str]: ...
+@overload
+def run(
+    module: Module,
+    args: Args = (),
+    *,
+    text: Literal[False] = ...,
+    **options: Unpack[OnceOptions],
+) -> Result[bytes]: ...
+@overload
+def run(
+    module: Module,
+    args: Args = (),
+    *,
+    text: bool = ...,
+    **options: Unpack[OnceOptions],
+) -> Result[Any]: ...
+def run(
+    module: Module,
+    args: Args = (),
     *,
     preopens: Mapping[str, Source] | None = None,
     env: Mapping[str, str] | None = None,
-    stdin: Any = None,
-    stdout: Any = None,
-    stderr: Any = None,
-    input: Any = None,
+    stdin: Stdin = None,
+    stdout: Stdout = None,
+    stderr: Stdout = None,
+    input: str | bytes | bytearray | memoryview | None = None,
     capture_output: bool = False,
     text: bool = False,
     encoding: str = "utf-8",
@@ -39,14 +62,16 @@ def run(
     seed: int | None = None,
     cwd: str | None = None,
     argv0: str | None = None,
-    imports: UserImports | None = None,
+    imports: HostFunctions | None = None,
     limits: Limits | None = None,
     vdso: bool | None = None,
     features: Iterable[str] = (),
 ) -> Result[Any]:
     """Run a WASI command once.
 
-    module: a path, or the module itself as bytes (binary or text format).
+    module: a path, the module itself as bytes (binary or text format), a binary file, a URL such as
+        `https://host/prog.wasm`, `s3://bucket/prog.wasm` or `zip://bin/prog.wasm::tools.zip`, or a `Mount` of one, for
+        its options (see `vfswasi.host.module_source`).
     args: the arguments behind the program's name; `argv0` replaces the name (default: the file's).
     preopens: guest directory -> source (see `vfswasi.mounts.sources`). The guest sees nothing else.
     env: the guest's whole environment; by default it has none.
@@ -96,8 +121,35 @@ def run(
         )
 
 
+@overload
 async def run_async(
-    module: Module, args: Iterable[str] = (), *, limiter: anyio.CapacityLimiter | None = None, **options: Any
+    module: Module,
+    args: Args = (),
+    *,
+    limiter: anyio.CapacityLimiter | None = ...,
+    text: Literal[True],
+    **options: Unpack[OnceOptions],
+) -> Result[str]: ...
+@overload
+async def run_async(
+    module: Module,
+    args: Args = (),
+    *,
+    limiter: anyio.CapacityLimiter | None = ...,
+    text: Literal[False] = ...,
+    **options: Unpack[OnceOptions],
+) -> Result[bytes]: ...
+@overload
+async def run_async(
+    module: Module,
+    args: Args = (),
+    *,
+    limiter: anyio.CapacityLimiter | None = ...,
+    text: bool = ...,
+    **options: Unpack[OnceOptions],
+) -> Result[Any]: ...
+async def run_async(
+    module: Module, args: Args = (), *, limiter: anyio.CapacityLimiter | None = None, **options: Any
 ) -> Result[Any]:
     """`run`, awaited, under asyncio or trio. When the task is cancelled the guest ends, and so does what comes before
     it.

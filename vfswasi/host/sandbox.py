@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Iterable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from ..engine.compiling import modules
 from ..engine.compiling.features import checked as checked_features
@@ -15,15 +15,13 @@ from ..engine.fast_path import publishing as fastpath
 from ..engine.interruption import ways
 from ..engine.runner import Program, end_what_is_over
 from ..engine.threads import stacks
-from ..engine.user_functions import UserImports, checked_imports
+from ..engine.user_functions import checked_imports
 from ..fs_backends.base import Traffic
 from ..kernel.clocks import Deadline
 from ..kernel.process import Process
 from ..limits import Limits
 from ..mounts.table import MountTable
 from .arguments import (
-    Again,
-    Module,
     check_args_bytes,
     checked_args,
     encode_argv,
@@ -40,8 +38,9 @@ from .stdio import standard_streams
 if TYPE_CHECKING:
     import anyio
 
-    from ..mounts.sources import Source
+    from ..mounts.source_types import Source
     from .runs.asynchronous import AsyncRun
+    from .types import Args, HostFunctions, Module, RunOptions, StartOptions, Stdin, Stdout
 
 
 class Sandbox:
@@ -58,7 +57,7 @@ class Sandbox:
         preopens: Mapping[str, Source] | None = None,
         env: Mapping[str, str] | None = None,
         argv0: str | None = None,
-        imports: UserImports | None = None,
+        imports: HostFunctions | None = None,
         limits: Limits | None = None,
         vdso: bool | None = None,
         features: Iterable[str] = (),
@@ -69,10 +68,10 @@ class Sandbox:
         timeout: seconds for opening the preopens, in place of `limits.wall_seconds`; when they are over it is a
             GuestTimeoutError. `limits` hold for what mounting asks of stores as they do for a run.
         """
-        wasm, name = read_module(module)
+        self._limits = checked_limits(limits)
+        wasm, name = read_module(module, self._bounds(self._limits, timeout), self._limits.module_bytes)
         self._name, self._again = name, Again(module, wasm)
         self._argv0 = name if argv0 is None else argv0
-        self._limits = checked_limits(limits)
         self._fast = fastpath.wanted(vdso)
         self._environ = encode_environ(env)
         self._env = None if env is None else dict(env)
@@ -87,14 +86,38 @@ class Sandbox:
         self._lock = threading.RLock()  # a signal handler may interrupt the runs
         self._closed = False
 
+    @overload
     def run(
         self,
-        args: Iterable[str] = (),
+        args: Args = (),
         *,
-        stdin: Any = None,
-        stdout: Any = None,
-        stderr: Any = None,
-        input: Any = None,
+        text: Literal[True],
+        **options: Unpack[RunOptions],
+    ) -> Result[str]: ...
+    @overload
+    def run(
+        self,
+        args: Args = (),
+        *,
+        text: Literal[False] = ...,
+        **options: Unpack[RunOptions],
+    ) -> Result[bytes]: ...
+    @overload
+    def run(
+        self,
+        args: Args = (),
+        *,
+        text: bool = ...,
+        **options: Unpack[RunOptions],
+    ) -> Result[Any]: ...
+    def run(
+        self,
+        args: Args = (),
+        *,
+        stdin: Stdin = None,
+        stdout: Stdout = None,
+        stderr: Stdout = None,
+        input: str | bytes | bytearray | memoryview | None = None,
         capture_output: bool = False,
         text: bool = False,
         encoding: str = "utf-8",
@@ -105,7 +128,7 @@ class Sandbox:
         env: Mapping[str, str] | None = None,
         preopens: Mapping[str, Source] | None = None,
         limits: Limits | None = None,
-        imports: UserImports | None = None,
+        imports: HostFunctions | None = None,
         cwd: str | None = None,
     ) -> Result[Any]:
         """Run the module once more; see the function `run` for the arguments and errors.
@@ -128,13 +151,37 @@ class Sandbox:
         own = Own(env, preopens, limits, imports, cwd)
         return self._prepared(args, asked, own, timeout).to_its_end()
 
+    @overload
     def start(
         self,
-        args: Iterable[str] = (),
+        args: Args = (),
         *,
-        stdin: Any = None,
-        stdout: Any = None,
-        stderr: Any = None,
+        text: Literal[True],
+        **options: Unpack[StartOptions],
+    ) -> Run[str]: ...
+    @overload
+    def start(
+        self,
+        args: Args = (),
+        *,
+        text: Literal[False] = ...,
+        **options: Unpack[StartOptions],
+    ) -> Run[bytes]: ...
+    @overload
+    def start(
+        self,
+        args: Args = (),
+        *,
+        text: bool = ...,
+        **options: Unpack[StartOptions],
+    ) -> Run[Any]: ...
+    def start(
+        self,
+        args: Args = (),
+        *,
+        stdin: Stdin = None,
+        stdout: Stdout = None,
+        stderr: Stdout = None,
         text: bool = False,
         encoding: str = "utf-8",
         errors: str = "replace",
@@ -143,7 +190,7 @@ class Sandbox:
         env: Mapping[str, str] | None = None,
         preopens: Mapping[str, Source] | None = None,
         limits: Limits | None = None,
-        imports: UserImports | None = None,
+        imports: HostFunctions | None = None,
         cwd: str | None = None,
     ) -> Run[Any]:
         """Begin a run and return at once, as `subprocess.Popen` does; see `Run`, and `run` for the arguments.
@@ -162,17 +209,44 @@ class Sandbox:
         """Of something that begins now."""
         return Bounds.of(limits, checked_timeout(limits.wall_seconds if timeout is None else timeout))
 
-    def _run_once(self, args: Iterable[str] = (), *, cwd: str | None = None, **options: Any) -> Result[Any]:
+    def _run_once(self, args: Args = (), *, cwd: str | None = None, **options: Any) -> Result[Any]:
         """`run` as one piece of work with the mounting: within the time that began there, and counting what it cost.
         options: of `Asked.of`."""
         return self._prepared_once(args, cwd=cwd, **options).to_its_end()
 
-    def _prepared_once(self, args: Iterable[str] = (), *, cwd: str | None = None, **options: Any) -> Run[Any]:
+    def _prepared_once(self, args: Args = (), *, cwd: str | None = None, **options: Any) -> Run[Any]:
         """The run of `_run_once`, not begun."""
         return self._prepared(args, Asked.of(**options), Own(cwd=cwd), None, opening=True)
 
+    @overload
     async def run_async(
-        self, args: Iterable[str] = (), *, limiter: anyio.CapacityLimiter | None = None, **options: Any
+        self,
+        args: Args = (),
+        *,
+        limiter: anyio.CapacityLimiter | None = ...,
+        text: Literal[True],
+        **options: Unpack[RunOptions],
+    ) -> Result[str]: ...
+    @overload
+    async def run_async(
+        self,
+        args: Args = (),
+        *,
+        limiter: anyio.CapacityLimiter | None = ...,
+        text: Literal[False] = ...,
+        **options: Unpack[RunOptions],
+    ) -> Result[bytes]: ...
+    @overload
+    async def run_async(
+        self,
+        args: Args = (),
+        *,
+        limiter: anyio.CapacityLimiter | None = ...,
+        text: bool = ...,
+        **options: Unpack[RunOptions],
+    ) -> Result[Any]: ...
+    async def run_async(
+        self, args: Args = (), *, limiter: anyio.CapacityLimiter | None = None, **options: Any
     ) -> Result[Any]:
         """`run`, awaited, under asyncio or trio; options: as those of `run`. Cancelling the task ends the guest.
 
@@ -183,8 +257,35 @@ class Sandbox:
 
         return await awaited(partial(self._prepared_with, args, NO_PIPES, **options), limiter, Own.is_long(options))
 
+    @overload
     def start_async(
-        self, args: Iterable[str] = (), *, limiter: anyio.CapacityLimiter | None = None, **options: Any
+        self,
+        args: Args = (),
+        *,
+        limiter: anyio.CapacityLimiter | None = ...,
+        text: Literal[True],
+        **options: Unpack[StartOptions],
+    ) -> AsyncRun[str]: ...
+    @overload
+    def start_async(
+        self,
+        args: Args = (),
+        *,
+        limiter: anyio.CapacityLimiter | None = ...,
+        text: Literal[False] = ...,
+        **options: Unpack[StartOptions],
+    ) -> AsyncRun[bytes]: ...
+    @overload
+    def start_async(
+        self,
+        args: Args = (),
+        *,
+        limiter: anyio.CapacityLimiter | None = ...,
+        text: bool = ...,
+        **options: Unpack[StartOptions],
+    ) -> AsyncRun[Any]: ...
+    def start_async(
+        self, args: Args = (), *, limiter: anyio.CapacityLimiter | None = None, **options: Any
     ) -> AsyncRun[Any]:
         """`start` for `async with sandbox.start_async(...) as run`, which waits for a place (by default there are 64);
         see `run_async` and `AsyncRun`. options: as those of `start`."""
@@ -192,7 +293,7 @@ class Sandbox:
 
         return AsyncRun(lambda: self._prepared_with(args, Pipes(), **options), limiter, Own.is_long(options))
 
-    def _prepared_with(self, args: Iterable[str], pipes: Pipes, **options: Any) -> Run[Any]:
+    def _prepared_with(self, args: Args, pipes: Pipes, **options: Any) -> Run[Any]:
         """A run that has not begun. options: of `Asked.of`, the fields of `Own`, `timeout`."""
         own = Own(**{name: options.pop(name) for name in Own._fields if name in options})
         timeout = options.pop("timeout", None)
@@ -200,7 +301,7 @@ class Sandbox:
 
     def _prepared(
         self,
-        args: Iterable[str],
+        args: Args,
         asked: Asked,
         own: Own,
         timeout: float | None,
@@ -252,7 +353,7 @@ class Sandbox:
         setting = Setting(argv, program, process, preopens, streams, pipes, self._fast, own.cwd, bounds, before, over)
         return Run(setting, asked)
 
-    def _program_for(self, wasm: bytes, limits: Limits, imports: UserImports | None) -> Program:
+    def _program_for(self, wasm: bytes, limits: Limits, imports: HostFunctions | None) -> Program:
         stack_bytes = stacks.rounded(limits.stack_bytes)
         fuel, way = limits.fuel is not None, ways.wanted(limits)
         compiled = modules.load(wasm, self._name, fuel, self._features, stack_bytes, way, limits)
@@ -261,7 +362,7 @@ class Sandbox:
         program.check_counts(limits)
         return program
 
-    def _changed_program(self, limits: Limits, imports: UserImports | None) -> Program:
+    def _changed_program(self, limits: Limits, imports: HostFunctions | None) -> Program:
         """The same module with other limits, and functions of the host added."""
         every = {name: dict(functions) for name, functions in checked_imports(self._imports).items()}
         for name, functions in checked_imports(imports).items():
@@ -308,6 +409,17 @@ class Sandbox:
             if self._running:
                 return
         self._mounts.close()
+
+    def __repr__(self) -> str:
+        from .views import sandbox_text
+
+        return sandbox_text(self._argv0, self._mounts, self._closed)
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from .views import sandbox_html
+
+        return sandbox_html(repr(self), self._mounts, self._limits)
 
     def __enter__(self) -> Sandbox:
         return self

@@ -10,7 +10,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..abi.layouts import ABIS
 from ..engine.compiling import modules
@@ -21,7 +21,6 @@ from ..errors import MissingExportError, WasiStateError
 from ..fs_backends.waiting import bounded_by
 from ..kernel.process import Process
 from ..limits import Limits
-from ..mounts.sources import Source
 from .arguments import check_args_bytes, encode_argv, encode_environ
 from .closing import finish, uncommitted
 from .mounting import Bounds, open_mounts
@@ -29,6 +28,9 @@ from .stdio import standard_streams
 
 if TYPE_CHECKING:
     import wasmtime
+
+    from ..mounts.source_types import Source
+    from .types import Args, Stdin, Stdout
 
 
 class WASI:
@@ -51,13 +53,13 @@ class WASI:
         self,
         *,
         version: str,
-        args: Iterable[str] = (),
+        args: Args = (),
         env: Mapping[str, str] | None = None,
         preopens: Mapping[str, Source] | None = None,
         return_on_exit: bool = True,
-        stdin: Any = 0,
-        stdout: Any = 1,
-        stderr: Any = 2,
+        stdin: Stdin = 0,
+        stdout: Stdout = 1,
+        stderr: Stdout = 2,
         limits: Limits | None = None,
         vdso: bool = False,
     ) -> None:
@@ -112,6 +114,23 @@ class WASI:
         elif self._embedding.store is not store:
             raise WasiStateError("this WASI is bound to another store; make one WASI for each store")
         return {self._abi.module: self._embedding.functions}
+
+    def define_in(self, linker: wasmtime.Linker, store: wasmtime.Store | None = None) -> None:
+        """Define all functions in a linker, of which `linker.instantiate(store, module)` makes the instance.
+
+        store: the one that the instance will be in; not needed after `get_import_object(store)`. wasmtime's functions
+        belong to a store, so another instance in another store needs another WASI and another linker.
+
+        Raises WasiStateError (no store, or another one than before), TypeError, wasmtime.WasmtimeError (something is
+        defined there under the same name).
+        """
+        if not callable(getattr(linker, "define", None)):
+            raise TypeError(f"linker must be a wasmtime.Linker, not {type(linker).__name__}")
+        if store is None:
+            store = self._bound("give define_in the store too: define_in(linker, store)").store
+        for module, functions in self.get_import_object(store).items():
+            for name, function in functions.items():
+                linker.define(store, module, name, function)
 
     @property
     def wasi_import(self) -> dict[str, wasmtime.Func]:
@@ -216,9 +235,11 @@ class WASI:
     ) -> None:
         self.close()
 
-    def _bound(self) -> Embedding:
+    def _bound(
+        self, what_to_do: str = "call get_import_object(store) first, and instantiate the module with what it gives"
+    ) -> Embedding:
         if self._embedding is None:
-            raise WasiStateError("call get_import_object(store) first, and instantiate the module with what it gives")
+            raise WasiStateError(what_to_do)
         return self._embedding
 
     def _check_open(self) -> None:

@@ -27,7 +27,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from ..errors import FsError, MountError
 from ..fs_backends.base import Backend, Key
@@ -41,13 +41,11 @@ from ..printing import shown
 from .options import Mount
 from .single import PlainFileError, is_archive_name, open_file
 from .source_text import local_path, without_caches
+from .source_types import Source
 from .stores import backend_of, opened, remote_options, storage_options
 
 if TYPE_CHECKING:
     from ..fs_backends.archive.source import ArchiveSource
-
-Source: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Backend | Mount | Any"
-
 
 _TAR = re.compile(r"\.(tar(\.[a-z0-9]+)?|tgz|tbz2?|txz|tzst)$", re.IGNORECASE)
 _TAR_IS_READ = "a tar archive can only be read; write to a directory or to a zip archive, such as new.zip"
@@ -94,7 +92,7 @@ def open_mount(mount: Mount) -> Backend:
         _no_root(mount, "a Backend, which is mounted as it is")
         check_attributes(source)
         return source
-    if _is_upath(source):
+    if is_upath(source):
         return _open_fsspec(source.fs, str(source.path), names_below(mount.root), mount)
     if isinstance(source, os.PathLike):
         return _open_path(os.fsdecode(os.fspath(source)), mount)  # whatever it looks like
@@ -116,7 +114,7 @@ def _is_fsspec(source: Any) -> bool:
     return not isinstance(source, type) and hasattr(source, "cat_file") and hasattr(source, "protocol")
 
 
-def _is_upath(source: Any) -> bool:
+def is_upath(source: Any) -> bool:
     """Whether it is a path in a file system of fsspec, and not one of this machine's."""
     fs = getattr(source, "fs", None)
     if _is_fsspec(source) or not (_is_fsspec(fs) and hasattr(source, "path") and hasattr(source, "protocol")):
@@ -255,14 +253,15 @@ def _open_archive_url(kind: str, source: str, mount: Mount) -> Backend:
             return _open_archive(path, mount, root)
         from ..fs_backends.archive.zip.backend import ZipBackend
 
-        return ZipBackend(path if path is not None else _archive_source(target, mount, kind), root=root)
+        return ZipBackend(path if path is not None else source_of_file(target, mount, kind), root=root)
     from ..fs_backends.archive.tar.backend import TarBackend
 
-    return TarBackend(path if path is not None else _archive_source(target, mount, kind), root=root)
+    return TarBackend(path if path is not None else source_of_file(target, mount, kind), root=root)
 
 
-def _archive_source(url: str, mount: Mount, kind: str) -> ArchiveSource:
-    """The bytes behind a URL: by ranges, through the cache, wherever the file has a directory that can be mounted."""
+def source_of_file(url: str, mount: Mount, kind: str) -> ArchiveSource:
+    """The bytes of the one file behind a URL: by ranges, through the cache, wherever the file has a directory that can
+    be mounted."""
     if url.startswith(("zip://", "tar://", "libarchive://")) and not mount.trust:
         raise MountError(
             f"{shown(url)}: an archive in an archive would be read by fsspec, which has no limits for a hostile one; "

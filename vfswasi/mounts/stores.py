@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from ..errors import MountError
-from ..fs_backends.base import Backend, Key
+from ..fs_backends.base import Key
 from ..fs_backends.trust import exact
 from ..fs_backends.trust import fsspec as trust_fsspec
 from ..optional import packages
@@ -17,8 +16,6 @@ from .options import Mount
 if TYPE_CHECKING:
     from ..fs_backends.remote.backend import RemoteBackend
     from ..fs_backends.remote.reader import ReadOptions
-
-Source: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Backend | Mount | Any"
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "http": "http", "https": "http"}
 _AND_BOTO3 = " (and boto3 in the same command, where that is used too: they must agree on one botocore)"

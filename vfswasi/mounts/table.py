@@ -18,13 +18,13 @@ from ..fs_backends.waiting import check_time
 from ..holders import holders
 from ..kernel.process import Preopen
 from ..limits import Limits
-from ..printing import shown
+from ..printing import redacted, shown
 from .options import Mount, guest_name
 
 if TYPE_CHECKING:
     from ..fs_backends.layers.picked import OneFile, Picked
     from ..fs_backends.trust.directories import Seen
-    from .sources import Source
+    from .source_types import Source
 
 
 _ALONE: Final = (
@@ -42,6 +42,7 @@ class _Prepared(NamedTuple):
     tree: Mapping[str, Any] | None
     owned: bool
     overlap: bool
+    what: str  # for people, without secrets
     file: OneFile | None = None  # in place of `backend`: one file, to be picked
 
 
@@ -154,7 +155,7 @@ class MountTable:
         if picked is None:
             picked = self._picked[directory] = Picked()
             self._names.add(directory)
-            self._mounts.append(_Prepared(directory, False, picked, None, True, prepared.overlap))
+            self._mounts.append(_Prepared(directory, False, picked, None, True, prepared.overlap, "single files"))
         picked.pick(within, file, prepared.readonly)
         self._check(prepared, file)
 
@@ -201,6 +202,10 @@ class MountTable:
                 if mount.owned and mount.backend is not None:
                     stack.callback(mount.backend.close)
 
+    def told(self) -> list[tuple[str, str, str]]:
+        """(guest directory, "ro" or "rw", what is there) of each, for people, without secrets."""
+        return [(mount.name, "ro" if mount.readonly else "rw", mount.what) for mount in self._mounts]
+
     def __iter__(self) -> Iterator[str]:
         return (mount.name for mount in self._mounts)
 
@@ -225,6 +230,12 @@ def _check_trusted(name: str, backend: Backend | OneFile, trusted: Iterable[str]
             )
 
 
+def what(mount: Mount) -> str:
+    """A source as its own text, without what is secret."""
+    text = redacted(mount.source) if isinstance(mount.source, str) else shown(mount.source)
+    return f"{text}, root={redacted(mount.root)}" if mount.root else text
+
+
 def _path_of(place: Key) -> str:
     return "/".join(place[1:]) or "/"
 
@@ -245,7 +256,9 @@ def _prepare(name: str, source: Source) -> _Prepared:
         raise MountError(f"mount {name!r}: {error}") from error
     if tree is not None:
         MemoryBackend.with_room(tree, 0)  # a mistake in the literal shows now, not at the first run
-        return _Prepared(name, mount.rw is False, None, tree, False, mount.overlap)
+        return _Prepared(
+            name, mount.rw is False, None, tree, False, mount.overlap, "a tree in memory, new for each run"
+        )
     file = backend = None
     try:
         try:
@@ -268,5 +281,5 @@ def _prepare(name: str, source: Source) -> _Prepared:
         raise MountError(f"mount {name!r}: {shown(given)} can only be read; mount it without rw")
     rw = mount.rw if mount.rw is not None else isinstance(given, MemoryBackend)
     if file is not None:
-        return _Prepared(name, not rw, None, None, True, mount.overlap, file)
-    return _Prepared(name, not rw, backend, None, backend is not given, mount.overlap)
+        return _Prepared(name, not rw, None, None, True, mount.overlap, what(mount), file)
+    return _Prepared(name, not rw, backend, None, backend is not given, mount.overlap, what(mount))

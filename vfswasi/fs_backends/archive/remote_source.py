@@ -15,7 +15,7 @@ from ...printing import redacted, shown
 from ..base import Traffic
 from ..remote.backend import RemoteBackend
 from ..remote.client import fits_a_key
-from .source import ArchiveSource, BytesSource, ObjectSource, SpooledSource
+from .source import ArchiveSource, BytesSource, ObjectSource, SpooledSource, cannot
 
 
 class RemoteSource(ArchiveSource):
@@ -31,7 +31,7 @@ class RemoteSource(ArchiveSource):
         except FsError as error:
             backend.close()
             reason = "no such file" if error.errno is Errno.NOENT else error.detail or errno_of(error).name
-            raise MountError(f"cannot mount {kind} archive {self.name}: {reason}") from error
+            raise MountError(f"{cannot(kind)} {self.name}: {reason}") from error
         self.size = self._handle.size()
 
     def read_into(self, offset: int, view: memoryview) -> None:
@@ -57,7 +57,7 @@ def open_web(
     """The file at exactly this URL of a web server, query included. storage_options: as fsspec takes them. options:
     of the `RemoteBackend`. The others: see `Mount`. Raises MountError."""
     name = redacted(url)
-    with packages(f"cannot mount {kind} archive {name}", "http"):
+    with packages(f"{cannot(kind)} {name}", "http"):
         import fsspec.core
 
         from ..remote.http.client import HttpClient
@@ -71,7 +71,7 @@ def open_web(
         file = unquote(last) if fits_a_key(unquote(last)) else "archive"
         client.pin((file,), parts._replace(fragment="").geturl())
     except (ValueError, TypeError) as error:
-        raise MountError(f"cannot mount {kind} archive {name}: {type(error).__name__}; check the URL") from error
+        raise MountError(f"{cannot(kind)} {name}: {type(error).__name__}; check the URL") from error
     return RemoteSource(RemoteBackend(client, **(options or {})), file, kind)
 
 
@@ -95,9 +95,7 @@ def open_url(url: str, storage_options: Mapping[str, Any] | None = None, kind: s
         file = opened.open()
     except Exception as error:
         # The text of the error may hold the URL with its secrets: only its kind is shown.
-        raise MountError(
-            f"cannot mount {kind} archive {name}: {type(error).__name__}; check the URL and the credentials"
-        ) from error
+        raise MountError(f"{cannot(kind)} {name}: {type(error).__name__}; check the URL and the credentials") from error
     if isinstance(file, io.BytesIO):
         # fsspec's memory file system hands the same object, with one position, to everybody.
         return BytesSource(file.getvalue(), name)

@@ -23,6 +23,11 @@ SPOOL_MAX_BYTES = 4 << 30
 _COPY_BYTES = 1 << 20
 
 
+def cannot(kind: str) -> str:
+    """How messages begin. kind: of an archive, or "module": any one file is read the same way."""
+    return f"cannot mount {kind} archive" if kind in ("zip", "tar", "zip or tar") else f"cannot read the {kind}"
+
+
 class BinaryFile(Protocol):
     """What is needed of a file object; `readinto` is used where it exists."""
 
@@ -67,14 +72,14 @@ class PathSource(ArchiveSource):
             # O_NONBLOCK: opening a FIFO must not wait for its writer; regular files do not care.
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError as error:
-            raise MountError(f"cannot mount {kind} archive {self.name}: no such file; check the path") from error
+            raise MountError(f"{cannot(kind)} {self.name}: no such file; check the path") from error
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise MountError(f"cannot mount {kind} archive {self.name}: {reason}; check the path") from error
+            raise MountError(f"{cannot(kind)} {self.name}: {reason}; check the path") from error
         self.status = os.fstat(self._fd)
         if not stat.S_ISREG(self.status.st_mode):
             self.close()
-            raise MountError(f"cannot mount {kind} archive {self.name}: not a regular file; give a .{kind} file")
+            raise MountError(f"{cannot(kind)} {self.name}: not a regular file; give a .{kind} file")
         self.size = self.status.st_size
 
     def read_into(self, offset: int, view: memoryview) -> None:
@@ -135,8 +140,7 @@ class ObjectSource(ArchiveSource):
         except Exception as error:
             self.close()
             raise MountError(
-                f"cannot mount {kind} archive {name}: it cannot seek ({type(error).__name__}); "
-                "give a seekable binary file or a path"
+                f"{cannot(kind)} {name}: it cannot seek ({type(error).__name__}); give a seekable binary file or a path"
             ) from error
 
     def read_into(self, offset: int, view: memoryview) -> None:
@@ -204,29 +208,27 @@ class SpooledSource(ArchiveSource):
         try:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the source
         except OSError as error:
-            raise MountError(f"cannot mount {kind} archive {name}: no room for a copy of it") from error
+            raise MountError(f"{cannot(kind)} {name}: no room for a copy of it") from error
         try:
             while data := self._next(file, kind):
                 waiting.check_time(name)
                 waiting.spend(count=len(data))
                 self.size += len(data)
                 if self.size > SPOOL_MAX_BYTES:
-                    raise MountError(f"cannot mount {kind} archive {name}: it is larger than {SPOOL_MAX_BYTES:,} bytes")
+                    raise MountError(f"{cannot(kind)} {name}: it is larger than {SPOOL_MAX_BYTES:,} bytes")
                 self._file.write(data)
             self._file.flush()
         except BaseException as error:
             self.close()
             if isinstance(error, OSError):
-                raise MountError(f"cannot mount {kind} archive {name}: no room for a copy of it") from error
+                raise MountError(f"{cannot(kind)} {name}: no room for a copy of it") from error
             raise
 
     def _next(self, file: BinaryFile, kind: str) -> bytes:
         try:
             return file.read(_COPY_BYTES)
         except Exception as error:  # clients of remote stores raise anything
-            raise MountError(
-                f"cannot mount {kind} archive {self.name}: {type(error).__name__} while it came"
-            ) from error
+            raise MountError(f"{cannot(kind)} {self.name}: {type(error).__name__} while it came") from error
 
     def read_into(self, offset: int, view: memoryview) -> None:
         read_file_into(self._file.fileno(), offset, view, self.name)

@@ -18,14 +18,17 @@ from itertools import count, islice
 from typing import Any, TypeVar
 
 from ...errors import Errno, FsError
-from ..base import Backend, Caps, DirEntry, FileType, Handle, Key, Stat
+from ..base import Caps, DirEntry, FileType, Handle, Key, Stat
 from ..turns import give_way
-from .file import Directory, File, Link, MemoryHandle, Node, Space, copied, now_ns, set_node_times
+from .by_path import TreeByPath
+from .file import Directory, File, Link, MemoryHandle, Node, Space, now_ns, set_node_times
+from .filling import fill
 from .literal import Symlink as Symlink
-from .literal import check_name, check_target, encoded
+from .literal import TooLargeError
 
 _new_tuple = tuple.__new__
 _GATHERED_AT_ONCE = 1 << 16
+_MADE_ANEW = frozenset({"_space", "_lock", "_root", "_versions"})
 T = TypeVar("T")
 
 
@@ -38,8 +41,12 @@ def _gathered(some: Iterable[T]) -> list[T]:
     return gathered
 
 
-class MemoryBackend(Backend):
-    """A tree in memory. Give the object to several runs, or mount it twice, and all see the same files."""
+class MemoryBackend(TreeByPath):
+    """A tree in memory. Give the object to several runs, or mount it twice, and all see the same files.
+
+    Beside what every backend has, its files can be had by path: `tree["a/b"]`, `read_bytes`, `write_bytes`, iteration
+    (see `TreeByPath`). It can be pickled and copied, with what it holds at that moment; open files do not go along.
+    """
 
     caps = (
         Caps.WRITE
@@ -56,7 +63,8 @@ class MemoryBackend(Backend):
     def __init__(
         self, tree: Mapping[str, Any] | None = None, *, max_bytes: int = 128 << 20, max_inodes: int = 1 << 20
     ) -> None:
-        """`tree`: names to contents: bytes-like, str (as UTF-8), a mapping (a directory), a `Symlink`.
+        """`tree`: names to contents: bytes-like, str (as UTF-8), a mapping (a directory), a `Symlink`; with a time a
+        `File`, a `Directory`.
 
         `max_bytes`: contents of all files, and targets of links, together; `max_inodes`: names, of whatever kind;
         beyond them NOSPC. Raises TypeError and ValueError, naming the path within the tree.
@@ -75,7 +83,7 @@ class MemoryBackend(Backend):
         self._root = Directory(self._ident(), now_ns())
         if tree is not None:
             try:
-                self._fill(self._root, tree, "")
+                fill(self._root, tree, "", self._root.ctim, self._space, self._ident)
             except RecursionError:
                 raise ValueError("the tree is nested too deeply, or contains itself") from None
 
@@ -105,49 +113,65 @@ class MemoryBackend(Backend):
         self._next += 1
         return ident
 
-    def _fill(self, directory: Directory, tree: Mapping[str, Any], where: str) -> None:
-        for name, value in tree.items():
-            path = f"{where}/{name}"
-            check_name(name, path)
-            now = directory.mtim
-            space = self._space
-            space.inodes += 1
-            if space.inodes > space.max_inodes:
-                raise ValueError(f"{path}: the tree has more names than max_inodes={space.max_inodes}")
-            if isinstance(value, str):
-                value = encoded(value, path)
-            if isinstance(value, bytes | bytearray | memoryview):
-                space.used += value.nbytes if isinstance(value, memoryview) else len(value)
-                if space.used > space.max_bytes:
-                    raise ValueError(f"{path}: the tree is larger than max_bytes={space.max_bytes}")
-                directory.entries[name] = File(self._ident(), now, copied(value))
-            elif isinstance(value, Symlink):
-                check_target(value.target, path)
-                link = directory.entries[name] = Link(self._ident(), now, value.target)
-                space.used += link.size
-            elif isinstance(value, Mapping):
-                below = directory.entries[name] = Directory(self._ident(), now)
-                directory.nlink += 1
-                self._fill(below, value, path)
-            else:
-                raise TypeError(f"{path}: a file must be bytes or str, a directory a dict, not {type(value).__name__}")
+    def export(self, *, times: bool = False) -> dict[str, Any]:
+        """The tree as a literal: files as bytes, directories as dicts, links as `Symlink`; with `times` files as
+        `File`, directories as `Directory`."""
+        from .snapshot import literal_of
 
-    def export(self) -> dict[str, Any]:
-        """The tree as a literal: files as bytes, directories as dicts, links as `Symlink`."""
-        tree: dict[str, Any] = {}
         with self._lock:
-            # Not recursive: a guest makes trees deeper than Python's stack.
-            todo = [(self._root, tree)]
-            for directory, made in todo:
-                for name, node in directory.entries.items():
-                    if isinstance(node, Directory):
-                        made[name] = {}
-                        todo.append((node, made[name]))
-                    elif isinstance(node, File):
-                        made[name] = bytes(node.data)
-                    elif isinstance(node, Link):
-                        made[name] = Symlink(node.target)
-        return tree
+            return literal_of(self._root, times)
+
+    def _literal(self, key: Key) -> dict[str, Any]:
+        from .snapshot import literal_of
+
+        return literal_of(self._directory(key), False)
+
+    def _graft(self, key: Key, value: Any) -> None:
+        where, space = self._directory(key[:-1]), self._space
+        now = now_ns()
+        apart = Directory(0, now)
+        before = space.used, space.inodes
+        try:
+            fill(apart, {key[-1]: value}, "".join(f"/{name}" for name in key[:-1]), now, space, self._ident)
+        except BaseException as error:
+            space.used, space.inodes = before
+            if isinstance(error, TooLargeError):
+                raise FsError(Errno.NOSPC, str(error)) from None
+            if isinstance(error, RecursionError):
+                raise ValueError("the tree is nested too deeply, or contains itself") from None
+            raise
+        if key[-1] in where.entries:
+            self._remove_all(key)
+        made = where.entries[key[-1]] = apart.entries[key[-1]]
+        where.nlink += isinstance(made, Directory)
+        where.mtim = where.ctim = now
+        where.version = next(self._versions)
+
+    def __getstate__(self) -> dict[str, Any]:
+        from .snapshot import nodes_of
+
+        with self._lock:
+            kept = {name: value for name, value in vars(self).items() if name not in _MADE_ANEW}
+            return {**kept, "tree": nodes_of(self._root), "room": (self._space.max_bytes, self._space.max_inodes)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        from .snapshot import grown_from
+
+        vars(self).update({name: value for name, value in state.items() if name not in ("tree", "room")})
+        self._space = Space(*state["room"])
+        self._lock = self._space.lock
+        self._versions = count(1)
+        self._root = grown_from(state["tree"], self._space, self._versions)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self._space.inodes:,} names, {self._space.used:,} bytes>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the tree, or its beginning."""
+        from .view import html_of
+
+        with self._lock:
+            return html_of(repr(self), self._root)
 
     def _find(self, key: Key) -> Node:
         node: Node = self._root

@@ -1,17 +1,94 @@
-"""What a tree literal may hold: names, links and text, each checked where it stands in the tree."""
+"""What a tree literal may hold: names, links, text and times, each checked where it stands in the tree."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 from ...records import record
 
+if TYPE_CHECKING:
+    from datetime import datetime
+
 _NAME_MAX_BYTES = 255
+_SHOWN = 60  # of a file's contents, in a repr
+_TIME_END_NS = 1 << 64  # a guest reads times as u64
 
 
 @record(frozen=True)
 class Symlink:
-    """A symbolic link in a tree literal."""
+    """A symbolic link in a tree literal. mtime: as for `File`."""
 
     target: str
+    mtime: float | datetime | None = None
+
+    def __post_init__(self) -> None:
+        time_ns(self.mtime)
+
+    def __repr__(self) -> str:
+        return f"Symlink({self.target!r}{_and(self.mtime)})"
+
+
+@record(frozen=True)
+class File:
+    """A file in a tree literal, with the time of its last change.
+
+    contents: bytes-like, or str (as UTF-8). mtime: seconds since 1970, in UTC, or a `datetime` (a naive one is in local
+    time, as everywhere in Python); None: when the tree was made. The time of the last access is the same.
+
+    Raises TypeError and ValueError (before 1970, or after 2554).
+    """
+
+    contents: bytes | bytearray | memoryview | str
+    mtime: float | datetime | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.contents, bytes | bytearray | memoryview | str):
+            raise TypeError(f"File(contents) must be bytes or str, not {type(self.contents).__name__}")
+        time_ns(self.mtime)
+
+    def __repr__(self) -> str:
+        contents = self.contents
+        cut = f"... {len(contents):,}" if len(contents) > _SHOWN else ""
+        return f"File({contents[:_SHOWN]!r}{cut}{_and(self.mtime)})"
+
+
+@record(frozen=True)
+class Directory:
+    """A directory in a tree literal, with the time of its last change. tree: what is in it. mtime: as for `File`."""
+
+    tree: Mapping[str, Any]
+    mtime: float | datetime | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.tree, Mapping):
+            raise TypeError(f"Directory(tree) must be a mapping, not {type(self.tree).__name__}")
+        time_ns(self.mtime)
+
+    def __repr__(self) -> str:
+        return f"Directory({self.tree!r}{_and(self.mtime)})"
+
+
+def _and(mtime: object) -> str:
+    return "" if mtime is None else f", mtime={mtime!r}"
+
+
+def time_ns(mtime: object) -> int | None:
+    """Nanoseconds since 1970. Raises TypeError, ValueError."""
+    if mtime is None:
+        return None
+    if hasattr(mtime, "timestamp"):
+        mtime = mtime.timestamp()
+    if isinstance(mtime, bool) or not isinstance(mtime, int | float):
+        raise TypeError(f"mtime must be seconds as a number, or a datetime, not {type(mtime).__name__}")
+    if not math.isfinite(mtime) or not 0 <= (found := round(mtime * 1_000_000_000)) < _TIME_END_NS:
+        raise ValueError(f"mtime must be a number of seconds from 1970 to 2554, not {mtime!r}")
+    return found
+
+
+class TooLargeError(ValueError):
+    """A literal has more than its tree has room for."""
 
 
 def check_name(name: object, path: str) -> None:

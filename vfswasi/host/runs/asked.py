@@ -14,7 +14,7 @@ from ..arguments import checked_cwd, encode_environ
 from ..stdio import PIPE
 
 if TYPE_CHECKING:
-    from ...mounts.sources import Source
+    from ...mounts.source_types import Source
 
 
 class Asked(NamedTuple):

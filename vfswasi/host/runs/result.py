@@ -18,29 +18,29 @@ from ...kernel.process import Preopen, Process
 from ...limits import Usage
 from ...records import field, record
 
-Output = TypeVar("Output", str, bytes)
+Captured = TypeVar("Captured", str, bytes)
 
 
 @record(frozen=True, slots=False)
-class Result(Generic[Output]):
-    """A finished run.
+class Result(Generic[Captured]):
+    """A finished run. It can be pickled and copied; what `files` holds at that moment goes along.
 
     args: the guest's argv. returncode: its exit status (u32), or -N if signal N ended it; a trap counts as
     SIGABRT (-6), and a run that was ended from outside as SIGKILL (-9). stdout, stderr: what was captured, bytes or
     str, or None. truncated: whether the guest wrote more than `Limits.output_bytes` of one of them. trap: the message
     of a trap with the guest's backtrace, or None. limit: the limit that ended it: "stack" (a trap), "wall_seconds",
     "fuel", else None; a run that ends at one of the last two is an exception, which has this as its `result`. usage:
-    what it used of its limits. fast_calls: function -> calls that were answered
-    inside wasm, without Python, and "bytes_read", "bytes_written" by them; empty if the fast path was off. traffic:
-    guest directory -> requests and bytes that the run cost, for mounts whose files are far away (what other runs of
+    what it used of its limits. fast_calls: function -> calls that were answered inside wasm, without Python, and
+    "bytes_read", "bytes_written" by them; empty if the fast path was off. traffic: guest directory -> requests and
+    bytes that the run cost, for mounts whose files are far away (what other runs of
     the same mount did meanwhile is in it). interruption: how the guest could have been ended while it
     computed: "page", which lets it run at full speed, or "epoch" (see docs/python.md).
     """
 
     args: list[str]
     returncode: int
-    stdout: Output | None = None
-    stderr: Output | None = None
+    stdout: Captured | None = None
+    stderr: Captured | None = None
     trap: str | None = None
     limit: str | None = None
     usage: Usage = field(default_factory=Usage, compare=False)
@@ -61,6 +61,17 @@ class Result(Generic[Output]):
     def ended_from_outside(self) -> bool:
         """Whether the guest did not come to an end of its own: its time or fuel was over, or it was killed."""
         return self._interrupted or self.limit in ("wall_seconds", "fuel")
+
+    def __repr__(self) -> str:
+        from ..views import result_text
+
+        return result_text(self)
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from ..views import result_html
+
+        return result_html(self, self._trees)
 
     def check_returncode(self) -> None:
         """Raises the GuestError that says why, if the guest did not end with status 0."""
