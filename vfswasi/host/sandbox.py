@@ -10,25 +10,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from ..engine.compiling import modules
-from ..engine.compiling.features import checked as checked_features
 from ..engine.fast_path import publishing as fastpath
-from ..engine.interruption import ways
-from ..engine.runner import Program, end_what_is_over
-from ..engine.threads import stacks
-from ..engine.user_functions import checked_imports
+from ..engine.runner import end_what_is_over
 from ..fs_backends.base import Traffic
 from ..kernel.clocks import Deadline
 from ..kernel.process import Process
 from ..limits import Limits
 from ..mounts.table import MountTable
-from .arguments import (
-    check_args_bytes,
-    checked_args,
-    encode_argv,
-    encode_environ,
-    read_module,
-)
+from .arguments import check_args_bytes, checked_args, encode_argv, encode_environ
 from .mounting import Bounds, open_mounts
+from .programs import Programs
 from .runs.asked import Asked, Own, checked_limits, checked_timeout
 from .runs.pipes import NO_PIPES, Pipes
 from .runs.result import Result
@@ -69,16 +60,12 @@ class Sandbox:
             GuestTimeoutError. `limits` hold for what mounting asks of stores as they do for a run.
         """
         self._limits = checked_limits(limits)
-        wasm, name = read_module(module, self._bounds(self._limits, timeout), self._limits.module_bytes)
-        self._name, self._again = name, Again(module, wasm)
-        self._argv0 = name if argv0 is None else argv0
+        self._programs = Programs(module, self._bounds(self._limits, timeout), self._limits, features, imports)
+        self._argv0 = self._programs.name if argv0 is None else argv0
         self._fast = fastpath.wanted(vdso)
         self._environ = encode_environ(env)
         self._env = None if env is None else dict(env)
         encode_argv([self._argv0])
-        self._features = checked_features(features)
-        self._imports = imports
-        self._program = self._program_for(wasm, self._limits, imports)
         self._opening = self._bounds(self._limits, timeout)
         self._mounts = open_mounts(preopens, modules.trusted_directories(), self._opening)
         weakref.finalize(self, self._mounts.close)
@@ -317,9 +304,7 @@ class Sandbox:
         limits = self._limits if own.limits is None else checked_limits(own.limits)
         check_args_bytes(encoded, environ, limits)
         bounds = self._opening if opening else self._bounds(limits, timeout)
-        program = self._program
-        if own.limits is not None or own.imports is not None:
-            program = self._changed_program(limits, own.imports)
+        program = self._programs.wanted(limits, own.imports)
         before = {} if opening else self._mounts.traffic()
         mounts = self._mounts
         if own.preopens is not None:
@@ -353,32 +338,6 @@ class Sandbox:
         setting = Setting(argv, program, process, preopens, streams, pipes, self._fast, own.cwd, bounds, before, over)
         return Run(setting, asked)
 
-    def _program_for(self, wasm: bytes, limits: Limits, imports: HostFunctions | None) -> Program:
-        stack_bytes = stacks.rounded(limits.stack_bytes)
-        fuel, way = limits.fuel is not None, ways.wanted(limits)
-        compiled = modules.load(wasm, self._name, fuel, self._features, stack_bytes, way, limits)
-        program = Program(compiled, self._name, imports)
-        program.check_command()
-        program.check_counts(limits)
-        return program
-
-    def _changed_program(self, limits: Limits, imports: HostFunctions | None) -> Program:
-        """The same module with other limits, and functions of the host added."""
-        every = {name: dict(functions) for name, functions in checked_imports(self._imports).items()}
-        for name, functions in checked_imports(imports).items():
-            every.setdefault(name, {}).update(functions)
-        mine = self._limits
-        same = (limits.fuel is None, stacks.rounded(limits.stack_bytes), ways.wanted(limits)) == (
-            mine.fuel is None,
-            stacks.rounded(mine.stack_bytes),
-            ways.wanted(mine),
-        )
-        if same:
-            program = self._program if imports is None else Program(self._program.compiled, self._name, every)
-            program.check_counts(limits)
-            return program
-        return self._program_for(self._again.read(), limits, every)
-
     def _is_over(self, deadline: Deadline, mounts: MountTable | None) -> None:
         """Nothing of a run is left; also of one that was left behind. `mounts`: of that run alone."""
         if mounts is not None:
@@ -411,13 +370,13 @@ class Sandbox:
         self._mounts.close()
 
     def __repr__(self) -> str:
-        from .views import sandbox_text
+        from .runs.views import sandbox_text
 
         return sandbox_text(self._argv0, self._mounts, self._closed)
 
     def _repr_html_(self) -> str:
         """For notebooks."""
-        from .views import sandbox_html
+        from .runs.views import sandbox_html
 
         return sandbox_html(repr(self), self._mounts, self._limits)
 

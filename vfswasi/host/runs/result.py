@@ -63,13 +63,13 @@ class Result(Generic[Captured]):
         return self._interrupted or self.limit in ("wall_seconds", "fuel")
 
     def __repr__(self) -> str:
-        from ..views import result_text
+        from .views import result_text
 
         return result_text(self)
 
     def _repr_html_(self) -> str:
         """For notebooks."""
-        from ..views import result_html
+        from .views import result_html
 
         return result_html(self, self._trees)
 

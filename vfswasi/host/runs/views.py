@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..fs_backends.memory.backend import MemoryBackend
-from ..limits import LIMIT_NAMES, Limits, Usage
-from ..mounts.table import MountTable
-from ..printing import UNTOUCHED, html_text
+from ...fs_backends.memory.backend import MemoryBackend
+from ...limits import LIMIT_NAMES, Limits, Usage
+from ...mounts.table import MountTable
+from ...printing import UNTOUCHED, html_text
 
 _ARGS_MAX = 8
 _SHORT = 60  # characters of one value in a repr

@@ -1,0 +1,61 @@
+"""The module of a sandbox, compiled: as the sandbox was asked for, and with what one run has for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ..engine.compiling import modules
+from ..engine.compiling.features import checked as checked_features
+from ..engine.interruption import ways
+from ..engine.runner import Program
+from ..engine.threads import stacks
+from ..engine.user_functions import checked_imports
+from ..limits import Limits
+from .module_source import Again, read_module
+from .mounting import Bounds
+
+if TYPE_CHECKING:
+    from .types import HostFunctions, Module
+
+
+class Programs:
+    """`name`: of the module, for messages and argv[0]."""
+
+    def __init__(
+        self, module: Module, bounds: Bounds, limits: Limits, features: Iterable[str], imports: HostFunctions | None
+    ) -> None:
+        """bounds: of reading the module. Raises what `read_module`, `modules.load` and `Program` raise."""
+        self._features = checked_features(features)
+        self._limits, self._imports = limits, imports
+        wasm, self.name = read_module(module, bounds, limits.module_bytes)
+        self._again = Again(module, wasm)
+        self.program = self._made(wasm, limits, imports)
+
+    def wanted(self, limits: Limits, imports: HostFunctions | None) -> Program:
+        """The program for a run with these limits, and with these functions of the host added. Raises OSError,
+        InvalidModuleError (the module has changed since), and what the constructor raises."""
+        if limits is self._limits and imports is None:
+            return self.program
+        every = {name: dict(functions) for name, functions in checked_imports(self._imports).items()}
+        for name, functions in checked_imports(imports).items():
+            every.setdefault(name, {}).update(functions)
+        if _compiled_for(limits) != _compiled_for(self._limits):
+            return self._made(self._again.read(), limits, every)
+        program = self.program if imports is None else Program(self.program.compiled, self.name, every)
+        program.check_counts(limits)
+        return program
+
+    def _made(self, wasm: bytes, limits: Limits, imports: HostFunctions | None) -> Program:
+        fuel, stack_bytes, way = _compiled_for(limits)
+        program = Program(
+            modules.load(wasm, self.name, fuel, self._features, stack_bytes, way, limits), self.name, imports
+        )
+        program.check_command()
+        program.check_counts(limits)
+        return program
+
+
+def _compiled_for(limits: Limits) -> tuple[bool, int, ways.Way]:
+    """What of the limits a module is compiled for."""
+    return limits.fuel is not None, stacks.rounded(limits.stack_bytes), ways.wanted(limits)
