@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import wasmtime
 
@@ -25,9 +25,13 @@ from . import features as wasm_features
 from . import outline, refusals
 from .features import NONE, Features
 
+if TYPE_CHECKING:
+    from .exposing import Inside
+
 _log = logger("vfswasi")
 
 _NOT_REWRITTEN: Final = "page, but that it cannot be rewritten"  # in place of a way
+_KEPT: Final = b"\0exposed 1"  # behind a module whose inside is exported: another one when that is done otherwise
 _SETTINGS: Final = "interruption={} memory_may_move=0 fuel={} v3"
 STACK_BYTES: Final = rounded(Limits().stack_bytes)
 # What compiles faster than this is not written to disk, nor what is so small that only the machine was slow.
@@ -110,6 +114,7 @@ class CompiledModule(NamedTuple):
     memories: int  # its own, beside those that it imports
     tables: int
     page: bytes | None  # under which name the compiled module exports the page that ends it; None: epochs do
+    inside: Inside | None = None  # of one that was compiled so that instances can be kept and copied
 
     @property
     def interruption(self) -> Way:
@@ -124,10 +129,12 @@ def load(
     features: Features = NONE,
     stack_bytes: int = STACK_BYTES,
     way: Way = EPOCH,
+    kept: bool | None = False,
 ) -> CompiledModule:
     """Compile `wasm` (binary, or the text format), or take it from the cache. `name` is for messages. `fuel`: so that
     its instructions are counted. `features`: what it may use, see `features.NAMES`. `stack_bytes`: see `engine`. `way`:
-    how it should be interrupted; what cannot be rewritten for PAGE is compiled for EPOCH.
+    how it should be interrupted; what cannot be rewritten for PAGE is compiled for EPOCH. `kept`: so that instances of
+    it can be kept between calls and copied (see `exposing`); None: if it is no command.
 
     Raises InvalidModuleError.
     """
@@ -136,12 +143,26 @@ def load(
     if excess is not None:
         raise InvalidModuleError(f"{name}: {refusals.excess(excess)}")
     digest = hashlib.sha256(wasm)
+    if kept is None:
+        kept = not any(export == "_start" for export, _, _ in outline.read(wasm).exports)
+    if kept:
+        digest.update(_KEPT)
     key = _key(digest, way, fuel, features)
     with _lock:
         known = _remembered.get((key, stack_bytes))
         if known is not None:
             _remembered.move_to_end((key, stack_bytes))
             return known
+    inside = None
+    if kept:
+        from . import exposing  # of no use to runs
+
+        try:
+            # As it was given: what names a function that is not there must not find one of ours.
+            wasmtime.Module.validate(engine(fuel, features, stack_bytes, EPOCH), wasm)
+        except wasmtime.WasmtimeError as error:
+            raise InvalidModuleError(f"{name}: {refusals.why(wasm, error, features)}") from error
+        wasm, inside = exposing.expose(wasm)
     module, into, got = _module(wasm, name, digest, (fuel, features, stack_bytes, way))
     signatures = iter(outline.imported_functions(wasm))
     imports = []
@@ -154,7 +175,9 @@ def load(
     if got == PAGE:
         added, _ = exports.popitem()  # it comes behind those of the module's own
         page = added.encode()
-    compiled = CompiledModule(module, into, tuple(imports), exports, *outline.counts(wasm), page)
+    if inside is not None:
+        exports = {export: type_ for export, type_ in exports.items() if export not in inside.added}
+    compiled = CompiledModule(module, into, tuple(imports), exports, *outline.counts(wasm), page, inside)
     with _lock:
         _remembered[key, stack_bytes] = compiled
         while len(_remembered) > _REMEMBERED:
