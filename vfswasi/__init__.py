@@ -22,6 +22,7 @@ from .errors import (
     ModuleError,
     MountError,
     SandboxError,
+    SessionError,
     Uncommitted,
     UncommittedError,
     WasiStateError,
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from .fs_backends.pyfilesystem.backend import PyFilesystemBackend
     from .fs_backends.remote.cache import ReadCache
     from .fs_backends.remote.fsspec.backend import FsspecBackend
+    from .host.sessions.memory import SessionMemory
+    from .host.sessions.session import Session, Snapshot
     from .host.wasi import WASI
 
 __version__ = "0.1.0"
@@ -54,6 +57,9 @@ _LATE = {
     "LocalBackend": "fs_backends.local.backend",
     "PyFilesystemBackend": "fs_backends.pyfilesystem.backend",
     "ReadCache": "fs_backends.remote.cache",
+    "Session": "host.sessions.session",
+    "SessionMemory": "host.sessions.memory",
+    "Snapshot": "host.sessions.session",
     "TarBackend": "fs_backends.archive.tar.backend",
     "WASI": "host.wasi",
     "WritableZipBackend": "fs_backends.archive.zip.writer",
@@ -106,6 +112,10 @@ __all__ = [
     "Result",
     "Sandbox",
     "SandboxError",
+    "Session",
+    "SessionError",
+    "SessionMemory",
+    "Snapshot",
     "Symlink",
     "TarBackend",
     "Traffic",

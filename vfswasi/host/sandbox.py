@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import threading
 import weakref
-from collections.abc import Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,8 @@ from .stdio import standard_streams
 
 if TYPE_CHECKING:
     from ..mounts.sources import Source
+    from .sessions.origin import Origin
+    from .sessions.session import Session, Snapshot
 
 
 def run(
@@ -137,10 +139,10 @@ class Sandbox:
         on = checked_features(features)
         stack_bytes = stacks.rounded(self._limits.stack_bytes)
         way = ways.wanted(self._limits)
-        compiled = modules.load(wasm, name, self._limits.fuel is not None, on, stack_bytes, way)
-        self._program = Program(compiled, name, imports)
-        self._program.check_command()
+        load = partial(modules.load, wasm, name, self._limits.fuel is not None, on, stack_bytes, way)
+        self._program = Program(load(None), name, imports)
         self._program.check_counts(self._limits)
+        self._kept_program = cache(lambda: Program(load(True), name, imports))
         self._opening = self._bounds(timeout)
         self._mounts = open_mounts(preopens, modules.trusted_directories(), self._opening)
         weakref.finalize(self, self._mounts.close)
@@ -193,6 +195,7 @@ class Sandbox:
         """options: of `Asked.of`. `before`: what the mounts had cost when it began."""
         if self._closed:
             raise ValueError("this Sandbox is closed")
+        self._program.check_command()
         asked = Asked.of(**options)
         argv = [self._argv0, *checked_args(args)]
         encoded = encode_argv(argv)
@@ -225,6 +228,46 @@ class Sandbox:
             last = self._closed and not self._running
         if last:
             self._mounts.close()
+
+    def session(self, args: Iterable[str] = (), *, command: bool = False, **options: Any) -> Session:
+        """One instance of the module that stays, for calls of its exported functions; a context manager.
+
+        The module is a reactor, or a library without an entry point: `_initialize` is called once, if it exports that.
+        command: it is a command, and `_start` is not called, but `call("_start")` can do so. options: stdin, stdout,
+        stderr, capture_output, text, encoding, errors, timeout (of opening it), seed, as in `run`.
+
+        Raises as `Session.call` does, and MissingExportError: the module is a command.
+        """
+        from .sessions.opening import open_session
+
+        return open_session(self._origin(), [self._argv0, *checked_args(args)], command, options)
+
+    def snapshot(
+        self, after: str | tuple[Any, ...] | Callable[[Session], object] | None = None, **options: Any
+    ) -> Snapshot:
+        """An initialised instance, from which `Snapshot.session` makes sessions in milliseconds.
+
+        after: what happens before it is taken: a function to call, or a tuple of it and its arguments, or a callable
+        that gets the session. options: of `session`. Raises as `Session.snapshot` does.
+        """
+        from .sessions.opening import taken_after
+
+        return taken_after(self.session(**options), after)
+
+    def _origin(self) -> Origin:
+        from .sessions.origin import Origin
+
+        stack_bytes = stacks.rounded(self._limits.stack_bytes)
+        program = self._kept_program() if self._program.compiled.inside is None else self._program
+        return Origin(
+            program, self._mounts, self._limits, self._environ, self._fast, stack_bytes, self._begun, self._is_over
+        )
+
+    def _begun(self, deadline: Deadline) -> None:
+        with self._lock:
+            if self._closed:
+                raise ValueError("this Sandbox is closed")
+            self._running.add(deadline)
 
     def traffic(self) -> dict[str, Traffic]:
         """Guest directory -> requests and bytes so far, of all runs, for mounts whose files are far away."""

@@ -2,9 +2,9 @@
 
 For an instance that is to be copied. Memories, mutable globals and tables that the module keeps to itself get exports;
 a start section becomes an export too, so that a copy can be made without running it again. Which passive segments are
-gone nobody can ask, so for a module that drops some there is a pair of functions for each: one that traps if it is gone,
-and one that drops it. To tell which function an entry of a table is, all functions that can be in one are exported, if
-the module changes tables at all; if it does not, a new instance has the same ones.
+gone nobody can ask, so for a module that drops some there is a pair of functions for each: one that traps if it is
+gone, and one that drops it. To tell which function an entry of a table is, all functions that can be in one are
+exported, if the module changes tables at all; if it does not, a new instance has the same ones.
 
 Nothing is believed that wasmtime has not found valid, and nothing of the module's own changes its number: what is added
 stands behind all that was there.
@@ -154,8 +154,10 @@ class _Module:
             tuple(names.of("global", _GLOBAL, index) for index in mutable),
             tuple(names.of("table", _TABLE, index) for index in tables),
             tuple(names.of("function", _FUNC, index) for index in identities),
-            tuple(Segment(*(names.of(what, _FUNC, first_added + at + add) for add, what in enumerate(("probe", "drop"))))
-                  for at in range(0, len(bodies), 2)),
+            tuple(
+                Segment(*(names.of(what, _FUNC, first_added + at + add) for add, what in enumerate(("probe", "drop"))))
+                for at in range(0, len(bodies), 2)
+            ),
         )
         assert len(segments) == len(inside.segments)
         added = {_EXPORTS: names.exports}
@@ -242,8 +244,10 @@ class _Module:
                 else:
                     functions.append(content.number())
             segments.append((flags & 3 == 1, type_, functions))
-        return [(passive, type_, [each for each in found if each >= 0] if not passive else found)
-                for passive, type_, found in segments]
+        return [
+            (passive, type_, [each for each in found if each >= 0] if not passive else found)
+            for passive, type_, found in segments
+        ]
 
     def _expression(self, content: Reader) -> list[int]:
         """Pass over a constant expression; the functions that it refers to."""

@@ -265,7 +265,15 @@ def entry(exports: Container[str]) -> str | None:
         return None
     if "_initialize" in exports:
         return (
-            "this is a reactor (it exports _initialize, not _start); call its functions through vfswasi.WASI and "
-            "wasmtime.Instance"
+            "this is a reactor (it exports _initialize, not _start); call its functions in a session "
+            "(Sandbox.session), or through vfswasi.WASI and wasmtime.Instance"
         )
     return "no entry point: the module does not export _start"
+
+
+def session(exports: Container[str], command: bool) -> str | None:
+    """What is wrong with the names that a module exports, if an instance of it is to be kept. `command`: the caller
+    knows that it is one."""
+    if "_start" in exports and "_initialize" not in exports and not command:
+        return "this is a command, which runs once (it exports _start); run() it, or open a session with command=True"
+    return None
