@@ -13,6 +13,7 @@ import wasmtime
 
 from ...errors import HostCallError, MissingExportError
 from ...fs_backends.waiting import bounded_by
+from ...kernel.clocks import ProcessExit
 from ...kernel.process import Process
 from .. import capi, guests
 from ..compiling.exposing import Inside
@@ -151,6 +152,15 @@ class Instance:
             if over is None:
                 return None
             self._guest.outcome = over  # it had to end, and has not noticed
+        end = self._guest.outcome
+        if name == "_start" and isinstance(end, ProcessExit) and end.code == 0:
+            # How many a command says that it is done, and what it has set up is as good as after a return.
+            self._guest.outcome = None
+            if error:
+                capi.error_delete(error)
+            if trap.value:
+                capi.trap_delete(trap.value)
+            return None
         return self._ended(ending_of(self._guest, error or 0, trap.value, self._program.name))
 
     def _ended(self, ending: Ending) -> Ending:
