@@ -277,8 +277,8 @@ def test_a_library_without_memory_or_wasi_has_sessions_too(way: str) -> None:
 
 
 def test_a_start_section_runs_when_a_session_is_opened_and_not_in_its_copies(way: str) -> None:
-    text = b"""(module (import "env" "seen" (func $seen)) (memory (export "memory") 1) (global $n (mut i32) (i32.const 0))
-      (func $go (global.set $n (i32.const 7)) (call $seen)) (start $go)
+    text = b"""(module (import "env" "seen" (func $seen)) (memory (export "memory") 1)
+      (global $n (mut i32) (i32.const 0)) (func $go (global.set $n (i32.const 7)) (call $seen)) (start $go)
       (func (export "n") (result i32) (global.get $n)))"""
     seen: list[int] = []
     imports = {"env": {"seen": lambda memory: seen.append(len(memory))}}

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 from ...engine.memory import WasmMemory
 
-Lend = Callable[[], AbstractContextManager[WasmMemory]]
+Lend = Callable[[bool], AbstractContextManager[WasmMemory]]
 
 
 class SessionMemory:
@@ -18,12 +18,12 @@ class SessionMemory:
     """
 
     def __init__(self, lend: Lend) -> None:
-        """`lend`: gives the memory as it is now."""
+        """`lend`: gives the memory as it is now, and is told whether it will be changed."""
         self._lend = lend
 
     def read(self, offset: int, size: int) -> bytes:
         """A copy of `size` bytes at `offset`. Raises IndexError (not all of them are in the memory), TypeError."""
-        with self._lend() as memory:
+        with self._lend(False) as memory:
             _check(offset, size, memory.size)
             return bytes(memory.view[offset : offset + size])
 
@@ -33,12 +33,12 @@ class SessionMemory:
             raise TypeError(f"data must be bytes-like, not {type(data).__name__}")
         given = memoryview(data)
         raw = given.cast("B") if given.c_contiguous else memoryview(given.tobytes())
-        with self._lend() as memory:
+        with self._lend(True) as memory:
             _check(offset, len(raw), memory.size)
             memory.view[offset : offset + len(raw)] = raw
 
     def __len__(self) -> int:
-        with self._lend() as memory:
+        with self._lend(False) as memory:
             return memory.size
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -141,8 +143,10 @@ class Session(Running):
             self.kill()
 
     def __del__(self) -> None:
-        if getattr(self, "_why", "") is None and hasattr(self, "_instance"):
-            self.kill()
+        # When the interpreter ends, there are no threads any more that could do it.
+        if getattr(self, "_why", "") is None and hasattr(self, "_instance") and not sys.is_finalizing():
+            with contextlib.suppress(Exception):
+                self.kill()
 
     def __repr__(self) -> str:
         state = self._why or ("busy with " + self._doing if self._doing else "open")
@@ -161,9 +165,10 @@ class Session(Running):
             return copied
 
     @contextmanager
-    def _lent_memory(self) -> Iterator[WasmMemory]:
+    def _lent_memory(self, changes: bool) -> Iterator[WasmMemory]:
         with self._turn("its memory"):
-            self._copied = None
+            if changes:
+                self._copied = None
             yield self._instance.memory()
 
 
@@ -216,8 +221,9 @@ class Snapshot:
         self.close()
 
     def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
-            self.close()
+        if not getattr(self, "_closed", True) and not sys.is_finalizing():
+            with contextlib.suppress(Exception):
+                self.close()
 
 
 def _session_of(origin: Origin, copied: Copied, given: Mapping[int, Stream], seconds: float | None) -> Session:
