@@ -117,6 +117,7 @@ class Program:
         none, or cannot take what the module gives them. `name` is for messages."""
         self.compiled = compiled
         self.name = name
+        self._is_command = False  # as far as somebody has asked
         # Per import: a function that makes it in a store.
         self._makers: list[Callable[[int, guests.Guest], ffi.wasmtime_func_t]] = []
         missing: list[tuple[str, str, str]] = []
@@ -170,6 +171,8 @@ class Program:
 
     def check_command(self) -> None:
         """Raises MissingExportError unless the module is a command, with an entry point that can be run."""
+        if self._is_command:  # wasmtime's types are slow to ask
+            return
         exports = self.compiled.exports
         wrong = refusals.entry(exports)
         if wrong is not None:
@@ -177,6 +180,7 @@ class Program:
         start = exports["_start"]
         if not isinstance(start, wasmtime.FuncType) or start.params or start.results:
             raise MissingExportError(f"{self.name}: its export _start is not a function without parameters and results")
+        self._is_command = True
 
     def check_counts(self, limits: Limits) -> None:
         """Raises InvalidModuleError for more memories or tables than there may be."""
