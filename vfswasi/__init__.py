@@ -27,6 +27,7 @@ from .errors import (
     ModuleError,
     MountError,
     SandboxError,
+    SessionError,
     Uncommitted,
     UncommittedError,
     WasiStateError,
@@ -52,6 +53,8 @@ if _TYPE_CHECKING:
     from .fs_backends.remote.cache import ReadCache
     from .fs_backends.remote.fsspec.backend import FsspecBackend
     from .host.runs.asynchronous import AsyncRun
+    from .host.sessions.memory import SessionMemory
+    from .host.sessions.session import Session, Snapshot
     from .host.types import Args, HostFunction, HostFunctions, Module, Stdin, Stdout
     from .host.wasi import WASI
     from .mounts.source_types import Preopens, Source
@@ -67,6 +70,9 @@ _LATE = {
     "LocalBackend": "fs_backends.local.backend",
     "PyFilesystemBackend": "fs_backends.pyfilesystem.backend",
     "ReadCache": "fs_backends.remote.cache",
+    "Session": "host.sessions.session",
+    "SessionMemory": "host.sessions.memory",
+    "Snapshot": "host.sessions.session",
     "TarBackend": "fs_backends.archive.tar.backend",
     "WASI": "host.wasi",
     "WritableZipBackend": "fs_backends.archive.zip.writer",
@@ -137,6 +143,10 @@ __all__ = [
     "Run",
     "Sandbox",
     "SandboxError",
+    "Session",
+    "SessionError",
+    "SessionMemory",
+    "Snapshot",
     "Source",
     "Stdin",
     "Stdout",

@@ -18,6 +18,7 @@ engine turns it into the number that the guest reads. Above it there is one tree
     │   │   └── GuestFuelError         of instructions
     │   └── GuestInterruptedError  it was ended from outside; a HostCallError too
     ├── UncommittedError       files that the guest wrote could not be stored; carries their contents
+    ├── SessionError           a session is over, or busy, or cannot be copied
     └── HostCallError          the engine failed in a way the guest cannot explain
 
 Argument mistakes of the caller are `TypeError` and `ValueError`, as everywhere in Python.
@@ -279,6 +280,11 @@ class UncommittedError(SandboxError):
 class WasiStateError(SandboxError):
     """A method of `WASI` was called in the wrong order or on the wrong kind of instance, or a guest in a store of the
     caller's made a call in the middle of another one, or with too little of the thread's stack left."""
+
+
+class SessionError(SandboxError):
+    """A session was asked for something that it cannot do: it is over (the message says how it ended), or a call is
+    going on in it, or it cannot be copied (the message says because of what)."""
 
 
 class HostCallError(SandboxError):

@@ -47,7 +47,7 @@ def test_a_sandbox_runs_it_many_times_and_so_does_the_command_line(tmp_path: Pat
 def test_a_main_module_that_computes_is_interrupted_as_any_program(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VFSWASI_INTERRUPT", way)
     with vfswasi.Sandbox(small(LOOP)) as sandbox:
-        assert sandbox._program.compiled.interruption == way
+        assert sandbox._programs.program.compiled.interruption == way
         with pytest.raises(vfswasi.GuestTimeoutError):
             sandbox.run(timeout=0.1)
 

@@ -16,7 +16,7 @@ import pytest
 
 import vfswasi
 from vfswasi import errors
-from vfswasi.host.views import result_html
+from vfswasi.host.runs.views import result_html
 from vfswasi.mounts.table import what
 
 from ..wat_programs import OPEN, SAY, program

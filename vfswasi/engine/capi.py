@@ -40,6 +40,14 @@ caller_context = _declare("wasmtime_caller_context", c_size_t, c_void_p)
 memory_new = _declare("wasmtime_memory_new", c_void_p, c_void_p, c_void_p, c_void_p)
 memory_data = _declare("wasmtime_memory_data", c_size_t, c_void_p, c_void_p)
 memory_data_size = _declare("wasmtime_memory_data_size", c_size_t, c_void_p, c_void_p)
+memory_grow = _declare("wasmtime_memory_grow", c_void_p, c_void_p, c_void_p, c_uint64, c_void_p)
+global_get = _declare("wasmtime_global_get", None, c_void_p, c_void_p, c_void_p)
+global_set = _declare("wasmtime_global_set", c_void_p, c_void_p, c_void_p, c_void_p)
+table_size = _declare("wasmtime_table_size", c_uint64, c_void_p, c_void_p)
+table_get = _declare("wasmtime_table_get", c_bool, c_void_p, c_void_p, c_uint64, c_void_p)
+table_set = _declare("wasmtime_table_set", c_void_p, c_void_p, c_void_p, c_uint64, c_void_p)
+table_grow = _declare("wasmtime_table_grow", c_void_p, c_void_p, c_void_p, c_uint64, c_void_p, c_void_p)
+func_to_raw = _declare("wasmtime_func_to_raw", c_void_p, c_void_p, c_void_p)
 trap_new = _declare("wasmtime_trap_new", c_size_t, c_char_p, c_size_t)
 trap_code = _declare("wasmtime_trap_code", c_bool, c_void_p, c_void_p)
 trap_delete = _declare("wasm_trap_delete", None, c_void_p)
@@ -70,6 +78,7 @@ _ASYNC_STACK_BYTES = 2 << 20  # wasmtime's own choice
 EXTERN_FUNC: int = ffi.WASMTIME_EXTERN_FUNC.value
 EXTERN_MEMORY: int = ffi.WASMTIME_EXTERN_MEMORY.value
 EXTERN_TABLE: int = ffi.WASMTIME_EXTERN_TABLE.value
+EXTERN_GLOBAL: int = ffi.WASMTIME_EXTERN_GLOBAL.value
 VAL_RAW_BYTES = 16
 
 

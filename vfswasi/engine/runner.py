@@ -13,7 +13,7 @@ from wasmtime import _ffi as ffi
 from ..abi.layouts import ABI_BY_MODULE, Abi
 from ..errors import InvalidModuleError, MissingExportError, MissingImportError
 from ..fs_backends.waiting import bounded_by
-from ..kernel.clocks import DeadlinePassed, GuestEnd, Interrupted, ProcessExit, ProcessSignal
+from ..kernel.clocks import Deadline, DeadlinePassed, GuestEnd, Interrupted, ProcessExit, ProcessSignal
 from ..kernel.process import Process
 from ..limits import Limits
 from ..logs import logger
@@ -85,6 +85,16 @@ def end_what_is_over() -> None:
 _watchdog = Watchdog(end_what_is_over)
 
 
+def watch(deadline: Deadline) -> None:
+    """End what keeps to it when it is due, until `stop_watching`. Raises OSError: there can be no more threads."""
+    _watchdog.watch(deadline)
+
+
+def stop_watching(deadline: Deadline) -> None:
+    """Nothing that keeps to it runs now."""
+    _watchdog.forget(deadline)
+
+
 def _on_epoch(_context: int, number: int, delta: int, kind: int) -> int:
     try:
         guest = guests.find(number)
@@ -117,6 +127,7 @@ class Program:
         none, or cannot take what the module gives them. `name` is for messages."""
         self.compiled = compiled
         self.name = name
+        self._is_command = False  # as far as somebody has asked
         # Per import: a function that makes it in a store.
         self._makers: list[Callable[[int, guests.Guest], ffi.wasmtime_func_t]] = []
         missing: list[tuple[str, str, str]] = []
@@ -170,6 +181,8 @@ class Program:
 
     def check_command(self) -> None:
         """Raises MissingExportError unless the module is a command, with an entry point that can be run."""
+        if self._is_command:  # wasmtime's types are slow to ask
+            return
         exports = self.compiled.exports
         wrong = refusals.entry(exports)
         if wrong is not None:
@@ -177,6 +190,7 @@ class Program:
         start = exports["_start"]
         if not isinstance(start, wasmtime.FuncType) or start.params or start.results:
             raise MissingExportError(f"{self.name}: its export _start is not a function without parameters and results")
+        self._is_command = True
 
     def check_counts(self, limits: Limits) -> None:
         """Raises InvalidModuleError for more memories or tables than there may be."""
@@ -197,30 +211,25 @@ class Program:
         limits = process.limits
         store = wasmtime.Store(self.compiled.engine)
         try:
-            store.set_limits(
-                memory_size=limits.memory_bytes,
-                table_elements=limits.table_elements,
-                instances=1 + _OWN_INSTANCES,
-                tables=limits.tables + _OWN_TABLES,
-                memories=limits.memories + _OWN_MEMORIES,
-            )
+            context = self.prepare(store, guest)
             if limits.fuel is not None:
                 store.set_fuel(limits.fuel)
-            store_address = capi.address_of(store.ptr())
-            context = capi.store_context(store_address)
             process.clocks.start()
-            if self.compiled.page is None:
-                capi.store_epoch_deadline_callback(store_address, _epoch_callback, guest.number, None)
-                capi.context_set_epoch_deadline(context, 1)
             deadline = process.deadline
             _watchdog.watch(deadline)
             over = deadline.over()
             if over is not None:
                 guest.outcome = over
-                return _ending(guest, 0, 0, self.name)
+                return ending_of(guest, 0, 0, self.name)
             # Returned at once: an ending in a local variable would refer to itself, through the frames of its error.
             with bounded_by(deadline, process.allowance):
-                return self._call_start(context, guest, limits if fast else None)
+                instance = self.instantiate(context, guest, fast)
+                try:
+                    if isinstance(instance, Ending):
+                        return instance
+                    return call_export(context, instance, guest, "_start", self.name)
+                finally:
+                    del instance
         finally:
             if guest.page is not None:
                 guest.page.forget()
@@ -234,8 +243,27 @@ class Program:
                 finally:
                     store.close()
 
-    def _call_start(self, context: int, guest: guests.Guest, fast: Limits | None) -> Ending:
-        shim = None if fast is None or self._fast is None else self._shim(context, guest, self._fast)
+    def prepare(self, store: wasmtime.Store, guest: guests.Guest) -> int:
+        """Give a new store the limits of the guest's process, and what ends the guest; the address of its context."""
+        limits = guest.process.limits
+        store.set_limits(
+            memory_size=limits.memory_bytes,
+            table_elements=limits.table_elements,
+            instances=1 + _OWN_INSTANCES,
+            tables=limits.tables + _OWN_TABLES,
+            memories=limits.memories + _OWN_MEMORIES,
+        )
+        store_address = capi.address_of(store.ptr())
+        context = int(capi.store_context(store_address))
+        if self.compiled.page is None:
+            capi.store_epoch_deadline_callback(store_address, _epoch_callback, guest.number, None)
+            capi.context_set_epoch_deadline(context, 1)
+        return context
+
+    def instantiate(self, context: int, guest: guests.Guest, fast: bool) -> ffi.wasmtime_instance_t | Ending:
+        """An instance in a store that was prepared, or how it ended while it was made. `fast`: see `run`. Raises
+        InvalidModuleError."""
+        shim = None if not fast or self._fast is None else self._shim(context, guest, self._fast)
         externs = (ffi.wasmtime_extern_t * len(self._makers))()
         for index, maker in enumerate(self._makers):
             externs[index].kind = capi.EXTERN_FUNC  # type: ignore[assignment]
@@ -255,22 +283,23 @@ class Program:
                 return Ending(-SIGABRT, message)
             raise InvalidModuleError(f"{self.name}: cannot be instantiated: {message}")
         if error or trap.value:
-            return _ending(guest, error or 0, trap.value, self.name)
+            return ending_of(guest, error or 0, trap.value, self.name)
         if self.compiled.page is not None:
             deadline = guest.process.deadline
             guest.page = page.Page(context, instance, self.compiled.page, deadline)
             guest.outcome = deadline.over()  # if it was so before the page was there, nobody has ended the guest
             if guest.outcome is not None:
-                return _ending(guest, 0, 0, self.name)
+                return ending_of(guest, 0, 0, self.name)
         if guest.memory is None:
             guest.instance = instance
-        if shim is not None and self._fast is not None and fast is not None:
-            guest.memory = WasmMemory.of_instance(context, ctypes.addressof(instance), fast)
-            window_bytes = vdso.room_for_windows(fast)
+        if shim is not None and self._fast is not None:
+            limits = guest.process.limits
+            guest.memory = WasmMemory.of_instance(context, ctypes.addressof(instance), limits)
+            window_bytes = vdso.room_for_windows(limits)
             guest.fast = FastPath(
                 guest.process, self._fast.abi, shim, context, guest.memory.raw_memory(), window_bytes, held=True
             )
-        return call_export(context, instance, guest, "_start", self.name)
+        return instance
 
     def _shim(self, context: int, guest: guests.Guest, imports: _FastImports) -> vdso.Shim | None:
         bound = host.binding(imports.abi.version)
@@ -293,7 +322,7 @@ def call_export(context: int, instance: ffi.wasmtime_instance_t, guest: guests.G
         raise MissingExportError(f"{name}: the instance does not export {export}")
     trap = ctypes.c_size_t(0)
     error = capi.func_call_unchecked(context, ctypes.addressof(extern.of.func), None, 0, ctypes.addressof(trap))
-    return _ending(guest, error or 0, trap.value, name)
+    return ending_of(guest, error or 0, trap.value, name)
 
 
 _TRAP_LIMITS: Final[dict[wasmtime.TrapCode | None, str]] = {
@@ -302,7 +331,7 @@ _TRAP_LIMITS: Final[dict[wasmtime.TrapCode | None, str]] = {
 }
 
 
-def _ending(guest: guests.Guest, error: int, trap: int, name: str) -> Ending:
+def ending_of(guest: guests.Guest, error: int, trap: int, name: str) -> Ending:
     """What happened, from what the guest latched and, without that, from what wasmtime says; frees both."""
     calls = guest.fast.counters() if guest.fast is not None else {}
     if guest.outcome is None and trap and guest.page is not None:

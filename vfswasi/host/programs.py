@@ -30,7 +30,8 @@ class Programs:
         self._limits, self._imports = limits, imports
         wasm, self.name = read_module(module, bounds, limits.module_bytes)
         self._again = Again(module, wasm)
-        self.program = self._made(wasm, limits, imports)
+        self.program = self._made(wasm, limits, imports, None)
+        self._kept: Program | None = None
 
     def wanted(self, limits: Limits, imports: HostFunctions | None) -> Program:
         """The program for a run with these limits, and with these functions of the host added. Raises OSError,
@@ -41,17 +42,24 @@ class Programs:
         for name, functions in checked_imports(imports).items():
             every.setdefault(name, {}).update(functions)
         if _compiled_for(limits) != _compiled_for(self._limits):
-            return self._made(self._again.read(), limits, every)
+            return self._made(self._again.read(), limits, every, None)
         program = self.program if imports is None else Program(self.program.compiled, self.name, every)
         program.check_counts(limits)
         return program
 
-    def _made(self, wasm: bytes, limits: Limits, imports: HostFunctions | None) -> Program:
+    def kept(self) -> Program:
+        """The program for sessions, whose instances stay and can be copied. Raises as `wanted`."""
+        if self.program.compiled.inside is not None:
+            return self.program
+        if self._kept is None:
+            self._kept = self._made(self._again.read(), self._limits, self._imports, True)
+        return self._kept
+
+    def _made(self, wasm: bytes, limits: Limits, imports: HostFunctions | None, kept: bool | None) -> Program:
         fuel, stack_bytes, way = _compiled_for(limits)
         program = Program(
             modules.load(wasm, self.name, fuel, self._features, stack_bytes, way, limits), self.name, imports
         )
-        program.check_command()
         program.check_counts(limits)
         return program
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 from ..engine.compiling import modules
 from ..engine.fast_path import publishing as fastpath
 from ..engine.runner import end_what_is_over
+from ..engine.threads import stacks
 from ..fs_backends.base import Traffic
 from ..kernel.clocks import Deadline
 from ..kernel.process import Process
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
     from ..mounts.source_types import Source
     from .runs.asynchronous import AsyncRun
+    from .sessions.origin import Origin
+    from .sessions.session import Session, Snapshot
     from .types import Args, HostFunctions, Module, RunOptions, StartOptions, Stdin, Stdout
 
 
@@ -74,29 +77,11 @@ class Sandbox:
         self._closed = False
 
     @overload
-    def run(
-        self,
-        args: Args = (),
-        *,
-        text: Literal[True],
-        **options: Unpack[RunOptions],
-    ) -> Result[str]: ...
+    def run(self, args: Args = (), *, text: Literal[True], **options: Unpack[RunOptions]) -> Result[str]: ...
     @overload
-    def run(
-        self,
-        args: Args = (),
-        *,
-        text: Literal[False] = ...,
-        **options: Unpack[RunOptions],
-    ) -> Result[bytes]: ...
+    def run(self, args: Args = (), *, text: Literal[False] = ..., **options: Unpack[RunOptions]) -> Result[bytes]: ...
     @overload
-    def run(
-        self,
-        args: Args = (),
-        *,
-        text: bool = ...,
-        **options: Unpack[RunOptions],
-    ) -> Result[Any]: ...
+    def run(self, args: Args = (), *, text: bool = ..., **options: Unpack[RunOptions]) -> Result[Any]: ...
     def run(
         self,
         args: Args = (),
@@ -139,29 +124,11 @@ class Sandbox:
         return self._prepared(args, asked, own, timeout).to_its_end()
 
     @overload
-    def start(
-        self,
-        args: Args = (),
-        *,
-        text: Literal[True],
-        **options: Unpack[StartOptions],
-    ) -> Run[str]: ...
+    def start(self, args: Args = (), *, text: Literal[True], **options: Unpack[StartOptions]) -> Run[str]: ...
     @overload
-    def start(
-        self,
-        args: Args = (),
-        *,
-        text: Literal[False] = ...,
-        **options: Unpack[StartOptions],
-    ) -> Run[bytes]: ...
+    def start(self, args: Args = (), *, text: Literal[False] = ..., **options: Unpack[StartOptions]) -> Run[bytes]: ...
     @overload
-    def start(
-        self,
-        args: Args = (),
-        *,
-        text: bool = ...,
-        **options: Unpack[StartOptions],
-    ) -> Run[Any]: ...
+    def start(self, args: Args = (), *, text: bool = ..., **options: Unpack[StartOptions]) -> Run[Any]: ...
     def start(
         self,
         args: Args = (),
@@ -305,6 +272,7 @@ class Sandbox:
         check_args_bytes(encoded, environ, limits)
         bounds = self._opening if opening else self._bounds(limits, timeout)
         program = self._programs.wanted(limits, own.imports)
+        program.check_command()
         before = {} if opening else self._mounts.traffic()
         mounts = self._mounts
         if own.preopens is not None:
@@ -338,7 +306,7 @@ class Sandbox:
         setting = Setting(argv, program, process, preopens, streams, pipes, self._fast, own.cwd, bounds, before, over)
         return Run(setting, asked)
 
-    def _is_over(self, deadline: Deadline, mounts: MountTable | None) -> None:
+    def _is_over(self, deadline: Deadline, mounts: MountTable | None = None) -> None:
         """Nothing of a run is left; also of one that was left behind. `mounts`: of that run alone."""
         if mounts is not None:
             mounts.close()
@@ -347,6 +315,45 @@ class Sandbox:
             last = self._closed and not self._running
         if last:
             self._mounts.close()
+
+    def session(self, args: Args = (), *, command: bool = False, **options: Any) -> Session:
+        """One instance of the module that stays, for calls of its exported functions; a context manager.
+
+        The module is a reactor, or a library without an entry point: `_initialize` is called once, if it exports that.
+        command: it is a command, and `_start` is not called; `call("_start")` does so, and if that ends with exit
+        status 0 what it has set up is there for further calls. options: stdin, stdout, stderr, capture_output, text,
+        encoding, errors, timeout (of opening it), seed, as in `run`.
+
+        Raises as `Session.call` does, and MissingExportError: the module is a command.
+        """
+        from .sessions.opening import open_session
+
+        return open_session(self._origin(), [self._argv0, *checked_args(args)], command, options)
+
+    def snapshot(
+        self, after: str | tuple[Any, ...] | Callable[[Session], object] | None = None, **options: Any
+    ) -> Snapshot:
+        """An initialised instance, from which `Snapshot.session` makes sessions in milliseconds.
+
+        after: what happens before it is taken: a function to call, or a tuple of it and its arguments, or a callable
+        that gets the session. options: of `session`. Raises as `Session.snapshot` does.
+        """
+        from .sessions.opening import taken_after
+
+        return taken_after(self.session(**options), after)
+
+    def _origin(self) -> Origin:
+        from .sessions.origin import Origin
+
+        stack_bytes, program = stacks.rounded(self._limits.stack_bytes), self._programs.kept()
+        shared = self._mounts, self._limits, self._environ, self._fast, stack_bytes
+        return Origin(program, *shared, self._begun, self._is_over)
+
+    def _begun(self, deadline: Deadline) -> None:
+        with self._lock:
+            if self._closed:
+                raise ValueError("this Sandbox is closed")
+            self._running.add(deadline)
 
     def traffic(self) -> dict[str, Traffic]:
         """Guest directory -> requests and bytes so far, of all runs, for mounts whose files are far away."""

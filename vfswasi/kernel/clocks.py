@@ -63,6 +63,15 @@ class Deadline:
         # Called by `interrupt`, on its thread: whoever could keep the guest from looking at the deadline.
         self.on_interrupt: Callable[[], None] | None = None
 
+    def begin(self, timeout_s: float | None) -> None:
+        """It counts from now, for a process that makes one call after the other."""
+        self.timeout_s = timeout_s
+        self.at_ns = None if timeout_s is None else time.monotonic_ns() + int(timeout_s * 1e9)
+
+    def rest(self) -> None:
+        """It does not count until `begin`."""
+        self.at_ns = None
+
     def interrupt(self) -> None:
         """Ask the run to end; any thread may call this, and a signal handler."""
         self._interrupted = True
@@ -145,6 +154,14 @@ class Clocks:
         """Called on the thread that will run the guest."""
         self._cpu_start = time.thread_time_ns()
 
+    def used_ns(self) -> int:
+        """What the CPU clocks say on the thread that runs the guest."""
+        return max(time.thread_time_ns() - self._cpu_start, 0)
+
+    def go_on(self, used_ns: int) -> None:
+        """As `start`, for a guest that has used so much on other threads."""
+        self._cpu_start = time.thread_time_ns() - used_ns
+
     def now(self, clock: int) -> int:
         """Raises INVAL for an unknown clock."""
         if clock == c.CLOCK_MONOTONIC:
@@ -153,7 +170,7 @@ class Clocks:
         if clock == c.CLOCK_REALTIME:
             return max(time.time_ns(), 0)
         if clock in (c.CLOCK_PROCESS_CPUTIME, c.CLOCK_THREAD_CPUTIME):
-            return max(time.thread_time_ns() - self._cpu_start, 0)
+            return self.used_ns()
         raise FsError(Errno.INVAL)
 
     def resolution(self, clock: int) -> int:

@@ -370,6 +370,15 @@ class OpenDirectory(Descriptor):
     def _serials(self, keys: Iterable[Key], idents: Iterable[int | None]) -> tuple[int, ...]:
         return tuple(map(self.inode.volume.serial, keys, idents))
 
+    def copy(self, mount: Mount, inode: DirectoryInode) -> OpenDirectory:
+        """The same in a copy of the process, in the middle of the same listing."""
+        made = OpenDirectory(mount, inode, self.rights, self.inheriting, self.preopen)
+        made.flags = self.flags
+        stream = self.inode.volume.snapshots.get(self._reading)
+        if stream is not None:
+            inode.volume.snapshots.keep(made._reading, stream)
+        return made
+
     def close(self, keep: bool = True) -> None:
         self.inode.volume.snapshots.drop(self._reading)
         self.inode.release()

@@ -24,3 +24,14 @@ class SeededEntropy:
         data = b"".join(pieces)
         self._rest = data[count:]
         return data[:count]
+
+    def put_back(self, data: bytes) -> None:
+        """The next bytes are these again, which were taken last."""
+        self._rest = data + self._rest
+
+    def copy(self) -> SeededEntropy:
+        """Another one, whose next bytes are the same."""
+        made = SeededEntropy(0)
+        made._random.setstate(self._random.getstate())
+        made._rest = self._rest
+        return made

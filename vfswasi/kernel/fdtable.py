@@ -108,6 +108,16 @@ class FdTable:
         """Put a standard stream at 0, 1 or 2."""
         self._open[fd] = descriptor
 
+    def descriptors(self) -> dict[int, Descriptor]:
+        """What is open, by its number."""
+        return dict(self._open)
+
+    def become(self, other: FdTable, descriptors: dict[int, Descriptor]) -> None:
+        """Have these under their numbers, and give the numbers to others that `other` would; nothing is closed."""
+        self._open = descriptors
+        self._next = other._next
+        self._free = list(other._free)
+
     def close(self, fd: int, keep: bool = True) -> None:
         """Raises BADF, and whatever closing what is behind it raises; the number is free in any case. `keep`: see
         `Descriptor.close`."""

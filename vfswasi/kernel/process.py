@@ -84,6 +84,7 @@ class Process:
         self.teardown = threading.Lock()
         # What went wrong when nobody was there to be told.
         self.late_errors: list[BaseException] = []
+        self.mounts: list[Mount] = []  # one for each preopen
         self._volumes: dict[object, Volume] = {}
         self._snapshots = Snapshots()
         # What the standard streams are connected to is released at the end, whatever the guest closes: several
@@ -126,6 +127,7 @@ class Process:
             if volume.quota is None:
                 volume.quota = self.quota.share(self.limits)
         mount = Mount(preopen.name, volume, preopen.backend, preopen.readonly, self.limits)
+        self.mounts.append(mount)
         allowed = rights_all & ~(mount.withheld if preopen.readonly else 0)
         self.fds.add(
             OpenDirectory(
@@ -136,6 +138,11 @@ class Process:
                 preopen.name.encode(),
             )
         )
+
+    def leave_shares(self) -> None:
+        """It only stands for what a copy of it will be: the stores are used by nobody because of it."""
+        for share in self._shares():
+            sharing.leave(share)
 
     def at_the_end(self, step: Callable[[], object]) -> None:
         """One of several things that have to be done, whatever the others raise."""

@@ -178,16 +178,30 @@ class MountTable:
                 )
         self._shown[readonly].append(shown)
 
-    def instantiate(self, limits: Limits) -> list[Preopen]:
-        """The preopens of one run; literal trees are copied into new stores."""
+    def instantiate(self, limits: Limits, trees: Mapping[str, MemoryBackend] | None = None) -> list[Preopen]:
+        """The preopens of one run; literal trees are copied into new stores. `trees`: such stores by guest directory,
+        which are used as they are."""
         preopens = []
         for mount in self._mounts:
             backend = mount.backend
-            if backend is None:
+            if backend is None and trees is not None:
+                backend = trees[mount.name]
+            elif backend is None:
                 backend = MemoryBackend.with_room(mount.tree or {}, limits.memory_files_bytes)
             backend = checked(backend)
             preopens.append(Preopen(mount.name, ReadOnly(backend) if mount.readonly else backend, mount.readonly))
         return preopens
+
+    def copied_trees(self, preopens: Iterable[Preopen]) -> dict[str, MemoryBackend]:
+        """Of the preopens of a run, copies of those stores that were made for it, for another run that shall find the
+        same. Raises FsError (CANCELED)."""
+        own = {mount.name for mount in self._mounts if mount.backend is None}
+        trees = {}
+        for preopen in preopens:
+            backend = preopen.backend.inner if isinstance(preopen.backend, ReadOnly) else preopen.backend
+            if preopen.name in own and isinstance(backend, MemoryBackend):
+                trees[preopen.name] = backend.copy()
+        return trees
 
     def traffic(self) -> dict[str, Traffic]:
         """What the stores that are far away have cost so far."""

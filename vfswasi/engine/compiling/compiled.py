@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import wasmtime
 
 from ..interruption.ways import EPOCH, PAGE, Way
 from . import outline
+
+if TYPE_CHECKING:
+    from .exposing import Inside
 
 
 class Import(NamedTuple):
@@ -32,6 +35,7 @@ class CompiledModule(NamedTuple):
     memories: int  # its own, beside those that it imports
     tables: int
     page: bytes | None  # under which name the compiled module exports the page that ends it; None: epochs do
+    inside: Inside | None = None  # of one that was compiled so that instances can be kept and copied
 
     @property
     def interruption(self) -> Way:
@@ -39,8 +43,10 @@ class CompiledModule(NamedTuple):
         return EPOCH if self.page is None else PAGE
 
 
-def described(wasm: bytes, module: wasmtime.Module, into: wasmtime.Engine, got: Way) -> CompiledModule:
-    """`wasm`: what `module` was compiled from. `got`: how it is interrupted."""
+def described(
+    wasm: bytes, module: wasmtime.Module, into: wasmtime.Engine, got: Way, inside: Inside | None = None
+) -> CompiledModule:
+    """`wasm`: what `module` was compiled from. `got`: how it is interrupted. `inside`: what was exported for us."""
     signatures = iter(outline.imported_functions(wasm))
     imports = []
     for each in module.imports:
@@ -52,7 +58,9 @@ def described(wasm: bytes, module: wasmtime.Module, into: wasmtime.Engine, got: 
     if got == PAGE:
         added, _ = exports.popitem()  # it comes behind those of the module's own
         page = added.encode()
-    return CompiledModule(module, into, tuple(imports), exports, *outline.counts(wasm), page)
+    if inside is not None:
+        exports = {export: type_ for export, type_ in exports.items() if export not in inside.added}
+    return CompiledModule(module, into, tuple(imports), exports, *outline.counts(wasm), page, inside)
 
 
 def _kind(type_: Any) -> str:

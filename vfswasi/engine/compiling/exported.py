@@ -23,7 +23,7 @@ def signature_of(wasm: bytes, name: str) -> Signature | None:
     of_functions: list[int] = []  # index of a function -> index of its type
     for section, content in outline.sections(wasm):
         if section == _TYPES:
-            types = outline._signatures(content)
+            types = outline.signatures(content)
         elif section == _IMPORTS:
             of_functions += _imported(content)
         elif section == _FUNCTIONS:
@@ -33,7 +33,7 @@ def signature_of(wasm: bytes, name: str) -> Signature | None:
                 found, kind, index = content.name(), content.byte(), content.number()
                 if found == name and kind == _FUNCTION and index < len(of_functions):
                     type_ = of_functions[index]
-                    return outline._signature(types[type_]) if type_ < len(types) else None
+                    return outline.signature(types[type_]) if type_ < len(types) else None
             break
     return None
 

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import wasmtime
 
@@ -30,9 +30,13 @@ from .compiled import Import as Import
 from .compiled import described
 from .features import NONE, Features
 
+if TYPE_CHECKING:
+    from .exposing import Inside
+
 _log = logger("vfswasi")
 
 _NOT_REWRITTEN: Final = "page, but that it cannot be rewritten"  # in place of a way
+_KEPT: Final = b"\0exposed 1"  # behind a module whose inside is exported: another one when that is done otherwise
 _SETTINGS: Final = "interruption={} memory_may_move=0 fuel={} v3"
 STACK_BYTES: Final = rounded(Limits().stack_bytes)
 # What compiles faster than this is not written to disk, nor what is so small that only the machine was slow.
@@ -104,11 +108,13 @@ def load(
     stack_bytes: int = STACK_BYTES,
     way: Way = EPOCH,
     limits: Limits = _LIMITS,
+    kept: bool | None = False,
 ) -> CompiledModule:
     """Compile `wasm` (binary, or the text format), or take it from the cache. `name` is for messages. `fuel`: so that
     its instructions are counted. `features`: what it may use, see `features.NAMES`. `stack_bytes`: see `engine`. `way`:
     how it should be interrupted; what cannot be rewritten for PAGE is compiled for EPOCH. `limits`: what compiling may
-    take. Threads that want the same module wait for the first of them.
+    take. `kept`: so that instances of it can be kept between calls and copied (see `exposing`); None: if it is no
+    command. Threads that want the same module wait for the first of them.
 
     Of a component that the adapter for preview1 made it is the main module that is compiled. It is in the cache under
     the name of the component if that was found to be valid.
@@ -117,6 +123,10 @@ def load(
     """
     wasm = _checked(wasm, name, limits)
     digest = hashlib.sha256(wasm)
+    if kept is None:
+        kept = not outline.is_component(wasm) and all(name != "_start" for name, _, _ in outline.read(wasm).exports)
+    if kept:
+        digest.update(_KEPT)
     key = _key(digest, way, fuel, features)
     known = _recall(key, stack_bytes)
     if known is not None:
@@ -126,13 +136,30 @@ def load(
         if known is not None:
             return known
         settings = (fuel, features, stack_bytes, way)
+        inside = None
+        if kept:
+            wasm, inside = _exposed(_main(wasm, name, features), name, settings)
         got = _module(wasm, name, digest, settings, limits)
-        compiled = described(outline.main_module(wasm) if outline.is_component(wasm) else wasm, *got)
+        main = outline.main_module(wasm) if outline.is_component(wasm) else wasm
+        compiled = described(main, *got, inside)
         with _lock:
             _remembered[key, stack_bytes] = compiled
             while len(_remembered) > _REMEMBERED:
                 _remembered.popitem(last=False)
         return compiled
+
+
+def _exposed(wasm: bytes, name: str, settings: _Settings) -> tuple[bytes, Inside]:
+    """A module whose instances can be kept and copied. Raises InvalidModuleError."""
+    from . import exposing  # of no use to runs
+
+    fuel, features, stack_bytes, _ = settings
+    try:
+        # As it was given: what names a function that is not there must not find one of ours.
+        wasmtime.Module.validate(engine(fuel, features, stack_bytes, EPOCH), wasm)
+    except wasmtime.WasmtimeError as error:
+        raise InvalidModuleError(f"{name}: {refusals.why(wasm, error, features)}") from error
+    return exposing.expose(wasm)
 
 
 def _checked(wasm: bytes, name: str, limits: Limits) -> bytes:

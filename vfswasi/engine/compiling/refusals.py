@@ -297,3 +297,11 @@ def entry(exports: Container[str]) -> str | None:
         "no entry point: the module does not export _start; functions of a library are called with Sandbox.session(), "
         "or vfswasi run --invoke FUNC"
     )
+
+
+def session(exports: Container[str], command: bool) -> str | None:
+    """What is wrong with the names that a module exports, if an instance of it is to be kept. `command`: the caller
+    knows that it is one."""
+    if "_start" in exports and "_initialize" not in exports and not command:
+        return "this is a command, which runs once (it exports _start); run() it, or open a session with command=True"
+    return None

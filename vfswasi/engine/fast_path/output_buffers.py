@@ -47,10 +47,14 @@ class OutputBuffers:
             sink.take(self._memory.view[buffer:end])
         vdso.STREAM.pack_into(self._memory.view, at, buffer, buffer)
 
-    def finish(self) -> None:
-        """All of it is where it belongs, for good."""
+    def collect(self) -> None:
+        """All of it is where it belongs, for now."""
         for sink in self._of:
             sink.collect()
+
+    def finish(self) -> None:
+        """All of it is where it belongs, for good."""
+        self.collect()
         self.abandon()
 
     def abandon(self) -> None:

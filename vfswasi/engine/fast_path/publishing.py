@@ -3,6 +3,8 @@
 Everything starts in Python. A descriptor that is used a few times is published: its words are written to vdso memory,
 and from then on `vdso.wat` answers for it. Whatever changes a descriptor takes it back first. Python stays the
 authority throughout; this file only lends.
+
+Longer than other files: what lends and what takes back are one protocol, and read together.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from wasmtime import _ffi as ffi
 
 from ...abi import constants as c
 from ...abi.layouts import Abi
+from ...errors import Errno, FsError
 from ...fs_backends.base import Caps, Stat
 from ...kernel.descriptor import Descriptor, OpenDirectory, OpenFile
 from ...kernel.files.inode import FileInode
@@ -347,6 +350,29 @@ class FastPath:
         with self._lock:
             self.revoked = self.revoked or bool(self._windows)
         self.end()
+
+    def rest(self) -> None:
+        """The guest makes no call for a while: the stores and the captured output get all that it wrote. Raises
+        nothing of a store's: what one does not take is kept, and the file's own calls say so."""
+        self.settle()
+        self._process.collect_output()
+        if self._output is not None:
+            self._output.collect()
+
+    def give_back(self) -> None:
+        """Everything is the kernel's alone, for now. Raises FsError: a store
+        does not take what was written to a file."""
+        self.take_back_all()
+        if self._windows:
+            raise FsError(Errno.IO, "a store does not take what was written to it")
+        for fd in list(self._published):
+            self.take_back(fd)
+        if self._output is not None:
+            self._output.collect()
+        if self._pool is not None:  # nobody may be given the same bytes twice, unless there is a seed
+            rest, source = self._pool.rest(), self._pool.source
+            if put_back := getattr(source, "put_back", None):
+                put_back(rest)
 
     def counters(self) -> dict[str, int]:
         """Function -> calls answered without Python; "bytes_read" and "bytes_written" by them."""

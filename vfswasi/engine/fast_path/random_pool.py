@@ -34,6 +34,11 @@ class RandomPool:
         words[at] = start + taken
         return data + self.source(count - taken) if count > taken else data
 
+    def rest(self) -> bytes:
+        """What is left of it, which is taken out."""
+        words, at = self._memory.words, vdso.RANDOM_AT // 4
+        return self.take(words[at + 1] - words[at])
+
     def empty(self) -> None:
         """Nothing is answered from it any more."""
         words, at = self._memory.words, vdso.RANDOM_AT // 4

@@ -37,15 +37,51 @@ def leb(number: int) -> bytes:
     return bytes(out)
 
 
-class Cuts:
+class Body:
+    """A function's body, and how to get over what it is made of. `_first`: where its instructions begin."""
+
+    def __init__(self, wasm: bytes, body: outline.Reader) -> None:
+        """`body` is behind its size. Raises CannotRewriteError."""
+        self._wasm = wasm
+        self._end = body.end
+        self._first = self._behind_many(opcodes.local, body.number(), body.at)
+
+    def _behind(self, pattern: re.Pattern[bytes], at: int) -> int:
+        found = pattern.match(self._wasm, at, self._end)
+        if not found:
+            raise self._unknown(at)
+        return found.end()
+
+    def _behind_many(self, pattern: re.Pattern[bytes], count: int, at: int) -> int:
+        for _ in range(count):
+            at = self._behind(pattern, at)
+        return at
+
+    def _behind_branch_table(self, at: int) -> int:
+        labels, at = self._number(at)
+        labels += 1  # the default
+        if labels <= self._end - at and self._wasm[at : at + labels].isascii():
+            return at + labels  # each in one byte
+        return self._behind_many(opcodes.label, labels, at)
+
+    def _number(self, at: int) -> tuple[int, int]:
+        """(an unsigned number, where it ends)"""
+        reader = outline.Reader(self._wasm, at, self._end)
+        return reader.number(), reader.at
+
+    def _unknown(self, at: int) -> CannotRewriteError:
+        what = self._wasm[at : min(at + 4, self._end)].hex(" ")
+        return CannotRewriteError(f"an instruction or a type that is not known, at byte {at}: {what}")
+
+
+class Cuts(Body):
     """The places in one body at which checks belong: `at`, ascending, as offsets into the module. `entry`: the first of
     them is the function's entry. `stretches`: how many only divide what takes long. Raises CannotRewriteError."""
 
     def __init__(self, wasm: bytes, body: outline.Reader) -> None:
         """`body` is behind its size; it is read to its end."""
-        self._wasm = wasm
-        self._end = body.end
-        entry = self._behind_many(opcodes.local, body.number(), body.at)
+        super().__init__(wasm, body)
+        entry = self._first
         self.at: list[int] = []
         self.stretches = 0
         calls = self._read(entry)
@@ -86,33 +122,6 @@ class Cuts:
                 known = opcodes.over_calls
             else:
                 raise self._unknown(at)
-
-    def _behind(self, pattern: re.Pattern[bytes], at: int) -> int:
-        found = pattern.match(self._wasm, at, self._end)
-        if not found:
-            raise self._unknown(at)
-        return found.end()
-
-    def _behind_many(self, pattern: re.Pattern[bytes], count: int, at: int) -> int:
-        for _ in range(count):
-            at = self._behind(pattern, at)
-        return at
-
-    def _behind_branch_table(self, at: int) -> int:
-        labels, at = self._number(at)
-        labels += 1  # the default
-        if labels <= self._end - at and self._wasm[at : at + labels].isascii():
-            return at + labels  # each in one byte
-        return self._behind_many(opcodes.label, labels, at)
-
-    def _number(self, at: int) -> tuple[int, int]:
-        """(an unsigned number, where it ends)"""
-        reader = outline.Reader(self._wasm, at, self._end)
-        return reader.number(), reader.at
-
-    def _unknown(self, at: int) -> CannotRewriteError:
-        what = self._wasm[at : min(at + 4, self._end)].hex(" ")
-        return CannotRewriteError(f"an instruction or a type that is not known, at byte {at}: {what}")
 
 
 def with_checks(wasm: bytes, start: int, end: int, cuts: list[int], check: bytes) -> bytes:

@@ -79,6 +79,17 @@ over_calls: Final = _any_number_of(_OTHERS[0], *_CALLS, *_OTHERS[1:])
 """The same, but passes over calls."""
 
 call: Final = re.compile(b"|".join(_CALLS))
+over_the_inert: Final = _any_number_of(
+    _OTHERS[0].replace(rb"\x20-\x26", rb"\x20-\x25"),
+    *_CALLS,
+    *(other.replace(rb"[\x09\x0D\x10]", rb"\x10") for other in _OTHERS[1:]),
+)
+"""The same as `over_calls`, but stops also at `changing`."""
+
+# table.set; data.drop, elem.drop
+changing: Final = re.compile(rb"\x26" + _LEB32 + rb"|\xFC[\x09\x0D]" + _LEB32)
+"""What changes a table, or drops a segment, beside `bulk`."""
+
 # memory.fill, table.grow, table.fill; memory.init, memory.copy, table.init, table.copy
 bulk: Final = re.compile(rb"\xFC(?:[\x0B\x0F\x11]" + _LEB32 + rb"|[\x08\x0A\x0C\x0E]" + _LEB32 + _LEB32 + rb")")
 """What works on a whole stretch of a memory or a table."""

@@ -27,6 +27,7 @@ _log = logger("vfswasi")
 
 SIZE: Final = 1 << 16  # one page of WebAssembly
 _PROT_NONE: Final = 0
+_PROT_READ_WRITE: Final = 3
 _OUT_OF_BOUNDS: Final = wasmtime.TrapCode.MEMORY_OUT_OF_BOUNDS.value
 
 
@@ -85,6 +86,15 @@ class Page:
         self._ended = False  # set afterwards, so that a signal handler that raises in between leaves it to the next
         with _lock:
             _registered.add(self)
+
+    def begin(self, timeout_s: float | None) -> None:
+        """The guest's deadline counts from now, for its next call. Raises OSError: what the last one, which has ended
+        by itself, was about to be ended with cannot be undone."""
+        with _lock:
+            if self._tried and _mprotect(self._address, SIZE, _PROT_READ_WRITE):
+                raise OSError(ctypes.get_errno(), "the page that ends a guest cannot be made accessible again")
+            self._tried = self._ended = False
+            self._deadline.begin(timeout_s)
 
     def forget(self) -> None:
         """The store is about to go; nobody touches the page from now on. May be called again."""

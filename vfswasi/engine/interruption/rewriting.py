@@ -47,7 +47,7 @@ class Rewritten(NamedTuple):
     entries: int
 
 
-class _Section(NamedTuple):
+class Section(NamedTuple):
     """Its identity, where its header begins in the module, and its content."""
 
     ident: int
@@ -77,19 +77,19 @@ def _rewritten(wasm: bytes) -> Rewritten:
     code = _Code(wasm, b"\x41\x00\xfe\x10\x42" + memory + b"\x00\x1a")
     exported = export.encode()
     added = {_MEMORIES: _ONE_PAGE, _EXPORTS: leb(len(exported)) + exported + _MEMORY_KIND + memory}
-    sections = _with_places_for(added, [section for section in _sections(wasm) if not _tells_places(section)])
+    sections = with_places_for(added, [each for each in sections_of(wasm) if not tells_places(each)])
 
     view = memoryview(wasm)
     parts: list[bytes | memoryview] = [wasm[:8]]
-    for section in sections:
-        ident, content = section.ident, section.content
+    for each in sections:
+        ident, content = each.ident, each.content
         if ident in added:
             count = leb(content.number() + 1 if content.at < content.end else 1)
-            parts += _section(ident, [count, view[content.at : content.end], added[ident]])
+            parts += section(ident, [count, view[content.at : content.end], added[ident]])
         elif ident == _CODE:
-            parts += _section(ident, code.read(content))
+            parts += section(ident, code.read(content))
         else:
-            parts.append(view[section.start : content.end])
+            parts.append(view[each.start : content.end])
     return Rewritten(b"".join(parts), export, code.loops, code.entries)
 
 
@@ -101,11 +101,11 @@ def _free_name(taken: set[str]) -> str:
     return name
 
 
-def _section(ident: int, content: list[bytes | memoryview]) -> list[bytes | memoryview]:
+def section(ident: int, content: list[bytes | memoryview]) -> list[bytes | memoryview]:
     return [bytes([ident]), leb(sum(map(len, content))), *content]
 
 
-def _sections(wasm: bytes) -> Iterator[_Section]:
+def sections_of(wasm: bytes) -> Iterator[Section]:
     reader = outline.Reader(wasm, 8, len(wasm))
     order = iter(_ORDER)
     while reader.at < reader.end:
@@ -113,17 +113,17 @@ def _sections(wasm: bytes) -> Iterator[_Section]:
         ident = reader.byte()
         if ident != _CUSTOM and ident not in order:  # passes over those that are not there
             raise CannotRewriteError(f"the section {ident} at byte {start} is not known or not in its place")
-        yield _Section(ident, start, reader.part(reader.number()))
+        yield Section(ident, start, reader.part(reader.number()))
 
 
-def _tells_places(section: _Section) -> bool:
+def tells_places(section: Section) -> bool:
     if section.ident != _CUSTOM:
         return False
     content = section.content
     return outline.Reader(content.data, content.at, content.end).name().startswith(_TELL_PLACES)
 
 
-def _with_places_for(wanted: Iterable[int], sections: list[_Section]) -> list[_Section]:
+def with_places_for(wanted: Iterable[int], sections: list[Section]) -> list[Section]:
     """With empty sections where one of the wanted is not there: behind the last that must stand before it."""
     found = list(sections)
     for ident in wanted:
@@ -131,7 +131,7 @@ def _with_places_for(wanted: Iterable[int], sections: list[_Section]) -> list[_S
             continue
         before = _ORDER[: _ORDER.index(ident)]
         place = max((index + 1 for index, section in enumerate(found) if section.ident in before), default=0)
-        found.insert(place, _Section(ident, 0, outline.Reader(b"", 0, 0)))
+        found.insert(place, Section(ident, 0, outline.Reader(b"", 0, 0)))
     return found
 
 

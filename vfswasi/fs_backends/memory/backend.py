@@ -21,6 +21,7 @@ from ...errors import Errno, FsError
 from ..base import Caps, DirEntry, FileType, Handle, Key, Stat
 from ..turns import give_way
 from .by_path import TreeByPath
+from .copying import copy_tree
 from .file import Directory, File, Link, MemoryHandle, Node, Space, now_ns, set_node_times
 from .filling import fill
 from .literal import Symlink as Symlink
@@ -93,6 +94,15 @@ class MemoryBackend(TreeByPath):
         backend = cls(tree, max_bytes=sys.maxsize, max_inodes=sys.maxsize)
         backend.max_bytes = backend.used_bytes + room_bytes
         return backend
+
+    def copy(self) -> MemoryBackend:
+        """Another store with the same files, times, links, inode numbers and room. What has no name any more, and is
+        only open, is left out. Raises FsError (CANCELED: the time of the run is over)."""
+        with self._lock:
+            made = MemoryBackend(max_bytes=self._space.max_bytes, max_inodes=self._space.max_inodes)
+            made._next, made._versions = self._next, count(next(self._versions))
+            copy_tree(self._root, made._root, made._space)
+        return made
 
     @property
     def used_bytes(self) -> int:

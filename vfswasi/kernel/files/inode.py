@@ -49,6 +49,11 @@ class Volume:
         self._serials = Serials()
         self._nameless = 0  # files that lost their name while they were open, ever
 
+    def become(self, other: Volume) -> None:
+        """Give objects the numbers that `other` does."""
+        self._serials = other._serials.copy()
+        self._nameless = other._nameless
+
     def serial(self, key: Key, ident: int | None) -> int:
         """The inode number of the object at `key`: the store's own number, or ours."""
         return self._serials.of(key) if ident is None else ident
@@ -267,6 +272,23 @@ class FileInode:
         run.inodes += 1
         charged = ChargedHandle(handle, quota, 0 if volume.alone else UNKNOWN)
         return cls(volume, key, ident, charged, True, charged)
+
+    def copy(self, volume: Volume, handle: Handle) -> FileInode:
+        """The same file in a copy of the process, with no descriptor yet. `handle`: to the same contents, without what
+        charges for them; a copy of them if it has no name."""
+        made = FileInode.__new__(FileInode)
+        made.volume, made.key, made.serial, made.slot = volume, self.key, self.serial, self.slot
+        made.handle, made.window, made.charge = handle, None, None
+        made.owed, made.writable, made.references = self.owed, self.writable, 0
+        if self.charge is not None and volume.quota is not None:
+            charge = ChargedHandle(handle, volume.quota, UNKNOWN)
+            charge.charged, charge.alone = self.charge.charged, self.charge.alone
+            charge.steady = volume.alone
+            made.handle = made.charge = charge
+        volume.files[made.slot] = made
+        if made.key is not None and self.volume.named.get(made.key) is self:
+            volume.named[made.key] = made
+        return made
 
     def stat(self) -> Stat:
         stat = self.handle.stat()

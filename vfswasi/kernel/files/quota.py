@@ -50,6 +50,12 @@ class RunQuota:
         self._peak_bytes = self.peak_bytes
         self._quotas.clear()
 
+    def become(self, other: RunQuota) -> None:
+        """Have charged what `other` has, which has as many stores in the same order."""
+        self.inodes, self.highest_inodes, self._peak_bytes = other.inodes, other.highest_inodes, other._peak_bytes
+        for quota, old in zip(self._quotas, other._quotas, strict=True):
+            quota.bytes, quota.peak, quota.charges = old.bytes, old.peak, dict(old.charges)
+
     def note_peak(self) -> None:
         """One of several stores is about to give something back."""
         self._peak_bytes = max(self._peak_bytes, self.bytes)

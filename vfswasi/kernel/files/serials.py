@@ -27,6 +27,14 @@ class Serials:
         self._given = 0  # numbers that are not a name's, ever
         self.used = False
 
+    def copy(self) -> Serials:
+        """One that gives the same numbers."""
+        other = Serials()
+        other._known = dict(self._known)
+        other._given = self._given
+        other.used = self.used
+        return other
+
     def of(self, key: Key) -> int:
         """The number of the object at `key`."""
         self.used = True

@@ -48,6 +48,12 @@ class OpenDevice(Descriptor):
         self._attributes = attributes
         self.device = device
 
+    def copy(self, fill: Callable[[memoryview], None], deadline: Deadline) -> OpenDevice:
+        """The same in a copy of the process."""
+        made = OpenDevice(self.device, self._attributes, self.rights, self.flags, fill, deadline)
+        made.inheriting = self.inheriting
+        return made
+
     def refuse(self, missing: int) -> FsError:
         if missing & rights.DIRECTORY_ONLY:
             return FsError(Errno.NOTDIR)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import copy
 import io
 import os
 import select
@@ -53,6 +54,11 @@ class Source(_End):
         """Bytes that the next read surely gives."""
         return 0
 
+    def copy(self) -> Source:
+        """One that gives what this one would give; what lies outside, such as a pipe, is shared. Raises OSError,
+        FsError."""
+        return Source()
+
 
 class BytesSource(Source):
     """Bytes given beforehand."""
@@ -67,6 +73,9 @@ class BytesSource(Source):
 
     def available(self) -> int:
         return len(self._data)
+
+    def copy(self) -> Source:
+        return BytesSource(bytes(self._data))
 
 
 class DescriptorSource(Source):
@@ -105,6 +114,10 @@ class DescriptorSource(Source):
         except (OSError, FsError):
             return 0
 
+    def copy(self) -> Source:
+        with self._descriptor as fd:
+            return DescriptorSource(fd)
+
     def close(self) -> None:
         self._descriptor.close()
 
@@ -137,6 +150,11 @@ class FileSource(Source):
     def available(self) -> int:
         return len(self._rest)
 
+    def copy(self) -> Source:
+        made = copy.copy(self)
+        made._rest = memoryview(bytes(self._rest))
+        return made
+
 
 def _reader(file: Any) -> Callable[[int], Any]:
     """`read1` if it is there, since that does not wait for more than there is; but not if it is inherited and `read` is
@@ -157,6 +175,10 @@ class Sink(_End):
         """Take all of `data`, or as much as fits before an error; bytes taken (at least one). Raises AGAIN without
         `wait`, if nothing can be taken yet."""
         return len(data)
+
+    def copy(self) -> Sink:
+        """One that leads to the same place; what is captured begins empty. Raises OSError, FsError."""
+        return Sink()
 
 
 class CaptureSink(Sink):
@@ -199,6 +221,14 @@ class CaptureSink(Sink):
     def getvalue(self) -> bytes:
         return self._data.getvalue()
 
+    def take_out(self) -> bytes:
+        """What was captured, which makes room for as much again."""
+        data, self._data = self._data.getvalue(), io.BytesIO()
+        return data
+
+    def copy(self) -> Sink:
+        return CaptureSink(self._limit)
+
 
 class DescriptorSink(Sink):
     """A duplicate of a host file descriptor (see `HostDescriptor`)."""
@@ -240,6 +270,10 @@ class DescriptorSink(Sink):
     def waited_for(self) -> HostDescriptor | None:
         return self._descriptor if self._waits else None
 
+    def copy(self) -> Sink:
+        with self._descriptor as fd:
+            return DescriptorSink(fd)
+
     def close(self) -> None:
         self._descriptor.close()
 
@@ -261,6 +295,9 @@ class CallableSink(Sink):
     def write(self, data: memoryview, deadline: Deadline, wait: bool = True) -> int:
         self._function(bytes(data))
         return len(data)
+
+    def copy(self) -> Sink:
+        return CallableSink(self._function)
 
 
 class FileSink(Sink):
@@ -288,6 +325,12 @@ class FileSink(Sink):
         if not isinstance(taken, int) or not 0 < taken <= len(piece):
             raise FsError(Errno.IO, f"standard output: write() returned {taken!r} for {len(piece)} bytes")
         return taken
+
+    def copy(self) -> Sink:
+        made = copy.copy(self)
+        if self._decoder is not None:
+            made._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        return made
 
     def close(self) -> None:
         if self._decoder is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ...abi import constants as c
@@ -57,6 +57,16 @@ class Stream(Descriptor):
     def ends(self) -> tuple[Source | None, Sink | None]:
         """What it is connected to. Several streams may share one, so closing a stream closes none."""
         return self.source, self.sink
+
+    def copy(self, ends: Mapping[Source | Sink | None, Source | Sink | None]) -> Stream:
+        """The same in a copy of the process, where others stand for what it is connected to. Raises KeyError."""
+        source = None if self.source is None else ends[self.source]
+        sink = None if self.sink is None else ends[self.sink]
+        assert source is None or isinstance(source, Source)
+        assert sink is None or isinstance(sink, Sink)
+        made = Stream(self.serial, source, sink)
+        made.rights, made.inheriting, made.flags = self.rights, self.inheriting, self.flags
+        return made
 
     def refuse(self, missing: int) -> FsError:
         if missing & rights.POSITIONED:

@@ -1,0 +1,1 @@
+"""Sessions: one instance for many calls, and copies of it."""

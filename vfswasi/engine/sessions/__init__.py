@@ -1,0 +1,1 @@
+"""Instances that stay between calls, and copies of them."""

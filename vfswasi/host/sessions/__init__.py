@@ -1,0 +1,1 @@
+"""One instance of a module for many calls, and copies of it."""
