@@ -105,6 +105,7 @@ class MountTable:
         try:
             for name, source in preopens.items():
                 self._add(name, source)
+            self._check_single_files()
         except BaseException:
             self.close()
             raise
@@ -116,19 +117,16 @@ class MountTable:
         prepared = _prepare(name, source)
         self._names.add(name)
         self._mounts.append(prepared)  # before the checks, so that close() finds it
-        self._check_place(prepared)
         shows = prepared.file or prepared.backend
         if shows is not None:
             self._check(prepared, shows)
 
-    def _check_place(self, prepared: _Prepared) -> None:
-        """Raises MountError: the directory of a single file is mounted too."""
-        files = {mount.directory for mount in self._mounts if mount.file is not None}
-        if not files:
-            return
+    def _check_single_files(self) -> None:
+        """Raises MountError: the directory of one is mounted too."""
+        whole = {mount.name for mount in self._mounts if mount.file is None}
         for mount in self._mounts:
-            if mount.file is None and mount.name in files:
-                raise MountError(f"mount {prepared.name!r}: {_ALONE.format(mount.name)}")
+            if mount.file is not None and mount.directory in whole:
+                raise MountError(f"mount {mount.name!r}: {_ALONE.format(mount.directory)}")
 
     def _check(self, prepared: _Prepared, shows: Backend | OneFile) -> None:
         """Raises MountError."""
