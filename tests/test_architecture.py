@@ -274,7 +274,10 @@ def test_the_command_line_loads_no_storage_before_it_is_mounted_and_no_rewriter_
 def test_every_public_name_is_there_when_it_is_asked_for() -> None:
     import vfswasi
 
-    assert set(vfswasi.__all__) <= set(dir(vfswasi))
+    assert set(dir(vfswasi)) == {*vfswasi.__all__, "__version__"}
+    fresh = "import vfswasi; print(*dir(vfswasi))"  # where none that is imported late has been imported yet
+    done = subprocess.run([sys.executable, "-c", fresh], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == dir(vfswasi)
     for name in vfswasi.__all__:
         assert getattr(vfswasi, name) is not None
     with pytest.raises(AttributeError, match="NoSuchName"):

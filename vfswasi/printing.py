@@ -54,7 +54,7 @@ def _redacted_part(part: str) -> str:
         return _without_user(part) if ":" in part and "@" in part else part
     before, rest = part[: found.end()], part[found.end() :]
     place, *more = re.split(r"[?#]", rest, maxsplit=1)
-    plain = before.removesuffix("://").lower() in _NO_PASSWORD and _ORG_AND_REPO.match(place)
+    plain = before.rpartition(":")[0].lower() in _NO_PASSWORD and _ORG_AND_REPO.match(place)
     place, parameters = place if plain else _without_user(place), []
     if before.rstrip("/").rstrip(":").lower() not in _WITHOUT_PARAMETERS:
         place, *parameters = _PARAMETERS.split(place, maxsplit=1)

@@ -24,6 +24,7 @@ class Call(NamedTuple):
     function: str
     signature: Signature
     numbers: tuple[int | float, ...]
+    in_command: bool  # of a module that has `_start` too, which is not called
 
     @classmethod
     def of(cls, module: str | bytes, function: str, words: list[str]) -> tuple[str | bytes, Call]:
@@ -47,7 +48,7 @@ class Call(NamedTuple):
         numbers = tuple(map(_number, words, signature.params))
         # What was fetched is not fetched again; a file is, so that messages have its name.
         again = isinstance(module, str) and "://" not in module and "::" not in module
-        return module if again else binary, cls(function, signature, numbers)
+        return module if again else binary, cls(function, signature, numbers, "_start" in names)
 
     def limits(self, limits: Limits, timeout: float | None) -> Limits:
         """A call has the time that `--timeout` gives to a run."""
@@ -61,7 +62,7 @@ class Call(NamedTuple):
         """Call it and print what it returns, a line for each value; the exit status. asked: options of a session."""
         holder: Any = sandbox
         try:
-            with holder.session(**asked) as session:
+            with holder.session(command=self.in_command, **asked) as session:
                 result = session.call(self.function, *self.numbers)
         except GuestTrapError as error:
             print(f"vfswasi: {GuestTrapError.__name__}: {printable(str(error))}", file=sys.stderr)

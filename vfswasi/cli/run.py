@@ -156,6 +156,8 @@ def main(options: argparse.Namespace) -> int:
         if options.invoke is not None:
             from .invoke import Call
 
+            if options.cwd is not None:
+                raise ValueError("--cwd is where a program starts, and --invoke calls a function of none")
             module, call = Call.of(module, options.invoke, options.args)
             limits = call.limits(limits, options.timeout)
         sandbox = opened.enter_context(

@@ -104,6 +104,13 @@ class Traffic:
     bytes_received: int = 0
     bytes_sent: int = 0
 
+    def __add__(self, other: Traffic) -> Traffic:
+        return Traffic(
+            self.requests + other.requests,
+            self.bytes_received + other.bytes_received,
+            self.bytes_sent + other.bytes_sent,
+        )
+
     def __sub__(self, other: Traffic) -> Traffic:
         return Traffic(
             self.requests - other.requests,

@@ -33,16 +33,18 @@ class PlainFileError(MountError):
         super().__init__(
             f"{shown(path)} is a file, neither a directory nor a zip or tar archive; one file is mounted by its name "
             f"in a directory of the guest, such as /data/{os.path.basename(path)}"
+            + (", with the option file (file=True)" if is_archive_name(path) else "")
         )
         self.path = path
 
 
-def split(guest: str) -> tuple[str, str]:
-    """(the guest's directory, the name in it) of the place of a file. Raises MountError."""
-    directory, slash, name = guest.rpartition("/")
-    if not fits_a_key(name):
-        raise MountError(f"{guest!r} is not the name of a file")
-    return (directory or "/") if slash else ".", name
+def check_place(guest: str) -> None:
+    """Raises MountError: no file of the guest's can be there."""
+    _, slash, name = guest.rpartition("/")
+    if not slash or not fits_a_key(name):
+        raise MountError(
+            f"one file is mounted by its name in a directory of the guest, such as /data/x, not as {guest!r}"
+        )
 
 
 def is_archive_name(path: str) -> bool:
@@ -52,8 +54,7 @@ def is_archive_name(path: str) -> bool:
 def is_named_so(guest: str, path: str) -> bool:
     """Whether a file that is no archive is mounted as what it is without being told: the guest's directory is one of
     its own, and nobody calls the file an archive, which would be a broken one."""
-    directory, _ = split(guest)
-    return directory not in ("/", ".") and not is_archive_name(path)
+    return guest.rpartition("/")[0] not in ("", ".", "..") and not is_archive_name(path)
 
 
 def open_file(mount: Mount, open_mount: Callable[[Mount], Backend]) -> OneFile:

@@ -22,14 +22,14 @@ from ..printing import redacted, shown
 from .options import Mount, guest_name
 
 if TYPE_CHECKING:
-    from ..fs_backends.layers.picked import OneFile, Picked
+    from ..fs_backends.layers.picked import OneFile
     from ..fs_backends.trust.directories import Seen
     from .source_types import Source
 
 
 _ALONE: Final = (
-    "a directory in which single files are mounted has nothing else; mount the files in another directory, or put them "
-    "into what is mounted there"
+    "{!r} is mounted, and so is a single file in it; a directory in which single files are mounted has nothing else: "
+    "mount the file in another directory, or put it into what is mounted there"
 )
 
 
@@ -43,7 +43,17 @@ class _Prepared(NamedTuple):
     owned: bool
     overlap: bool
     what: str  # for people, without secrets
-    file: OneFile | None = None  # in place of `backend`: one file, to be picked
+    file: OneFile | None = None  # in place of `backend`: one file, whose whole name is `name`
+
+    @property
+    def directory(self) -> str:
+        """What the guest gets as a preopen."""
+        return self.name if self.file is None else (self.name.rpartition("/")[0] or "/")
+
+    @property
+    def store(self) -> Backend | None:
+        """What it was opened for; None: a tree."""
+        return self.backend if self.file is None else self.file.backend
 
 
 class _Shown:
@@ -93,8 +103,6 @@ class MountTable:
         """
         self._trusted = [os.path.abspath(directory) for directory in trusted]
         self._mounts: list[_Prepared] = []
-        self._names: set[str] = set()
-        self._picked: dict[str, Picked] = {}  # guest directory -> the single files that are mounted there
         self._shown: dict[bool, list[_Shown]] = {False: [], True: []}  # by whether they are read-only
         if preopens is None:
             return
@@ -102,6 +110,7 @@ class MountTable:
             raise TypeError(f"preopens must map guest directories to sources, not {type(preopens).__name__}")
         try:
             self._add_all(preopens, base)
+            self._check_single_files()
         except BaseException:
             self.close()
             raise
@@ -124,40 +133,17 @@ class MountTable:
             self._add(_prepare(name, source))
 
     def _add(self, prepared: _Prepared) -> None:
-        name = prepared.name
-        if prepared.file is not None:
-            self._add_file(prepared, prepared.file)
-            return
-        if name in self._picked:
-            if prepared.owned and prepared.backend is not None:
-                prepared.backend.close()
-            raise MountError(f"mount {name!r}: {_ALONE}")
-        self._names.add(name)
-        self._mounts.append(prepared)  # before the check, so that close() finds it
-        if prepared.backend is not None:
-            self._check(prepared, prepared.backend)
+        self._mounts.append(prepared)  # before the checks, so that close() finds it
+        shows = prepared.file or prepared.backend
+        if shows is not None:
+            self._check(prepared, shows)
 
-    def _add_file(self, prepared: _Prepared, file: OneFile) -> None:
-        from ..fs_backends.layers.picked import Picked
-        from .single import split
-
-        name = prepared.name
-        try:
-            directory, within = split(name)
-            picked = self._picked.get(directory)
-            if picked is not None and within in picked:
-                raise MountError(f"mount {name!r}: given twice; each file can have one source")
-            if picked is None and directory in self._names:
-                raise MountError(f"mount {name!r}: {directory!r} is mounted too, and {_ALONE}")
-        except BaseException:
-            file.backend.close()
-            raise
-        if picked is None:
-            picked = self._picked[directory] = Picked()
-            self._names.add(directory)
-            self._mounts.append(_Prepared(directory, False, picked, None, True, prepared.overlap, "single files"))
-        picked.pick(within, file, prepared.readonly)
-        self._check(prepared, file)
+    def _check_single_files(self) -> None:
+        """Raises MountError: the directory of one is mounted too."""
+        whole = {mount.name for mount in self._mounts if mount.file is None}
+        for mount in self._mounts:
+            if mount.file is not None and mount.directory in whole:
+                raise MountError(f"mount {mount.name!r}: {_ALONE.format(mount.directory)}")
 
     def _check(self, prepared: _Prepared, shows: Backend | OneFile) -> None:
         """Raises MountError."""
@@ -181,16 +167,32 @@ class MountTable:
     def instantiate(self, limits: Limits, trees: Mapping[str, MemoryBackend] | None = None) -> list[Preopen]:
         """The preopens of one run; literal trees are copied into new stores. `trees`: such stores by guest directory,
         which are used as they are."""
-        preopens = []
+        preopens: dict[str, Preopen] = {}
         for mount in self._mounts:
+            if mount.file is not None:
+                if mount.directory not in preopens:
+                    preopens[mount.directory] = self._picked(mount.directory)
+                continue
             backend = mount.backend
             if backend is None and trees is not None:
                 backend = trees[mount.name]
             elif backend is None:
                 backend = MemoryBackend.with_room(mount.tree or {}, limits.memory_files_bytes)
             backend = checked(backend)
-            preopens.append(Preopen(mount.name, ReadOnly(backend) if mount.readonly else backend, mount.readonly))
-        return preopens
+            preopen = Preopen(mount.name, ReadOnly(backend) if mount.readonly else backend, mount.readonly)
+            preopens[mount.name] = preopen
+        return list(preopens.values())
+
+    def _picked(self, directory: str) -> Preopen:
+        """The single files that are mounted in a guest's directory."""
+        from ..fs_backends.layers.picked import Picked
+
+        picked, readonly = Picked(), True
+        for mount in self._mounts:
+            if mount.file is not None and mount.directory == directory:
+                picked.pick(mount.name.rpartition("/")[2], mount.file, mount.readonly)
+                readonly = readonly and mount.readonly
+        return Preopen(directory, picked, readonly)
 
     def copied_trees(self, preopens: Iterable[Preopen]) -> dict[str, MemoryBackend]:
         """Of the preopens of a run, copies of those stores that were made for it, for another run that shall find the
@@ -205,16 +207,20 @@ class MountTable:
 
     def traffic(self) -> dict[str, Traffic]:
         """What the stores that are far away have cost so far."""
-        found = {mount.name: checked(mount.backend).traffic() for mount in self._mounts if mount.backend is not None}
-        return {name: traffic for name, traffic in found.items() if traffic is not None}
+        found: dict[str, Traffic] = {}
+        for mount in self._mounts:
+            traffic = None if mount.store is None else checked(mount.store).traffic()
+            if traffic is not None:
+                found[mount.directory] = found.get(mount.directory, Traffic()) + traffic
+        return found
 
     def close(self) -> None:
         """Close the backends that were opened here. Raises what the first that cannot be closed raises, after all."""
         mounts, self._mounts = self._mounts, []
         with contextlib.ExitStack() as stack:
             for mount in reversed(mounts):
-                if mount.owned and mount.backend is not None:
-                    stack.callback(mount.backend.close)
+                if mount.owned and mount.store is not None:
+                    stack.callback(mount.store.close)
 
     def told(self) -> list[tuple[str, str, str]]:
         """(guest directory, "ro" or "rw", what is there) of each, for people, without secrets."""
@@ -259,7 +265,7 @@ def _prepare(name: str, source: Source) -> _Prepared:
     from dataclasses import replace
 
     from ..fs_backends.remote.translate import scrubbed
-    from .single import PlainFileError, is_named_so, open_file
+    from .single import PlainFileError, check_place, is_named_so, open_file
     from .sources import open_mount, tree_of
 
     mount = source if isinstance(source, Mount) else Mount(source)
@@ -282,6 +288,7 @@ def _prepare(name: str, source: Source) -> _Prepared:
                 raise
             mount = replace(mount, source=Path(plain.path))
         if backend is None:
+            check_place(name)
             file = open_file(mount, open_mount)
             backend = file.backend
     except MountError as error:

@@ -31,7 +31,9 @@ def signature_of(wasm: bytes, name: str) -> Signature | None:
         elif section == _EXPORTS:
             for _ in range(content.number()):
                 found, kind, index = content.name(), content.byte(), content.number()
-                if found == name and kind == _FUNCTION and index < len(of_functions):
+                if found == name and kind == _FUNCTION:
+                    if index >= len(of_functions):
+                        raise outline.Unreadable
                     type_ = of_functions[index]
                     return outline.signature(types[type_]) if type_ < len(types) else None
             break

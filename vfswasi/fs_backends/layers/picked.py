@@ -45,6 +45,10 @@ class Picked(Backend):
         self._files[name] = OneFile(backend, file.key, file.identity, file.place)
         self.caps = self._caps()
 
+    @property
+    def identity(self) -> object:
+        return frozenset((name, file.identity) for name, file in self._files.items())
+
     def _caps(self) -> Caps:
         all_caps = [file.backend.caps for file in self._files.values()]
         written = [caps for caps in all_caps if Caps.WRITE in caps]
@@ -56,9 +60,6 @@ class Picked(Backend):
             if written and all(cap in caps for caps in written):
                 found |= cap
         return found | (Caps.SHARED if any(Caps.SHARED in caps for caps in all_caps) else Caps.NONE)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._files
 
     def _file(self, key: Key) -> OneFile:
         file = self._files.get(key[0])
@@ -122,11 +123,7 @@ class Picked(Backend):
         found = [traffic for file in self._files.values() if (traffic := file.backend.traffic()) is not None]
         if not found:
             return None
-        return Traffic(
-            sum(each.requests for each in found),
-            sum(each.bytes_received for each in found),
-            sum(each.bytes_sent for each in found),
-        )
+        return sum(found, Traffic())
 
     def close(self) -> None:
         failed: Exception | None = None
