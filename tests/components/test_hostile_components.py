@@ -144,21 +144,23 @@ def test_e9_functions_of_modules_that_are_not_needed_are_few() -> None:
 
 def test_e9_functions_that_wasmtime_would_compile_for_long_are_few() -> None:
     """13 KB of them with parameters of 130,000 values took 70 seconds."""
-    types = "(type $t0 (tuple u8 u8))" + "".join(f"(type $t{i + 1} (tuple $t{i} $t{i}))" for i in range(16))
-    imports = (
-        PARTS["imports"]
-        + f"""{types}
-      (import "wasi:io/a@0.2.0" (instance $large (export "f" (func (param "x" $t16)))))
-      (alias export $large "f" (func $f))"""
-    )
-    at = "(core instance $adapter (instantiate $adapter"
-    lowered = "(core func (canon lower (func $f) (memory $memory)))" * 2000
-    component = small({"imports": imports} | part("adapter instance", (at, lowered + at)))
-    assert "more functions and types than the adapter needs" in _refused(component)
-    types = "(type (func (param i32)))" * 20_000
-    assert "more functions and types than the adapter needs" in _refused(
-        small({"types": types.replace("i32", '"a" u8')})
-    )
+    for levels, many, why in ((16, 2000, "parts that"), (16, 1, "parts that"), (2, 1001, "more than 1000 functions")):
+        types = "(type $t0 (tuple u8 u8))" + "".join(f"(type $t{i + 1} (tuple $t{i} $t{i}))" for i in range(levels))
+        for where in (types, ""):
+            inside = "".join([*([types] if not where else []), f'(export "f" (func (param "x" $t{levels})))'])
+            imports = (
+                PARTS["imports"]
+                + f"""{where}
+              (import "wasi:io/a@0.2.0" (instance $large {inside})) (alias export $large "f" (func $f))"""
+            )
+            at = "(core instance $adapter (instantiate $adapter"
+            lowered = "(core func (canon lower (func $f) (memory $memory)))" * many
+            component = small({"imports": imports} | part("adapter instance", (at, lowered + at)))
+            assert why in _refused(component)
+    for type_ in ("record " + '(field "{}" $t)', "tuple $t", "variant " + '(case "{}" $t)'):
+        name_, _, one = type_.partition(" ")
+        large = f"(type $t ({name_}{''.join(' ' + one.format(f'a{i}').replace('$t', 'u8') for i in range(2000))}))"
+        assert "parts that" in _refused(small({"types": large}))
 
 
 def test_the_functions_of_the_main_module_that_nobody_sees_are_not_compiled_to_validate_the_component() -> None:

@@ -23,11 +23,9 @@ _WASI: Final = re.compile(r"wasi:(cli|clocks|filesystem|io|random|sockets)/[a-z0
 # What the adapter imports from the main module: its memory, its entry point, its allocator.
 _FROM_MAIN: Final = ("env", "__main_module__")
 _MODULES_MAX: Final = 16  # there are four: those two, a table of functions, and what fills it
-# wasmtime compiles something for each of these when it validates the component. There are some hundreds, some forty
-# (each of which may have a type that takes 40 ms), and 3 KB.
+# wasmtime compiles something for each of these when it validates the component; there are some hundreds, and some forty
 _FUNCTIONS_MAX: Final = 10_000  # of all modules but the main one
-_CONVERSIONS_MAX: Final = 128
-_TYPES_MAX_BYTES: Final = 64 << 10
+_CONVERSIONS_MAX: Final = 1000
 _NAME_MAX: Final = 80
 _SEVERAL: Final = "it has several modules that could be its main one"
 
@@ -73,8 +71,8 @@ def _find(component: Structure) -> Adapted:
             raise NotAdapted(f"it imports {_short(name)} beside what the adapter needs")
     if [each.of for each in component.core_instances if isinstance(each, Instantiated)].count(of_main.of) != 1:
         raise NotAdapted("its main module is instantiated several times")
-    if component.conversions > _CONVERSIONS_MAX or component.type_bytes > _TYPES_MAX_BYTES:
-        raise NotAdapted("it has more functions and types than the adapter needs")
+    if component.conversions > _CONVERSIONS_MAX:
+        raise NotAdapted(f"it has more than {_CONVERSIONS_MAX} functions of types of its own")
     others = tuple(each for part, each in bytes_of.items() if part != main_part)
     if sum(map(_functions, others)) > _FUNCTIONS_MAX:
         raise NotAdapted(f"it has more than {_FUNCTIONS_MAX:,} functions beside its main module")
@@ -107,7 +105,7 @@ def _run_function(component: Structure, index: int) -> int:
     instance = at(component.instances, index)
     if isinstance(instance, Bundle):
         return _function(instance.exports.get("run"))
-    if instance is None:
+    if not isinstance(instance, Instantiated):
         raise NotAdapted("its wasi:cli/run comes from elsewhere")
     part = at(component.components, instance.of)
     if part is None or not structure.defines_nothing_that_runs(part, component.wasm):

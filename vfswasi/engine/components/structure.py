@@ -1,7 +1,7 @@
 """What the top level of a component is made of, as far as it takes to follow a call through it.
 
 A component is a list of definitions, each of which adds to an index space: core modules, instances of them, core
-functions, components, instances of those, functions. Types are passed over. What is inside of a nested component is
+functions, components, instances of those, functions, types. What is inside of a nested component is
 not looked at here, so there is no recursion; everything that is counted is bounded, and what this file does not know
 ends the reading. Source: Binary.md of the component model.
 """
@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, TypeVar
 
-from ..compiling.outline import Reader, Unreadable, component_name, component_type, sections
+from ..compiling.outline import Reader, Unreadable, component_name, sections
+from .types import Type, TypeReader
 
 _ITEMS_MAX: Final = 100_000  # definitions, and names in them; adapters need some hundreds
 
@@ -19,7 +20,6 @@ _ITEMS_MAX: Final = 100_000  # definitions, and names in them; adapters need som
 CUSTOM: Final = 0
 CORE_MODULE: Final = 1
 CORE_INSTANCES: Final = 2
-CORE_TYPES: Final = 3
 COMPONENT: Final = 4
 INSTANCES: Final = 5
 ALIASES: Final = 6
@@ -57,6 +57,12 @@ class Bundle(NamedTuple):
     exports: Mapping[str, Sorted]
 
 
+class Imported(NamedTuple):
+    """An instance that the component imports, of this type."""
+
+    type: Type
+
+
 class Lifted(NamedTuple):
     """A function of the component that calls a core function."""
 
@@ -81,12 +87,13 @@ class Structure:
         self.core_instances: list[Instantiated | Bundle] = []
         self.core_functions: list[CoreExport | None] = []
         self.components: list[Part | None] = []
-        self.instances: list[Instantiated | Bundle | None] = []
+        self.instances: list[Instantiated | Bundle | Imported | None] = []
         self.functions: list[Lifted | None] = []
         self.imports: list[tuple[str, str]] = []  # (name, kind)
         self.exports: list[tuple[str, Sorted]] = []
         self.conversions = 0  # functions between the component and its modules, for resources too
-        self.type_bytes = 0
+        self.types: list[Type] = []
+        self.type_reader = TypeReader(self.types, self.count)
         self._items = 0
 
     def count(self, more: int) -> range:
@@ -131,8 +138,6 @@ def read(wasm: bytes) -> Structure:
                 _READ[section](content, found)
             if content.at != content.end:
                 raise Unreadable
-        elif section in (CORE_TYPES, TYPES):
-            found.type_bytes += part.end - part.start
         elif section != CUSTOM:
             raise Unreadable
     return found
@@ -200,9 +205,11 @@ def _alias(reader: Reader, found: Structure) -> None:
     sort = _sort(reader)
     target = reader.byte()
     if target == 0:  # an export of an instance
-        reader.number(), reader.name()
+        instance, name = reader.number(), reader.name()
         if is_core and sort != "module":
             raise Unreadable
+        if sort == "type":
+            _type_of_instance(at(found.instances, instance), name, found)
         found.add(sort)
     elif target == 1 and is_core:  # an export of a core instance
         instance, name = reader.number(), reader.name()
@@ -210,10 +217,14 @@ def _alias(reader: Reader, found: Structure) -> None:
             found.core_functions.append(CoreExport(instance, name))
         elif sort in ("module", "type"):
             raise Unreadable
-    elif target == 2 and sort == "type":  # of a component around it
-        reader.number(), reader.number()
-    else:
+    else:  # of a component around it
         raise Unreadable
+
+
+def _type_of_instance(instance: object, name: str, found: Structure) -> None:
+    if not isinstance(instance, Imported) or name not in instance.type.exported:
+        raise Unreadable
+    found.types.append(Type(instance.type.exported[name]))
 
 
 def _canon_options(reader: Reader, found: Structure) -> None:
@@ -245,15 +256,21 @@ def _canon(reader: Reader, found: Structure) -> None:
 
 
 def _import(reader: Reader, found: Structure) -> None:
-    name, kind = component_name(reader), component_type(reader)
+    name = component_name(reader)
+    kind, index = found.type_reader.described(reader)
     found.imports.append((name, kind))
-    found.add(kind)
+    if kind == "instance" and index is not None:
+        found.instances.append(Imported(found.type_reader.at(index)))
+    else:
+        found.add(kind)
 
 
 def _export(reader: Reader, found: Structure) -> None:
     name, kind, index = component_name(reader), _sort(reader), reader.number()
+    types = len(found.types)
     if reader.byte():
-        component_type(reader)
+        found.type_reader.described(reader)
+        del found.types[types:]  # it is the same thing, with this type
     found.exports.append((name, (kind, index)))
     # An export is one more of its kind.
     if kind == "func":
@@ -264,10 +281,17 @@ def _export(reader: Reader, found: Structure) -> None:
         found.components.append(at(found.components, index))
     elif kind == "module":
         found.modules.append(at(found.modules, index))
+    elif kind == "type":
+        found.types.append(found.type_reader.at(index))
+
+
+def _type(reader: Reader, found: Structure) -> None:
+    found.type_reader.definition(reader)
 
 
 _READ: Final[dict[int, Callable[[Reader, Structure], None]]] = {
     CORE_INSTANCES: _core_instance,
+    TYPES: _type,
     INSTANCES: _instance,
     ALIASES: _alias,
     CANONS: _canon,
