@@ -25,6 +25,7 @@ from vfswasi.mounts.options import parse_limits
 from vfswasi.mounts.sources import open_source
 
 from ..rawguest import ALL_FILE_RIGHTS, FREE, RawGuest, pack_subscriptions
+from ..slow_modules import of_values_through_loops
 from ..wat_programs import ENDLESS, program
 
 TESTS: dict[str, Callable[..., None]] = {}
@@ -62,6 +63,26 @@ def test_wall_seconds_is_a_timeout() -> None:
     assert vfswasi.run(wasm, limits=Limits(wall_seconds=None)).returncode == 0
     with pytest.raises(vfswasi.GuestTimeoutError):
         vfswasi.run(program(ENDLESS), limits=Limits(wall_seconds=None), timeout=0.02)
+
+
+@of("compile_seconds", "compile_memory_bytes")
+def test_compiling_has_limits_of_its_own() -> None:
+    wasm = of_values_through_loops(16_384)
+    with pytest.raises(vfswasi.CompileTimeoutError, match=r"took longer than compile_seconds \(0.2 s\)") as late:
+        vfswasi.run(wasm, limits=Limits(compile_seconds=0.2), timeout=100)
+    assert late.value.limit == "compile_seconds"
+    with pytest.raises(vfswasi.CompileLimitError, match=r"more memory than compile_memory_bytes \(100,000,000") as big:
+        vfswasi.run(wasm, limits=Limits(compile_memory_bytes=100_000_000))
+    assert big.value.limit == "compile_memory_bytes"
+    assert not isinstance(big.value, TimeoutError)
+    assert vfswasi.run(program("(nop) (nop)"), limits=Limits(compile_seconds=None, wall_seconds=20)).returncode == 0
+    assert parse_limits(["compile_seconds=1.5", "compile_memory_bytes=1G"]) == Limits(
+        compile_seconds=1.5, compile_memory_bytes=1 << 30
+    )
+    assert parse_limits(["compile_seconds=none"]).compile_seconds is None
+    for value in (-1, float("nan")):
+        with pytest.raises(ValueError, match="compile_seconds"):
+            Limits(compile_seconds=value)
 
 
 @of("fuel")

@@ -42,6 +42,7 @@ _NO_INTERPRETER: Final = frozenset({errno.ENOENT, errno.EACCES, errno.EPERM, err
 # What the system's loader needs to find libraries, and how many threads wasmtime may use.
 _KEPT_VARIABLES: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH", "RAYON_NUM_THREADS")
 _SLICE_S: Final = 0.1  # between two looks at the clock
+_START_S: Final = 2.0  # for the system to start a process
 _END_S: Final = 2.0  # for the end of a process that has closed its output
 _ANSWER_MAX_BYTES: Final = 1 << 20
 _WORDS_MAX_BYTES: Final = 4096  # of what it says on standard error
@@ -151,47 +152,101 @@ def _outcome(request: dict[str, Any], name: str, limits: Limits) -> Any:
     import json
 
     began = time.monotonic()
+    start = _Start(request, name)
     try:
-        process = subprocess.Popen(
+        talk = _Talk(start.process(), name, limits, began)
+        assert talk.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            talk.process.stdin.write(json.dumps(request).encode() + b"\n")
+        lines = talk.lines()
+    finally:
+        start.end()
+        tell = watcher.get()
+        if tell is not None:
+            tell(name, None)
+    return _judged(lines, talk, name, limits)
+
+
+class _Start:
+    """Of a process. It happens on another thread: an exception that a signal handler raises, at any moment, cannot make
+    us forget that there is one."""
+
+    def __init__(self, request: dict[str, Any], name: str) -> None:
+        self._files = (request["input"], request["output"])
+        self._name = name
+        self._outcome: list[subprocess.Popen[bytes] | BaseException] = []
+        self._unwanted = False
+        self._done: threading.Event | None = None
+
+    def process(self) -> subprocess.Popen[bytes]:
+        """Raises UnavailableError, CompileError."""
+        done = self._done = threading.Event()
+
+        def work() -> None:
+            try:
+                self._outcome.append(self._started())
+            except BaseException as error:
+                self._outcome.append(error)
+            done.set()
+            if self._unwanted:
+                self.end()
+
+        try:
+            threading.Thread(target=work, name="vfswasi-compiling", daemon=True).start()
+        except RuntimeError as error:
+            raise CompileError(f"compiling {self._name}: no thread could be started for it") from error
+        done.wait()
+        outcome = self._outcome[0]
+        if isinstance(outcome, subprocess.Popen):
+            return outcome
+        if not isinstance(outcome, OSError):
+            raise outcome
+        if outcome.errno in _NO_INTERPRETER:
+            raise UnavailableError(f"{sys.executable}: {outcome.strerror}") from outcome
+        raise CompileError(
+            f"compiling {self._name}: no process could be started for it: {outcome.strerror}"
+        ) from outcome
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
             _command(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
-            pass_fds=(request["input"], request["output"]),
+            pass_fds=self._files,
             env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
             cwd="/",
             start_new_session=True,
         )
-    except OSError as error:
-        if error.errno is None:  # what a signal handler raised
-            raise
-        if error.errno not in _NO_INTERPRETER:
-            raise CompileError(f"compiling {name}: no process could be started for it: {error.strerror}") from error
-        raise UnavailableError(f"{sys.executable}: {error.strerror}") from error
-    talk = _Talk(process, name, limits, began)
-    try:
-        assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(request).encode() + b"\n")
-        lines = talk.lines()
-    finally:
-        talk.end()
-    return _judged(lines, talk, name, limits)
+
+    def end(self) -> None:
+        """See to it that the process is gone, also one that is only being started."""
+        self._unwanted = True
+        if self._done is not None:  # where the thread had no time to begin, nobody ever will be done
+            self._done.wait(_START_S)
+        for process in self._outcome:
+            if isinstance(process, subprocess.Popen):
+                if process.poll() is None:
+                    process.kill()
+                process.wait()
+                for stream in (process.stdin, process.stdout, process.stderr):
+                    if stream is not None:
+                        stream.close()
 
 
 class _Talk:
     """With a process. `words`: what it said on standard error. `status`: of its end, if it ended by itself."""
 
     def __init__(self, process: subprocess.Popen[bytes], name: str, limits: Limits, began: float) -> None:
-        self._process, self._name, self._limits, self._began = process, name, limits, began
+        self.process, self._name, self._limits, self._began = process, name, limits, began
         self._tell = watcher.get()
         self.words = b""
         self.status: int | None = None
 
     def lines(self) -> list[bytes]:
         """All that it answers. Raises CompileTimeoutError, CompileError."""
-        out, err = self._process.stdout, self._process.stderr
+        out, err = self.process.stdout, self.process.stderr
         assert out is not None
         assert err is not None
         poll = select.poll()
@@ -212,7 +267,7 @@ class _Talk:
                     self._settle(err.fileno())
                     return said.splitlines()
             # Somebody who was forked meanwhile may hold the other ends of the pipes.
-            if not ready and self._process.poll() is not None:
+            if not ready and self.process.poll() is not None:
                 self._settle(err.fileno())
                 return said.splitlines()
 
@@ -233,26 +288,12 @@ class _Talk:
     def _settle(self, err: int) -> None:
         """It has nothing more to answer: see how it ended, and what it said of that."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_END_S)
-        self.status = self._process.poll()
+            self.process.wait(_END_S)
+        self.status = self.process.poll()
         poll = select.poll()
         poll.register(err, select.POLLIN | select.POLLHUP)
         while poll.poll(0) and (piece := os.read(err, 1 << 16)):
             self.words = (self.words + piece)[-_WORDS_MAX_BYTES:]
-
-    def end(self) -> None:
-        """See to it that the process is gone."""
-        process = self._process
-        try:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-        finally:
-            for stream in (process.stdin, process.stdout, process.stderr):
-                if stream is not None:
-                    stream.close()
-            if self._tell is not None:
-                self._tell(self._name, None)
 
 
 def timeout(name: str, limits: Limits) -> CompileTimeoutError:
