@@ -1,12 +1,13 @@
 """On a terminal: what moves to and from stores that are far away, once it has taken longer than a second.
 
-Needs the package rich (`pip install "vfswasi[progress]"`); without it, or where standard error is no terminal, nothing
-is shown.
+Needs the package rich (`pip install "vfswasi[progress]"`); without it, where standard error is no terminal, and in the
+cells of notebooks nothing is shown.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -15,13 +16,15 @@ from ..fs_backends.base import Traffic
 
 BEFORE_S = 1.0
 _EVERY_S = 0.2
+# Of commands in the cells of a notebook (ipykernel), which are on a terminal that keeps every line it is told to erase.
+_IN_A_NOTEBOOK = "JPY_PARENT_PID"
 
 
 @contextlib.contextmanager
 def shown(traffic: Callable[[], Mapping[str, Traffic]]) -> Iterator[None]:
     """While the block runs. `traffic`: what each mount has moved so far; called from another thread."""
     try:
-        if not sys.stderr.isatty():
+        if not sys.stderr.isatty() or _IN_A_NOTEBOOK in os.environ:
             raise ImportError
         from rich.console import Console
         from rich.status import Status
