@@ -15,11 +15,11 @@ test: $(VENV)/installed-test
 # are those of the stores, which know no guest, and those that try both ways themselves. Two at once.
 test-plain: $(VENV)/installed-test
 	VFSWASI_VDSO=0 VFSWASI_INTERRUPT=epoch $(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/fs_backends --ignore=tests/storage \
-		--ignore=tests/endurance --ignore=tests/fuzz
+		--ignore=tests/endurance --ignore=tests/fuzz --ignore=tests/typing
 
 # The fast path with interruption by epochs.
 test-by-epoch: $(VENV)/installed-test
-	VFSWASI_INTERRUPT=epoch $(BIN)/python -m pytest --ignore=tests/fs_backends --ignore=tests/storage --ignore=tests/fuzz
+	VFSWASI_INTERRUPT=epoch $(BIN)/python -m pytest --ignore=tests/fs_backends --ignore=tests/storage --ignore=tests/fuzz --ignore=tests/typing
 
 lint: $(VENV)/installed-test $(VENV)/installed-lint
 	$(BIN)/ruff check .

@@ -27,12 +27,15 @@ with progress.shown(traffic):
 """
 
 
-def on_a_terminal(seconds: float, *, without_rich: bool = False) -> str:
+def on_a_terminal(seconds: float, *, without_rich: bool = False, **environment: str) -> str:
     """What the program writes to standard error, a terminal."""
     ours, theirs = pty.openpty()
     program = "import sys; sys.modules['rich.console'] = None\n" + PROGRAM if without_rich else PROGRAM
     process = subprocess.Popen(
-        [sys.executable, "-c", program, str(seconds)], cwd=ROOT, stderr=theirs, env={**os.environ, "TERM": "xterm"}
+        [sys.executable, "-c", program, str(seconds)],
+        cwd=ROOT,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", **environment},
     )
     os.close(theirs)
     written = b""
@@ -61,6 +64,10 @@ def test_a_short_run_shows_nothing() -> None:
 
 def test_without_rich_nothing_is_shown() -> None:
     assert on_a_terminal(1.5, without_rich=True) == ""
+
+
+def test_the_cell_of_a_notebook_gets_nothing() -> None:
+    assert on_a_terminal(1.5, JPY_PARENT_PID="1") == ""
 
 
 def test_a_pipe_gets_nothing() -> None:

@@ -85,6 +85,20 @@ sandbox""",
 ]
 
 
+# A command in a cell, which is on a terminal there; it moves something for longer than a second.
+COMMAND = """code = '''
+import time
+from vfswasi import Traffic
+from vfswasi.cli import progress
+with progress.shown(lambda: {"/d": Traffic(int(time.monotonic() * 100), 0, 0)}):
+    time.sleep(1.5)
+print("done")
+'''
+open("command.py", "w").write(code)
+!{sys.executable} command.py
+!{sys.executable} -m vfswasi run zip://none.wasm::none.zip"""
+
+
 def notebook(cells: list[Cell] | None = None) -> Any:
     made = [nbformat.v4.new_code_cell(cell.code) for cell in (CELLS if cells is None else cells)]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}

@@ -19,6 +19,7 @@ from upath import UPath
 
 import vfswasi
 from vfswasi import Limits, Mount
+from vfswasi.cli import main
 
 from ..wat_programs import program
 from .http_server import HttpServer
@@ -202,3 +203,13 @@ def test_a_file_object_that_never_ends_costs_the_time_of_the_run(place: Path) ->
         vfswasi.run(Slow(), timeout=0.2)
     with pytest.raises(vfswasi.ModuleError, match="module_bytes"):
         vfswasi.run(Slow(), limits=Limits(module_bytes=5))
+
+
+def test_the_command_line_takes_them_too(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "zip://bin/p.wasm::tools.zip"]) == 0
+    assert capfd.readouterr().out == "so fa"
+    assert main(["inspect", "zip://bin/p.wasm::tools.zip"]) == 0
+    assert capfd.readouterr().out.startswith("p.wasm: command")
+    for command in ("run", "inspect"):
+        assert main([command, "zip://bin/no.wasm::tools.zip"]) == 125
+        assert capfd.readouterr().err == "vfswasi: zip://bin/no.wasm::tools.zip: no such file\n"

@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import Any
 
 import fsspec
+import fsspec.core
 from upath import UPath
 
 import vfswasi
@@ -47,7 +48,7 @@ def args(strings: Iterator[str], paths: list[pathlib.Path], environment: Mapping
     vfswasi.Sandbox("p.wasm").run("x")  # wrong
 
 
-def modules(path: os.PathLike[str], member: zipfile.ZipFile, file: io.BufferedReader) -> None:
+def modules(path: os.PathLike[str], member: zipfile.ZipFile, opened: fsspec.core.OpenFile) -> None:
     vfswasi.run("p.wasm")
     vfswasi.run("zip://p.wasm::tools.zip")
     vfswasi.run(path)
@@ -55,14 +56,13 @@ def modules(path: os.PathLike[str], member: zipfile.ZipFile, file: io.BufferedRe
     vfswasi.run(b"\0asm")
     vfswasi.run(bytearray(b"\0asm"))
     vfswasi.run(memoryview(b"\0asm"))
-    vfswasi.run(file)
+    vfswasi.run(opened)
     vfswasi.run(open("p.wasm", "rb"))
     vfswasi.run(io.BytesIO(b"\0asm"))
     vfswasi.run(member.open("p.wasm"))
     vfswasi.run(gzip.open("p.wasm.gz"))
     vfswasi.run(vfswasi.Mount("s3://bucket/p.wasm", anon=True))
     vfswasi.run(UPath("memory://lake/p.wasm"))
-    vfswasi.run(fsspec.open("memory://lake/p.wasm"))
     vfswasi.run(5)  # wrong
     vfswasi.run(None)  # wrong
     vfswasi.run(["p.wasm"])  # wrong

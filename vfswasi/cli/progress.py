@@ -2,12 +2,13 @@
 than a second.
 
 What moves needs the package rich (`pip install "vfswasi[progress]"`); without it it is not shown. Where standard error
-is no terminal, nothing is.
+is no terminal, and in the cells of notebooks, nothing is.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -19,13 +20,15 @@ from ..printing import printable
 BEFORE_S = 1.0
 _NAME_MAX = 50  # characters; the line must not be longer than a terminal is wide
 _EVERY_S = 0.2
+# Of commands in the cells of a notebook (ipykernel), which are on a terminal that keeps every line it is told to erase.
+_IN_A_NOTEBOOK = "JPY_PARENT_PID"
 
 
 @contextlib.contextmanager
 def shown(traffic: Callable[[], Mapping[str, Traffic]]) -> Iterator[None]:
     """While the block runs. `traffic`: what each mount has moved so far; called from another thread."""
     try:
-        if not sys.stderr.isatty():
+        if not sys.stderr.isatty() or _IN_A_NOTEBOOK in os.environ:
             raise ImportError
         from rich.console import Console
         from rich.status import Status
