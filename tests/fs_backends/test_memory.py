@@ -693,3 +693,26 @@ def test_attributes_are_right_when_threads_looked_while_others_changed() -> None
             stop.set()
 
     together(change, look, look)
+
+
+def test_a_copy_has_the_same_files_times_links_and_numbers_and_room_of_its_own() -> None:
+    store = MemoryBackend({"a": "one", "d": {"b": "two", "e": {}}, "l": Symlink("d/b")}, max_bytes=100)
+    store.link(("a",), ("d", "again"))
+    store.set_times(("d", "b"), 5, 6)
+    gone = store.create(("gone",))
+    gone.write_from(0, b"nameless")
+    store.remove(("gone",))
+    copy = store.copy()
+    keys = [(), ("a",), ("d",), ("d", "b"), ("d", "e"), ("d", "again"), ("l",)]
+    assert [copy.stat(key) for key in keys] == [store.stat(key) for key in keys]
+    assert (copy.export(), copy.max_bytes) == (store.export(), 100)
+    assert (store.used_bytes, copy.used_bytes) == (3 + 3 + 3 + 8, 3 + 3 + 3)
+    handle = copy.open(("d", "again"), True)
+    handle.write_from(0, b"ONE!")
+    handle.close()
+    assert (copy.export()["a"], store.export()["a"]) == (b"ONE!", b"one")
+    new = copy.create(("new",))
+    assert new.ident() not in {store.stat(key).ident for key in keys}
+    new.close()
+    gone.close()
+    assert "new" not in store.export()

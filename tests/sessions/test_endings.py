@@ -307,3 +307,20 @@ def test_a_session_that_is_open_when_the_interpreter_ends_says_nothing() -> None
     code = f"import vfswasi; s = vfswasi.Sandbox({GUEST!r}).session(); t = s.fork(); p = s.snapshot(); s.call('next')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_module_that_cannot_be_instantiated_has_no_session_and_leaves_nothing(way: str) -> None:
+    text = b"""(module (memory (export "memory") 1) (data (i32.const 65536) "x") (func (export "f")))"""
+    with vfswasi.Sandbox(text, preopens={"/d": {}}) as sandbox:
+        before = _counts()
+        for _ in range(3):
+            with pytest.raises((vfswasi.InvalidModuleError, vfswasi.GuestTrapError)):
+                sandbox.session()
+        assert not sandbox._running
+        assert _counts() == before
+
+
+def test_a_copy_that_is_killed_while_it_is_made_is_no_copy(session: vfswasi.Session) -> None:
+    session._deadline.interrupt()
+    with pytest.raises(vfswasi.SessionError, match="cannot be copied"):
+        session.fork()

@@ -11,7 +11,7 @@ from typing import Any
 
 import wasmtime
 
-from ...errors import HostCallError, MissingExportError
+from ...errors import Errno, FsError, HostCallError, MissingExportError
 from ...fs_backends.waiting import bounded_by
 from ...kernel.clocks import ProcessExit
 from ...kernel.process import Process
@@ -190,7 +190,11 @@ class Instance:
         with self._begun(timeout_s), bounded_by(deadline, self._process.allowance):
             if self._guest.fast is not None:
                 self._guest.fast.give_back()
-            return capture(self._place, self.inside)
+            state = capture(self._place, self.inside)
+            if deadline.over() is not None:  # what was asked of the guest meanwhile may have been ended instead
+                state.close()
+                raise FsError(Errno.CANCELED, "the time is over")
+            return state
 
     def close(self) -> None:
         """Let the instance go; what it wrote is where it belongs. May be called again."""

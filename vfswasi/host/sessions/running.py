@@ -149,6 +149,7 @@ class Running:
                 ending = step()
             except BaseException:
                 if not self._instance.is_open:
+                    self._why = self._why or "could not be opened"
                     self._release(False, False)
                 raise
             if ending is None:
