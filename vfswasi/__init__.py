@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import (
     Errno,
     FsError,
+    GuestCrashError,
     GuestError,
     GuestExitError,
     GuestFuelError,
@@ -91,6 +92,7 @@ __all__ = [
     "Errno",
     "FsError",
     "FsspecBackend",
+    "GuestCrashError",
     "GuestError",
     "GuestExitError",
     "GuestFuelError",

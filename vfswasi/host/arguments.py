@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from ..errors import InvalidModuleError
 from ..limits import Limits
 
 Module = str | os.PathLike[str] | bytes
+Isolation = Literal["none", "process"]
 
 
 def read_module(module: Module) -> tuple[bytes, str]:
@@ -21,7 +24,7 @@ def read_module(module: Module) -> tuple[bytes, str]:
     path = Path(module)
     if path.is_dir():
         raise InvalidModuleError(f"{os.fspath(module)}: is a directory, not a WebAssembly module")
-    return path.read_bytes(), path.name
+    return path.read_bytes(), getattr(module, "module_name", path.name)
 
 
 class Again:
@@ -102,3 +105,30 @@ def checked_cwd(cwd: str) -> str:
     if not cwd.startswith("/") or "\0" in cwd:
         raise ValueError(f"cwd must be an absolute path of the guest's without NUL, not {cwd!r}")
     return cwd
+
+
+def checked_isolation(isolation: object) -> bool:
+    """Whether guests run in processes of their own. Raises ValueError."""
+    if isolation not in (None, "none", "process"):
+        raise ValueError(f"isolation must be 'none' or 'process', not {isolation!r}")
+    return isolation == "process"
+
+
+def checked_limits(limits: Limits | None) -> Limits:
+    """By default those that there are by default. Raises TypeError."""
+    if limits is None:
+        return Limits()
+    if not isinstance(limits, Limits):
+        raise TypeError(f"limits must be a vfswasi.Limits, not {type(limits).__name__}")
+    return limits
+
+
+def checked_timeout(timeout: float | None) -> float | None:
+    """Seconds; None: for ever. Raises TypeError, ValueError."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise TypeError(f"timeout must be seconds as a number, not {timeout!r}")
+    if math.isnan(timeout):
+        raise ValueError("timeout must be a number of seconds, not NaN")
+    return None if timeout > 1e9 else max(float(timeout), 0.0)

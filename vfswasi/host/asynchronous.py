@@ -30,7 +30,7 @@ T = TypeVar("T")
 _PLACES: Final = max(32, 4 * (os.cpu_count() or 1))
 _PIECE_BYTES: Final = 1 << 16
 # What is given to the Sandbox of a single run; the rest is the run's.
-_OF_SANDBOXES: Final = ("preopens", "env", "argv0", "imports", "limits", "vdso", "features", "timeout")
+_OF_SANDBOXES: Final = ("preopens", "env", "argv0", "imports", "limits", "vdso", "features", "timeout", "isolation")
 _own_places: Final[anyio.lowlevel.RunVar[anyio.CapacityLimiter]] = anyio.lowlevel.RunVar("vfswasi-places")
 
 

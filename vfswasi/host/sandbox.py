@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import weakref
 from collections.abc import Iterable, Mapping
@@ -24,10 +23,14 @@ from ..limits import Limits
 from ..mounts.table import MountTable
 from .arguments import (
     Again,
+    Isolation,
     Module,
     check_args_bytes,
     checked_args,
     checked_cwd,
+    checked_isolation,
+    checked_limits,
+    checked_timeout,
     encode_argv,
     encode_environ,
     read_module,
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
     from ..mounts.sources import Source
     from .asynchronous import AsyncRun
+    from .isolation.sandbox import Isolated
 
 
 def run(
@@ -68,6 +72,7 @@ def run(
     limits: Limits | None = None,
     vdso: bool | None = None,
     features: Iterable[str] = (),
+    isolation: Isolation | None = None,
 ) -> Result[Any]:
     """Run a WASI command once.
 
@@ -89,6 +94,9 @@ def run(
     vdso: whether calls on open files may be answered inside wasm; by default unless VFSWASI_VDSO=0 is set.
     features: features of WebAssembly that are off unless asked for ("gc", "relaxed-simd", "tail-call"), or that are to
         be off ("no-exceptions").
+    isolation: "process" runs the guest, and opens the preopens, in a worker process: a crash of it is a
+        GuestCrashError of this run alone. What is given must be plain data then (see docs/isolation.md). None, "none":
+        in this process.
 
     Raises ModuleError, MountError, GuestLimitError, GuestError, UncommittedError (the guest ended, and files of it
     could not be stored), FileNotFoundError (the module), ValueError and TypeError, and unchanged whatever a callable
@@ -104,6 +112,7 @@ def run(
         vdso=vdso,
         features=features,
         timeout=timeout,
+        isolation=isolation,
     ) as sandbox:
         return sandbox._run_once(
             args,
@@ -158,6 +167,7 @@ class Sandbox:
         vdso: bool | None = None,
         features: Iterable[str] = (),
         timeout: float | None = None,
+        isolation: Isolation | None = None,
     ) -> None:
         """Compiles the module (or takes it from the cache) and opens the preopens; see `run` for the arguments.
 
@@ -167,20 +177,29 @@ class Sandbox:
         wasm, name = read_module(module)
         self._name, self._again = name, Again(module, wasm)
         self._argv0 = name if argv0 is None else argv0
-        self._limits = _checked_limits(limits)
+        self._limits = checked_limits(limits)
         self._fast = fastpath.wanted(vdso)
         self._environ = encode_environ(env)
         self._env = None if env is None else dict(env)
         encode_argv([self._argv0])
-        self._features = checked_features(features)
+        asked = list(features)
+        self._features = checked_features(asked)
         self._imports = imports
+        self._closed = False
+        self._isolated: Isolated | None = None
+        if checked_isolation(isolation):
+            from .isolation.sandbox import Isolated  # few programs ask for it
+
+            options = {"env": self._env, "argv0": argv0, "limits": self._limits, "vdso": vdso, "features": asked}
+            timeout_s = checked_timeout(self._limits.wall_seconds if timeout is None else timeout)
+            self._isolated = Isolated(wasm, name, preopens, imports, options, timeout_s)
+            return
         self._program = self._program_for(wasm, self._limits, imports)
         self._opening = self._bounds(self._limits, timeout)
         self._mounts = open_mounts(preopens, modules.trusted_directories(), self._opening)
         weakref.finalize(self, self._mounts.close)
         self._running: set[Deadline] = set()  # also of runs that are inside some host call after their time
         self._lock = threading.RLock()  # a signal handler may interrupt the runs
-        self._closed = False
 
     def run(
         self,
@@ -255,7 +274,7 @@ class Sandbox:
 
     def _bounds(self, limits: Limits, timeout: float | None) -> Bounds:
         """Of something that begins now."""
-        return Bounds.of(limits, _checked_timeout(limits.wall_seconds if timeout is None else timeout))
+        return Bounds.of(limits, checked_timeout(limits.wall_seconds if timeout is None else timeout))
 
     def _run_once(self, args: Iterable[str] = (), *, cwd: str | None = None, **options: Any) -> Result[Any]:
         """`run` as one piece of work with the mounting: within the time that began there, and counting what it cost.
@@ -320,8 +339,13 @@ class Sandbox:
         argv = [self._argv0, *checked_args(args)]
         encoded = encode_argv(argv)
         environ = self._environ if own.env is None and own.cwd is None else own.environ(self._env)
-        limits = self._limits if own.limits is None else _checked_limits(own.limits)
+        limits = self._limits if own.limits is None else checked_limits(own.limits)
         check_args_bytes(encoded, environ, limits)
+        if self._isolated is not None:
+            from .isolation.run import IsolatedRun, Order
+
+            timeout_s = checked_timeout(limits.wall_seconds if timeout is None else timeout)
+            return IsolatedRun(self._isolated, Order(argv, own, limits, timeout_s, opening), asked, pipes)
         bounds = self._opening if opening else self._bounds(limits, timeout)
         program = self._program
         if own.limits is not None or own.imports is not None:
@@ -397,11 +421,14 @@ class Sandbox:
 
     def traffic(self) -> dict[str, Traffic]:
         """Guest directory -> requests and bytes so far, of all runs, for mounts whose files are far away."""
-        return self._mounts.traffic()
+        return self._mounts.traffic() if self._isolated is None else self._isolated.traffic()
 
     def interrupt(self) -> None:
         """End all runs that are going on now; they raise GuestInterruptedError. Any thread may call this, and a signal
         handler. `Run.kill` ends one."""
+        if self._isolated is not None:
+            self._isolated.interrupt()
+            return
         with self._lock:
             for deadline in self._running:
                 deadline.interrupt()
@@ -410,6 +437,10 @@ class Sandbox:
     def close(self) -> None:
         """Close the preopens, or if there are runs going on, when the last of them has ended: nothing is closed under a
         call that uses it, also of one that was left behind because it hangs in a store."""
+        if self._isolated is not None:
+            self._closed = True
+            self._isolated.close()
+            return
         with self._lock:
             self._closed = True
             if self._running:
@@ -423,21 +454,3 @@ class Sandbox:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _checked_limits(limits: Limits | None) -> Limits:
-    if limits is None:
-        return Limits()
-    if not isinstance(limits, Limits):
-        raise TypeError(f"limits must be a vfswasi.Limits, not {type(limits).__name__}")
-    return limits
-
-
-def _checked_timeout(timeout: float | None) -> float | None:
-    if timeout is None:
-        return None
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise TypeError(f"timeout must be seconds as a number, not {timeout!r}")
-    if math.isnan(timeout):
-        raise ValueError("timeout must be a number of seconds, not NaN")
-    return None if timeout > 1e9 else max(float(timeout), 0.0)
