@@ -16,6 +16,7 @@ engine turns it into the number that the guest reads. Above it there is one tree
     │   ├── GuestLimitError        a limit ended it
     │   │   ├── GuestTimeoutError      of time
     │   │   └── GuestFuelError         of instructions
+    │   ├── GuestCrashError        with isolation="process": its worker process crashed or was killed
     │   └── GuestInterruptedError  it was ended from outside; a HostCallError too
     ├── UncommittedError       files that the guest wrote could not be stored; carries their contents
     ├── SessionError           a session is over, or busy, or cannot be copied
@@ -380,6 +381,11 @@ class GuestFuelError(GuestLimitError):
     """The guest had executed as many instructions as it may."""
 
     limit = "fuel"
+
+
+class GuestCrashError(GuestError):
+    """With `isolation="process"`: the worker process of the run crashed, was killed, or did not answer as it has to.
+    `result` has what is known, and -N as its return code if signal N ended the worker, else -9."""
 
 
 class GuestInterruptedError(GuestError, HostCallError):

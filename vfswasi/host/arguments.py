@@ -62,3 +62,10 @@ def checked_cwd(cwd: str) -> str:
     if not cwd.startswith("/") or "\0" in cwd:
         raise ValueError(f"cwd must be an absolute path of the guest's without NUL, not {cwd!r}")
     return cwd
+
+
+def checked_isolation(isolation: object) -> bool:
+    """Whether guests run in processes of their own. Raises ValueError."""
+    if isolation not in (None, "none", "process"):
+        raise ValueError(f"isolation must be 'none' or 'process', not {isolation!r}")
+    return isolation == "process"

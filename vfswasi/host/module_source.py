@@ -33,7 +33,8 @@ def read_module(module: Any, bounds: Bounds | None = None, most: int | None = No
     if isinstance(module, str) and "::" not in module and "://" not in module:  # whatever else a source may be
         return _of_path(module, most, bounds)
     if isinstance(module, os.PathLike) and not hasattr(module, "fs"):
-        return _of_path(os.fsdecode(os.fspath(module)), most, bounds)
+        wasm, last = _of_path(os.fsdecode(os.fspath(module)), most, bounds)
+        return wasm, getattr(module, "module_name", last)
     if isinstance(module, str | os.PathLike | Mount):
         return _of_source(module if isinstance(module, Mount) else Mount(module), most, bounds)
     if hasattr(module, "fs") and isinstance(getattr(module, "path", None), str) and not isinstance(module, type):

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     import anyio
 
     from ..mounts.source_types import Source
-    from .types import Args, HostFunctions, Module, OnceOptions, Stdin, Stdout
+    from .types import Args, HostFunctions, Isolation, Module, OnceOptions, Stdin, Stdout
 
 # What is given to the Sandbox of a single run; the rest is the run's.
-_OF_SANDBOXES: Final = ("preopens", "env", "argv0", "imports", "limits", "vdso", "features", "timeout")
+_OF_SANDBOXES: Final = ("preopens", "env", "argv0", "imports", "limits", "vdso", "features", "timeout", "isolation")
 
 
 @overload
@@ -66,6 +66,7 @@ def run(
     limits: Limits | None = None,
     vdso: bool | None = None,
     features: Iterable[str] = (),
+    isolation: Isolation | None = None,
 ) -> Result[Any]:
     """Run a WASI command once.
 
@@ -89,6 +90,9 @@ def run(
     vdso: whether calls on open files may be answered inside wasm; by default unless VFSWASI_VDSO=0 is set.
     features: features of WebAssembly that are off unless asked for ("gc", "relaxed-simd", "tail-call"), or that are to
         be off ("no-exceptions").
+    isolation: "process" runs the guest, and opens the preopens, in a worker process: a crash of it is a
+        GuestCrashError of this run alone. What is given must be plain data then (see docs/isolation.md). None, "none":
+        in this process.
 
     Raises ModuleError, MountError, GuestLimitError, GuestError, UncommittedError (the guest ended, and files of it
     could not be stored), FileNotFoundError (the module), ValueError and TypeError, and unchanged whatever a callable
@@ -104,6 +108,7 @@ def run(
         vdso=vdso,
         features=features,
         timeout=timeout,
+        isolation=isolation,
     ) as sandbox:
         return sandbox._run_once(
             args,

@@ -1,4 +1,7 @@
-"""`Sandbox`: a module and its preopens, ready for many runs."""
+"""`Sandbox`: a module and its preopens, ready for many runs.
+
+Longer than other files: half of it is signatures, for those who read them and for type checkers.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from ..kernel.clocks import Deadline
 from ..kernel.process import Process
 from ..limits import Limits
 from ..mounts.table import MountTable
-from .arguments import check_args_bytes, checked_args, encode_argv, encode_environ
+from .arguments import check_args_bytes, checked_args, checked_isolation, encode_argv, encode_environ
 from .mounting import Bounds, open_mounts
 from .programs import Programs
 from .runs.asked import Asked, Own, checked_limits, checked_timeout
@@ -31,10 +34,11 @@ if TYPE_CHECKING:
     import anyio
 
     from ..mounts.source_types import Source
+    from .isolation.sandbox import Isolated
     from .runs.asynchronous import AsyncRun
     from .sessions.origin import Origin
     from .sessions.session import Session, Snapshot
-    from .types import Args, HostFunctions, Module, RunOptions, StartOptions, Stdin, Stdout
+    from .types import Args, HostFunctions, Isolation, Module, RunOptions, StartOptions, Stdin, Stdout
 
 
 class Sandbox:
@@ -56,6 +60,7 @@ class Sandbox:
         vdso: bool | None = None,
         features: Iterable[str] = (),
         timeout: float | None = None,
+        isolation: Isolation | None = None,
     ) -> None:
         """Compiles the module (or takes it from the cache) and opens the preopens; see `run` for the arguments.
 
@@ -63,18 +68,27 @@ class Sandbox:
             GuestTimeoutError. `limits` hold for what mounting asks of stores as they do for a run.
         """
         self._limits = checked_limits(limits)
-        self._programs = Programs(module, self._bounds(self._limits, timeout), self._limits, features, imports)
-        self._argv0 = self._programs.name if argv0 is None else argv0
         self._fast = fastpath.wanted(vdso)
         self._environ = encode_environ(env)
         self._env = None if env is None else dict(env)
+        self._closed = False
+        self._isolated: Isolated | None = None
+        if checked_isolation(isolation):
+            from .isolation.sandbox import isolated  # few programs ask for it
+
+            asked = {"env": self._env, "argv0": argv0, "limits": self._limits, "vdso": vdso, "features": list(features)}
+            self._isolated = isolated(module, preopens, imports, asked, self._bounds(self._limits, timeout))
+            self._argv0 = self._isolated.name if argv0 is None else argv0
+            encode_argv([self._argv0])
+            return
+        self._programs = Programs(module, self._bounds(self._limits, timeout), self._limits, features, imports)
+        self._argv0 = self._programs.name if argv0 is None else argv0
         encode_argv([self._argv0])
         self._opening = self._bounds(self._limits, timeout)
         self._mounts = open_mounts(preopens, modules.trusted_directories(), self._opening)
         weakref.finalize(self, self._mounts.close)
         self._running: set[Deadline] = set()  # also of runs that are inside some host call after their time
         self._lock = threading.RLock()  # a signal handler may interrupt the runs
-        self._closed = False
 
     @overload
     def run(self, args: Args = (), *, text: Literal[True], **options: Unpack[RunOptions]) -> Result[str]: ...
@@ -270,6 +284,11 @@ class Sandbox:
         environ = self._environ if own.env is None and own.cwd is None else own.environ(self._env)
         limits = self._limits if own.limits is None else checked_limits(own.limits)
         check_args_bytes(encoded, environ, limits)
+        if self._isolated is not None:
+            from .isolation.run import IsolatedRun, Order
+
+            timeout_s = checked_timeout(limits.wall_seconds if timeout is None else timeout)
+            return IsolatedRun(self._isolated, Order(argv, own, limits, timeout_s, opening), asked, pipes)
         bounds = self._opening if opening else self._bounds(limits, timeout)
         program = self._programs.wanted(limits, own.imports)
         program.check_command()
@@ -343,6 +362,8 @@ class Sandbox:
         return taken_after(self.session(**options), after)
 
     def _origin(self) -> Origin:
+        if self._isolated is not None:
+            raise ValueError("a session is kept in this process: make its Sandbox without isolation")
         from .sessions.origin import Origin
 
         stack_bytes, program = stacks.rounded(self._limits.stack_bytes), self._programs.kept()
@@ -357,11 +378,14 @@ class Sandbox:
 
     def traffic(self) -> dict[str, Traffic]:
         """Guest directory -> requests and bytes so far, of all runs, for mounts whose files are far away."""
-        return self._mounts.traffic()
+        return self._mounts.traffic() if self._isolated is None else self._isolated.traffic()
 
     def interrupt(self) -> None:
         """End all runs that are going on now; they raise GuestInterruptedError. Any thread may call this, and a signal
         handler. `Run.kill` ends one."""
+        if self._isolated is not None:
+            self._isolated.interrupt()
+            return
         with self._lock:
             for deadline in self._running:
                 deadline.interrupt()
@@ -370,6 +394,10 @@ class Sandbox:
     def close(self) -> None:
         """Close the preopens, or if there are runs going on, when the last of them has ended: nothing is closed under a
         call that uses it, also of one that was left behind because it hangs in a store."""
+        if self._isolated is not None:
+            self._closed = True
+            self._isolated.close()
+            return
         with self._lock:
             self._closed = True
             if self._running:

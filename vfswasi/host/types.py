@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypedDict, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict, TypeVar, Union
 
 from ..limits import Limits
 from ..mounts.options import Mount
@@ -59,6 +59,9 @@ HostFunction: TypeAlias = Callable[..., Any]
 HostFunctions: TypeAlias = Mapping[str, Mapping[str, HostFunction]]
 
 
+Isolation: TypeAlias = Literal["none", "process"]
+
+
 class StartOptions(TypedDict, total=False):
     """What `Sandbox.start` takes beside the arguments and what makes its streams text."""
 
@@ -90,3 +93,4 @@ class OnceOptions(RunOptions, total=False):
     argv0: str | None
     vdso: bool | None
     features: Iterable[str]
+    isolation: Isolation | None

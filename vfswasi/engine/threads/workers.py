@@ -152,7 +152,7 @@ class Call(Generic[T]):
                 self._left = end
         self.has_changed()
 
-    def tell(self, changed: Callable[[], None]) -> None:
+    def tell(self, changed: Callable[[], None] | None) -> None:
         """`changed` is to be called, on some thread and perhaps more than once, when `settled` may have become true. It
         may be so already."""
         with self._lock:

@@ -26,6 +26,7 @@ class Asked(NamedTuple):
     codec: tuple[str, str] | None
     check: bool
     entropy: Callable[[int], bytes]
+    seed: int | None = None
 
     @classmethod
     def of(
@@ -57,7 +58,7 @@ class Asked(NamedTuple):
                 raise TypeError(f"input must be bytes or str, not {type(input).__name__}")
             stdin = input.encode(encoding, "strict") if isinstance(input, str) else input
         entropy = os.urandom if seed is None else _seeded(seed)
-        return cls(stdin, stdout, stderr, (encoding, errors) if text else None, check, entropy)
+        return cls(stdin, stdout, stderr, (encoding, errors) if text else None, check, entropy, seed)
 
 
 def _seeded(seed: int) -> Callable[[int], bytes]:

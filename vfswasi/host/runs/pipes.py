@@ -149,6 +149,11 @@ class Pipes:
         self._guest_ends.append(ends[0 if guest_reads else 1])
         return ends
 
+    @property
+    def wanted(self) -> bool:
+        """Whether PIPE means a pipe; else it means to capture."""
+        return self is not NO_PIPES
+
     def opened(self) -> None:
         """The guest has duplicates of its ends."""
         while self._guest_ends:

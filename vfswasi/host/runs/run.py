@@ -54,20 +54,24 @@ class Run(Generic[AnyStr]):
     """
 
     def __init__(self, setting: Setting, asked: Asked) -> None:
-        self.args = setting.argv
-        pipes = setting.pipes
+        self._hold(setting.argv, asked, setting.pipes, setting.bounds.stack_bytes)
+        self._setting, self._meter = setting, Meter()
+        self._call: workers.Call[Any] = workers.Call(
+            self._whole, setting.bounds.deadline, end_what_is_over, _nothing, self._give_up
+        )
+
+    def _hold(self, argv: list[str], asked: Asked, pipes: Pipes, stack_bytes: int) -> None:
+        """What its caller holds, wherever the guest runs."""
+        self.args = argv
         self.stdin: IO[AnyStr] | None = pipes.stdin
         self.stdout: IO[AnyStr] | None = pipes.stdout
         self.stderr: IO[AnyStr] | None = pipes.stderr
-        self._setting, self._asked = setting, asked
-        self._meter = Meter()
+        self._asked, self._pipes, self._stack_bytes = asked, pipes, stack_bytes
         self._started_ns = time.monotonic_ns()
         self._lock = threading.RLock()  # a signal handler may ask
         self._result: Result[AnyStr] | None = None
         self._lost: list[Uncommitted] = []
         self._raised: BaseException | None = None
-        deadline = setting.bounds.deadline
-        self._call = workers.Call(self._whole, deadline, end_what_is_over, _nothing, self._give_up)
 
     # What happens on the guest's thread.
 
@@ -103,7 +107,7 @@ class Run(Generic[AnyStr]):
     def begin(self) -> None:
         """Raises OSError: there is no room for a thread."""
         try:
-            self._call.start(self._setting.bounds.stack_bytes)
+            self._call.start(self._stack_bytes)
         except BaseException:
             self._call.give_up()
             raise
@@ -111,7 +115,7 @@ class Run(Generic[AnyStr]):
     def to_its_end(self) -> Result[AnyStr]:
         """`begin` and `result` in one, which a signal handler may leave by raising; the run is ended then."""
         try:
-            self._call.start(self._setting.bounds.stack_bytes)
+            self._call.start(self._stack_bytes)
             self._call.wait()
         except BaseException:
             self._call.give_up()
@@ -138,7 +142,7 @@ class Run(Generic[AnyStr]):
 
     def close_pipes(self) -> None:
         """Close the caller's ends."""
-        self._setting.pipes.close()
+        self._pipes.close()
 
     @property
     def codec(self) -> tuple[str, str] | None:
@@ -147,7 +151,7 @@ class Run(Generic[AnyStr]):
 
     def pipe(self, name: str) -> Any:
         """The binary file below "stdin", "stdout" or "stderr"."""
-        return self._setting.pipes.raw(name)
+        return self._pipes.raw(name)
 
     def poll(self) -> int | None:
         """The return code if it has ended, else None. This does not wait."""
@@ -189,7 +193,7 @@ class Run(Generic[AnyStr]):
         """Write `input` to stdin, close it, wait for the end; (stdout, stderr) as far as they are PIPE. Raises
         TimeoutError when it is still running after `timeout` seconds; asking again loses nothing. See `wait`."""
         until = None if timeout is None else time.monotonic() + check_seconds("timeout", timeout)
-        self._setting.pipes.feed(input, self._asked.codec, until, self._call.settled)
+        self._pipes.feed(input, self._asked.codec, until, self._call.settled)
         self._wait(timeout, until)
         if self._raised is not None:
             raise self._raised
@@ -218,7 +222,7 @@ class Run(Generic[AnyStr]):
         """Whether `result` has an answer without waiting."""
         return self._call.settled()
 
-    def tell(self, changed: Callable[[], None]) -> None:
+    def tell(self, changed: Callable[[], None] | None) -> None:
         """`changed` is to be called, by some thread, when `settled` may have become true."""
         self._call.tell(changed)
 
@@ -249,14 +253,14 @@ class Run(Generic[AnyStr]):
     # Waiting.
 
     def _close_stdin(self) -> None:
-        self._setting.pipes.close_stdin()
+        self._pipes.close_stdin()
 
     def _wait(self, timeout: float | None, until: float | None = None) -> None:
         """Until it is settled. Raises TimeoutError at `until`, as `time.monotonic` tells it, `timeout` seconds from
         now if that is None."""
         if until is None and timeout is not None:
             until = time.monotonic() + check_seconds("timeout", timeout)
-        self._setting.pipes.drain(until, self._call.settled)
+        self._pipes.drain(until, self._call.settled)
         if not self._call.wait(None if until is None else max(until - time.monotonic(), 0)):
             raise TimeoutError(f"{self.args[0]} is still running after {timeout:g} seconds")
         self._settle()
@@ -308,7 +312,7 @@ class Run(Generic[AnyStr]):
         with self._lock:
             result = self._result
             assert result is not None
-            pipes = self._setting.pipes
+            pipes = self._pipes
             if pipes.stdout is None and pipes.stderr is None:
                 return result
             from dataclasses import replace  # few runs have pipes

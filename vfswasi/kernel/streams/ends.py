@@ -83,13 +83,13 @@ class DescriptorSource(Source):
 
     def __init__(self, fd: int) -> None:
         """Raises OSError."""
-        self._descriptor = HostDescriptor(fd)
-        self.tty = self._descriptor.terminal
-        self.regular = self._descriptor.regular
+        self.descriptor = HostDescriptor(fd)
+        self.tty = self.descriptor.terminal
+        self.regular = self.descriptor.regular
         self._waits = not self.regular
 
     def read(self, size: int, deadline: Deadline, wait: bool = True) -> bytes:
-        with self._descriptor as fd:
+        with self.descriptor as fd:
             try:
                 while True:
                     if self._waits:
@@ -103,23 +103,23 @@ class DescriptorSource(Source):
                 raise FsError(Errno.IO, "standard input") from error
 
     def waited_for(self) -> HostDescriptor | None:
-        return self._descriptor if self._waits else None
+        return self.descriptor if self._waits else None
 
     def available(self) -> int:
         if self._waits:
             return 0
         try:
-            with self._descriptor as fd:
+            with self.descriptor as fd:
                 return max(0, os.fstat(fd).st_size - os.lseek(fd, 0, os.SEEK_CUR))
         except (OSError, FsError):
             return 0
 
     def copy(self) -> Source:
-        with self._descriptor as fd:
+        with self.descriptor as fd:
             return DescriptorSource(fd)
 
     def close(self) -> None:
-        self._descriptor.close()
+        self.descriptor.close()
 
 
 class FileSource(Source):
@@ -235,14 +235,14 @@ class DescriptorSink(Sink):
 
     def __init__(self, fd: int) -> None:
         """Raises OSError."""
-        self._descriptor = HostDescriptor(fd)
-        self.tty = self._descriptor.terminal
-        self.regular = self._descriptor.regular
+        self.descriptor = HostDescriptor(fd)
+        self.tty = self.descriptor.terminal
+        self.regular = self.descriptor.regular
         self._waits = not self.regular
 
     def write(self, data: memoryview, deadline: Deadline, wait: bool = True) -> int:
         done = 0
-        with self._descriptor as fd:
+        with self.descriptor as fd:
             try:
                 while done < len(data):
                     if done:
@@ -268,14 +268,14 @@ class DescriptorSink(Sink):
         return done
 
     def waited_for(self) -> HostDescriptor | None:
-        return self._descriptor if self._waits else None
+        return self.descriptor if self._waits else None
 
     def copy(self) -> Sink:
-        with self._descriptor as fd:
+        with self.descriptor as fd:
             return DescriptorSink(fd)
 
     def close(self) -> None:
-        self._descriptor.close()
+        self.descriptor.close()
 
 
 def _wait(fd: int, mask: int, deadline: Deadline, wait: bool) -> None:

@@ -1,0 +1,195 @@
+"""`IsolatedRun`: a run whose guest is in a worker process."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from typing import IO, Any, AnyStr, NamedTuple
+
+from ...engine.threads import workers
+from ...errors import Uncommitted
+from ...kernel.clocks import Deadline
+from ...limits import Limits, Usage
+from ..runs.asked import Asked
+from ..runs.pipes import Pipes
+from ..runs.result import Result
+from ..runs.run import Run
+from .answers import MemoryOverError, error_of, lost_of, result_of
+from .process import Stop, StoppedError, TimeOverError, WorkerGoneError
+from .sandbox import STACK_BYTES, Isolated, Trees, crash_error, here
+from .streams import Streams
+from .travel import refuse_imports, sent_preopens
+from .wire import NoAnswerError
+
+
+class Order(NamedTuple):
+    """What a worker is to run. own: the fields of `sandbox.Own`. opening: within what is left of the time for mounting,
+    else `timeout_s` is its own."""
+
+    argv: list[str]
+    own: tuple[Any, ...]
+    limits: Limits
+    timeout_s: float | None
+    opening: bool
+
+
+class _Outcome(NamedTuple):
+    result: Result[Any]
+    lost: list[Uncommitted]
+    gone: WorkerGoneError | None = None
+
+
+class IsolatedRun(Run[AnyStr]):
+    """As `Run`. A run whose worker has crashed has ended by that signal; `result` raises GuestCrashError."""
+
+    def __init__(self, isolated: Isolated, order: Order, asked: Asked, pipes: Pipes) -> None:
+        """Raises TypeError (something cannot be sent), ValueError, OSError."""
+        env, preopens, limits, imports, cwd = order.own
+        refuse_imports(imports)
+        sent = sent_preopens(preopens)
+        self._own = env if env is None else dict(env), sent, limits, None, cwd
+        self._trees = isolated.trees.with_those_of(Trees.in_preopens(sent))
+        self._isolated, self._order = isolated, order
+        self._gone: WorkerGoneError | None = None
+        self._begun_s = time.monotonic()
+        try:
+            stdio = asked.stdin, asked.stdout, asked.stderr
+            if pipes.wanted:
+                stdio = pipes.open(*stdio, asked.codec, order.limits.output_bytes)
+            self._streams = Streams(*stdio, order.limits.output_bytes)
+            pipes.opened()
+        except BaseException:
+            pipes.close()
+            raise
+        self._hold(order.argv, asked, pipes, STACK_BYTES)
+        try:
+            self._stop: Stop = isolated.begun()
+        except BaseException:
+            self._streams.close()
+            pipes.close()
+            raise
+        deadline = Deadline()
+        deadline.on_interrupt = self._stop_at_once
+        self._call = workers.Call(self._inside, deadline, _nothing, _nothing, self._unbegun)
+
+    def _stop_at_once(self) -> None:
+        self._stop.ask(at_once=True)
+
+    def _unbegun(self) -> None:
+        self._streams.close()
+        self._isolated.over(self._stop)
+
+    # What happens on a thread that waits for the worker.
+
+    def _inside(self) -> _Outcome:
+        try:
+            return self._outcome()
+        except StoppedError:
+            return _Outcome(self._ended(interrupted=True), [])
+        except WorkerGoneError as gone:
+            return _Outcome(self._ended(-gone.signal or -9), [], gone)
+        finally:
+            self._unbegun()
+
+    def _outcome(self) -> _Outcome:
+        order, streams = self._order, self._streams
+        with self._isolated.worker(order.limits, self._stop, order.opening) as lent:
+            seconds = self._isolated.left_s() if order.opening else order.timeout_s
+            self._begun_s = time.monotonic()
+            fds = streams.fds
+            spilled: IO[bytes] | None = None
+            if self._trees.spills:
+                spilled = tempfile.TemporaryFile(prefix="vfswasi-")  # noqa: SIM115 (kept by what cannot be stored)
+                fds.append(spilled.fileno())
+            request = {
+                "do": "run",
+                "here": here(),
+                "args": order.argv[1:],
+                "stdio": streams.told,
+                "seed": self._asked.seed,
+                "own": self._own,
+                "timeout": seconds,
+                "opening": order.opening,
+                "spill": None if spilled is None else len(fds) - 1,
+            }
+            expected, blobs_max = self._isolated.expected(
+                order.argv, self._trees, order.limits, streams.captured, self.codec, order.timeout_s
+            )
+            try:
+                answer = lent.worker.ask(
+                    request,
+                    fds,
+                    stop=self._stop,
+                    seconds=seconds,
+                    blobs_max=blobs_max,
+                    pump=streams,
+                    sent=streams.sent,
+                )
+                result = result_of(answer, expected)
+                error = error_of(answer, result)
+                lost = lost_of(answer, spilled)
+            except TimeOverError:
+                return _Outcome(self._ended(limit="wall_seconds"), [])
+            except NoAnswerError as wrong:
+                raise WorkerGoneError(f"its worker process was ended, because {wrong}") from None
+            if isinstance(error, MemoryOverError):
+                raise self._isolated.memory_over(lent.worker)
+            if result is None or (error is not None and not lost and not result.ended_from_outside):
+                raise (
+                    WorkerGoneError("its worker process was ended, because it sent no result")
+                    if error is None
+                    else error
+                )
+            self._isolated.add_traffic(dict(result.traffic))
+            lent.keep = not result.ended_from_outside
+            return _Outcome(result, lost)
+
+    def _ended(self, code: int = -9, limit: str | None = None, interrupted: bool = False) -> Result[Any]:
+        """The result of a run of which nothing more is known."""
+        order = self._order
+        return Result(
+            order.argv,
+            code,
+            limit=limit,
+            usage=self.usage,
+            _timeout_s=order.timeout_s,
+            _interrupted=interrupted,
+        )
+
+    # What the caller does.
+
+    def kill(self) -> None:
+        """End this run and no other, whatever it is in the middle of; see `Run.kill`."""
+        self._stop.ask()
+
+    terminate = kill
+
+    @property
+    def usage(self) -> Usage:
+        """What it has used; while it runs, only the time is known."""
+        result = self._result
+        return result.usage if result is not None else Usage(time.monotonic() - self._begun_s)
+
+    def _settle(self) -> None:
+        with self._lock:
+            if self._result is not None or self._raised is not None:
+                return
+            try:
+                outcome = self._call.outcome()
+            except workers.LeftBehindError:
+                outcome = _Outcome(self._ended(interrupted=True), [])
+            except BaseException as error:
+                self._raised = error
+                return
+            self._gone, self._lost = outcome.gone, outcome.lost
+            self._result = outcome.result
+
+    def _answer(self, check: bool, rest: Mapping[str, AnyStr] | None = None) -> Result[AnyStr]:
+        if self._gone is not None:
+            raise crash_error(self.args[0], self._gone, self._take_rest(rest))
+        return Run._answer(self, check, rest)
+
+
+def _nothing() -> None:
+    """A worker is told by its `Stop`."""
