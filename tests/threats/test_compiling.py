@@ -20,8 +20,8 @@ import wasmtime
 
 import vfswasi
 from vfswasi.engine.compiling import cache as module_cache
-from vfswasi.engine.compiling import costs, modules, outline
-from vfswasi.engine.compiling.apart import parent
+from vfswasi.engine.compiling import modules, outline
+from vfswasi.engine.compiling.apart import costs, parent
 from vfswasi.limits import Limits
 
 from .. import slow_modules

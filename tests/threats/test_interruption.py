@@ -25,7 +25,7 @@ import vfswasi
 from vfswasi import cli
 from vfswasi.engine import guests, runner
 from vfswasi.engine.compiling import cache as module_cache
-from vfswasi.engine.compiling import modules
+from vfswasi.engine.compiling import engines, modules
 from vfswasi.engine.interruption import page, rewriting, ways
 from vfswasi.engine.interruption.ways import Way
 from vfswasi.limits import Limits
@@ -686,10 +686,10 @@ def test_code_of_one_way_is_never_taken_for_the_other(cache: Path, monkeypatch: 
 def test_another_version_of_the_rewriter_compiles_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert vfswasi.run(program(""), vdso=False).returncode == 0
     modules._remembered.clear()
-    modules._engine_identity.cache_clear()
+    engines._engine_identity.cache_clear()
     monkeypatch.setattr(modules, "REWRITER", -1)
     assert vfswasi.run(program(""), vdso=False).returncode == 0
-    modules._engine_identity.cache_clear()
+    engines._engine_identity.cache_clear()
     assert len(list(cache.glob("*.cwasm"))) == 2
 
 

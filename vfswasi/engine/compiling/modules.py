@@ -12,22 +12,25 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import wasmtime
 
 from ...errors import CompileError, InvalidModuleError
 from ...limits import Limits
 from ...logs import logger
-from .. import capi
-from ..interruption.ways import EPOCH, PAGE, REWRITER, Way
-from ..threads.stacks import rounded
+from ..interruption.ways import EPOCH, PAGE, Way
 from . import cache as module_cache
-from . import costs, outline, refusals
-from . import features as wasm_features
+from . import outline, refusals
+from .apart import costs
 from .compiled import CompiledModule as CompiledModule
 from .compiled import Import as Import
 from .compiled import described
+from .engines import STACK_BYTES as STACK_BYTES
+from .engines import Digest, Settings, settings_of
+from .engines import engine as engine
+from .engines import key as key_of
+from .engines import tick as tick
 from .features import NONE, Features
 
 if TYPE_CHECKING:
@@ -37,8 +40,6 @@ _log = logger("vfswasi")
 
 _NOT_REWRITTEN: Final = "page, but that it cannot be rewritten"  # in place of a way
 _KEPT: Final = b"\0exposed 1"  # behind a module whose inside is exported: another one when that is done otherwise
-_SETTINGS: Final = "interruption={} memory_may_move=0 fuel={} v3"
-STACK_BYTES: Final = rounded(Limits().stack_bytes)
 # What compiles faster than this is not written to disk, nor what is so small that only the machine was slow.
 _CACHE_WORTH_S: Final = 0.02
 _CACHE_WORTH_BYTES: Final = 4096
@@ -48,18 +49,8 @@ _SLICE_S: Final = 0.25  # of waiting for another thread
 _LIMITS: Final = Limits()
 
 
-class _Digest(Protocol):
-    """What hashlib makes."""
-
-    def copy(self) -> _Digest: ...
-    def update(self, data: bytes, /) -> None: ...
-    def hexdigest(self) -> str: ...
-
-
 _lock = threading.RLock()
 _compiling: dict[str, threading.Event] = {}  # by key, what some thread is at; the event is when it has ended
-_Settings = tuple[bool, Features, int, Way]
-_engines: dict[_Settings, wasmtime.Engine] = {}
 _remembered: OrderedDict[tuple[str, int], CompiledModule] = OrderedDict()
 
 
@@ -70,34 +61,6 @@ def _renew_lock() -> None:
 
 
 os.register_at_fork(after_in_child=_renew_lock)
-
-
-def engine(
-    fuel: bool = False, features: Features = NONE, stack_bytes: int = STACK_BYTES, way: Way = EPOCH
-) -> wasmtime.Engine:
-    """The engine of all sandboxes of this process with these settings. `fuel`: instructions are counted. `stack_bytes`:
-    what a guest may use of its thread's stack, as `stacks.rounded` gives it; the code is the same whatever it is.
-    `way`: how its guests are interrupted; those of PAGE run modules that were rewritten, and no others."""
-    settings = (fuel, features, stack_bytes, way)
-    with _lock:
-        found = _engines.get(settings)
-        if found is None:
-            config = wasmtime.Config()
-            wasm_features.configure(config, features)
-            config.epoch_interruption = way == EPOCH
-            config.memory_may_move = False
-            config.consume_fuel = fuel
-            capi.set_stack_bytes(config, stack_bytes)
-            found = _engines[settings] = wasmtime.Engine(config)
-        return found
-
-
-def tick() -> None:
-    """Make all guests that compute look at their deadlines, those that are interrupted by epoch. Any thread may call
-    this, and a signal handler."""
-    for (_, _, _, way), each in list(_engines.items()):
-        if way == EPOCH:
-            each.increment_epoch()
 
 
 def load(
@@ -127,7 +90,7 @@ def load(
         kept = not outline.is_component(wasm) and all(name != "_start" for name, _, _ in outline.read(wasm).exports)
     if kept:
         digest.update(_KEPT)
-    key = _key(digest, way, fuel, features)
+    key = key_of(digest, way, fuel, features)
     known = _recall(key, stack_bytes)
     if known is not None:
         return known
@@ -149,7 +112,7 @@ def load(
         return compiled
 
 
-def _exposed(wasm: bytes, name: str, settings: _Settings) -> tuple[bytes, Inside]:
+def _exposed(wasm: bytes, name: str, settings: Settings) -> tuple[bytes, Inside]:
     """A module whose instances can be kept and copied. Raises InvalidModuleError."""
     from . import exposing  # of no use to runs
 
@@ -237,7 +200,7 @@ def precompile(wasm: bytes, name: str, fuel: bool, features: Features, way: Way,
     wasm = _checked(wasm, name, limits)
     digest = hashlib.sha256(wasm)
     settings = (fuel, features, STACK_BYTES, way)
-    with _alone(_key(digest, way, fuel, features), name, limits):
+    with _alone(key_of(digest, way, fuel, features), name, limits):
         found = _from_disk(digest, settings)
         if found is not None:
             return Precompiled(None, module_cache.size(_key_got(digest, settings, found[1])))
@@ -251,7 +214,7 @@ def precompile(wasm: bytes, name: str, fuel: bool, features: Features, way: Way,
 
 
 def _module(
-    wasm: bytes, name: str, digest: _Digest, settings: _Settings, limits: Limits
+    wasm: bytes, name: str, digest: Digest, settings: Settings, limits: Limits
 ) -> tuple[wasmtime.Module, wasmtime.Engine, Way]:
     """The module, its engine, and the way in which it is interrupted there. `digest`: of `wasm`."""
     found = _from_disk(digest, settings)
@@ -264,7 +227,7 @@ def _module(
     return module, engine(*settings[:3], got), got
 
 
-def _from_disk(digest: _Digest, settings: _Settings) -> tuple[wasmtime.Module, Way] | None:
+def _from_disk(digest: Digest, settings: Settings) -> tuple[wasmtime.Module, Way] | None:
     for got in dict.fromkeys((settings[3], EPOCH)):
         module = module_cache.load(engine(*settings[:3], got), _key_got(digest, settings, got))
         if module is not None:
@@ -272,15 +235,15 @@ def _from_disk(digest: _Digest, settings: _Settings) -> tuple[wasmtime.Module, W
     return None
 
 
-def _key_got(digest: _Digest, settings: _Settings, got: Way) -> str:
+def _key_got(digest: Digest, settings: Settings, got: Way) -> str:
     """What a module is called that was wanted with these settings, and is interrupted as it `got`: what cannot be
     rewritten has a place of its own in the cache, so that nobody tries again."""
     fuel, features, _, way = settings
-    return _key(digest, way if got == way else _NOT_REWRITTEN, fuel, features)
+    return key_of(digest, way if got == way else _NOT_REWRITTEN, fuel, features)
 
 
 def _made(
-    wasm: bytes, name: str, digest: _Digest, settings: _Settings, limits: Limits
+    wasm: bytes, name: str, digest: Digest, settings: Settings, limits: Limits
 ) -> tuple[wasmtime.Module, Way, float]:
     """Compiled, here or in a process of its own, and the seconds that it took."""
     started = time.monotonic()
@@ -289,7 +252,7 @@ def _made(
         from .apart import parent as apart  # what is small or in the cache does not need it
 
         fuel, features, stack_bytes, way = settings
-        asked = apart.Asked(_key(digest, way, fuel, features), fuel, features, way)
+        asked = apart.Asked(key_of(digest, way, fuel, features), fuel, features, way)
 
         def load(got: Way, file: int, secret: bytes) -> wasmtime.Module:
             return module_cache.checked(engine(fuel, features, stack_bytes, got), file, asked.key, secret)
@@ -321,7 +284,7 @@ def _warn_that_it_is_here(error: Exception) -> None:
     _warn_once(str(error))
 
 
-def compiled_here(wasm: bytes, name: str, settings: _Settings) -> tuple[wasmtime.Module, Way]:
+def compiled_here(wasm: bytes, name: str, settings: Settings) -> tuple[wasmtime.Module, Way]:
     """Compile a module in this process, which nothing can interrupt: the module, and how it is interrupted itself.
     Raises InvalidModuleError."""
     fuel, features, stack_bytes, way = settings
@@ -330,32 +293,6 @@ def compiled_here(wasm: bytes, name: str, settings: _Settings) -> tuple[wasmtime
         if module is not None:
             return module, PAGE
     return _compile(engine(fuel, features, stack_bytes, EPOCH), wasm, name, features), EPOCH
-
-
-def _key(digest: _Digest, way: str, fuel: bool, features: Features) -> str:
-    """The name of compiled code: a hash of all that it depends on. `digest`: of the module as it was given."""
-    whole = digest.copy()
-    whole.update(_engine_identity(way, fuel, features))
-    return whole.hexdigest()
-
-
-@cache
-def _engine_identity(way: str, fuel: bool, features: Features) -> bytes:
-    """What compiled code depends on beside the module; looking the version up takes half a millisecond."""
-    settings = _SETTINGS.format(way if way == EPOCH else f"{way} {REWRITER}", int(fuel))
-    return f"\0{_wasmtime_version()}\0{settings}\0{wasm_features.identity(features)}".encode()
-
-
-def _wasmtime_version() -> str:
-    """What `importlib.metadata` says, which takes longer to import than a small program to run: the name of the one
-    directory that an installation has for it (Binary distribution format, "The .dist-info directory")."""
-    installed = Path(wasmtime.__file__).parents[1]
-    names = [path.name for path in installed.glob("wasmtime-*.dist-info")]
-    if len(names) == 1:
-        return names[0].removeprefix("wasmtime-").removesuffix(".dist-info")
-    from importlib.metadata import version
-
-    return version("wasmtime")
 
 
 def binary(wasm: bytes, name: str, limits: Limits = _LIMITS) -> bytes:
@@ -391,11 +328,11 @@ def from_text(text: bytes, name: str) -> bytes:
 def load_own(engine_: wasmtime.Engine, text: str, name: str) -> wasmtime.Module:
     """Compile a module of this package for an engine. For our own engines the result is kept on disk, small as it is,
     because nearly every process needs it."""
-    settings = next((settings for settings, ours in _engines.items() if ours is engine_), None)
+    settings = settings_of(engine_)
     if settings is None:
         return wasmtime.Module(engine_, bytes(wasmtime.wat2wasm(text)))
     fuel, features, _, way = settings
-    key = _key(hashlib.sha256(text.encode()), way, fuel, features)
+    key = key_of(hashlib.sha256(text.encode()), way, fuel, features)
     module = module_cache.load(engine_, key)
     if module is None:
         module = _compile(engine_, bytes(wasmtime.wat2wasm(text)), name, features)

@@ -11,6 +11,10 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
+from .reader import NAME_MAX_BYTES
+from .reader import Reader as Reader
+from .reader import Unreadable as Unreadable
+
 SECTIONS_MAX: Final = 100_000  # each may be three bytes long
 # Python looks at each of these before a deadline holds. The largest programs of the tests have some fifty imports, ten
 # exports and two hundred types.
@@ -18,7 +22,6 @@ IMPORTS_MAX: Final = 10_000
 EXPORTS_MAX: Final = 10_000
 TYPES_MAX: Final = 100_000
 _NAMES_MAX: Final = 10_000  # imports, exports or memories that are looked at
-_NAME_MAX_BYTES: Final = 1000
 _NAMES_MAX_BYTES: Final = 4 << 20  # of all names that are looked at
 
 MAGIC: Final = b"\0asm"
@@ -154,50 +157,6 @@ def _numbers(content: Reader) -> bytes | None:
     return None if values.translate(None, _NUMBER_BYTES) else values
 
 
-class Unreadable(Exception):
-    """The bytes are not what they should be."""
-
-
-class Reader:
-    """A place in some bytes, up to an end."""
-
-    def __init__(self, data: bytes, at: int, end: int) -> None:
-        self.data = data
-        self.at = at
-        self.end = end
-
-    def byte(self) -> int:
-        if self.at >= self.end:
-            raise Unreadable
-        self.at += 1
-        return self.data[self.at - 1]
-
-    def number(self) -> int:
-        """LEB128, at most 64 bits."""
-        value = 0
-        for shift in range(0, 70, 7):
-            byte = self.byte()
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value
-        raise Unreadable
-
-    def name(self) -> str:
-        size = self.number()
-        if size > self.end - self.at:
-            raise Unreadable
-        raw = self.data[self.at : self.at + min(size, _NAME_MAX_BYTES)]
-        self.at += size
-        return raw.decode("utf-8", "replace") + ("..." if size > _NAME_MAX_BYTES else "")
-
-    def part(self, size: int) -> Reader:
-        """A reader of the next bytes, which are passed over here."""
-        if size > self.end - self.at:
-            raise Unreadable
-        self.at += size
-        return Reader(self.data, self.at - size, self.at)
-
-
 def is_component(wasm: bytes) -> bool:
     """Whether it is a component, and no core module."""
     return wasm[4:8] == _COMPONENT
@@ -261,7 +220,7 @@ def _repeat(reader: Reader, outline: Outline, one: Callable[[Reader, Outline], N
             return
         before = reader.at
         one(reader, outline)
-        outline.name_bytes += min(reader.at - before, 2 * _NAME_MAX_BYTES)
+        outline.name_bytes += min(reader.at - before, 2 * NAME_MAX_BYTES)
 
 
 def skip_import(kind: int, reader: Reader) -> None:

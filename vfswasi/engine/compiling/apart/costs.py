@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import outline
-from .outline import Reader
+from .. import outline
+from ..outline import Reader
 
 BYTES_MAX: Final = 64 << 10
 TYPES_MAX: Final = 256
