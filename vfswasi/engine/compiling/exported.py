@@ -23,7 +23,7 @@ def signature_of(wasm: bytes, name: str) -> Signature | None:
     of_functions: list[int] = []  # index of a function -> index of its type
     for section, content in outline.sections(wasm):
         if section == _TYPES:
-            types = outline._signatures(content)
+            types = outline.signatures(content)
         elif section == _IMPORTS:
             of_functions += _imported(content)
         elif section == _FUNCTIONS:
@@ -35,7 +35,7 @@ def signature_of(wasm: bytes, name: str) -> Signature | None:
                     if index >= len(of_functions):
                         raise outline.Unreadable
                     type_ = of_functions[index]
-                    return outline._signature(types[type_]) if type_ < len(types) else None
+                    return outline.signature(types[type_]) if type_ < len(types) else None
             break
     return None
 
@@ -45,9 +45,8 @@ def _imported(content: Reader) -> list[int]:
     for _ in range(content.number()):
         content.name(), content.name()
         kind = content.byte()
-        if kind >= len(outline._KINDS):
-            raise outline.Unreadable
-        index = outline._type_of[outline._KINDS[kind]](content)
-        if kind == _FUNCTION and isinstance(index, int):
-            found.append(index)
+        if kind == _FUNCTION:
+            found.append(content.number())
+        else:
+            outline.skip_import(kind, content)
     return found

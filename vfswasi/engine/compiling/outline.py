@@ -105,21 +105,21 @@ def imported_functions(wasm: bytes) -> list[Signature | None]:
     functions: list[Signature | None] = []
     for section, content in sections(wasm):
         if section == _TYPES:
-            types = _signatures(content)
+            types = signatures(content)
         elif section == _IMPORTS:
             for _ in range(content.number()):
                 content.name(), content.name()
                 kind = content.byte()
                 if _KINDS[kind] == "func":
                     index = content.number()
-                    functions.append(_signature(types[index]) if index < len(types) else None)
+                    functions.append(signature(types[index]) if index < len(types) else None)
                 else:
                     _type_of[_KINDS[kind]](content)
             break
     return functions
 
 
-def _signatures(content: Reader) -> list[tuple[bytes, bytes] | None]:
+def signatures(content: Reader) -> list[tuple[bytes, bytes] | None]:
     """The types up to the first that is no function of plain values; those behind it are not known then. Of functions
     of numbers, as they are in the file: (parameters, results); most of them belong to no import."""
     signatures: list[tuple[bytes, bytes] | None] = []
@@ -131,7 +131,7 @@ def _signatures(content: Reader) -> list[tuple[bytes, bytes] | None]:
     return signatures
 
 
-def _signature(type_: tuple[bytes, bytes] | None) -> Signature | None:
+def signature(type_: tuple[bytes, bytes] | None) -> Signature | None:
     if type_ is None:
         return None
     params, results = type_
@@ -258,6 +258,18 @@ def _repeat(reader: Reader, outline: Outline, one: Callable[[Reader, Outline], N
         before = reader.at
         one(reader, outline)
         outline.name_bytes += min(reader.at - before, 2 * _NAME_MAX_BYTES)
+
+
+def skip_import(kind: int, reader: Reader) -> None:
+    """Pass over the type of an import of a kind, as the binary format numbers them."""
+    if kind >= len(_KINDS):
+        raise Unreadable
+    _type_of[_KINDS[kind]](reader)
+
+
+def skip_limits(reader: Reader) -> None:
+    """Pass over the limits of a memory or a table."""
+    _limits(reader)
 
 
 def _limits(reader: Reader) -> Memory:
