@@ -45,9 +45,8 @@ def _imported(content: Reader) -> list[int]:
     for _ in range(content.number()):
         content.name(), content.name()
         kind = content.byte()
-        if kind >= len(outline._KINDS):
-            raise outline.Unreadable
-        index = outline._type_of[outline._KINDS[kind]](content)
-        if kind == _FUNCTION and isinstance(index, int):
-            found.append(index)
+        if kind == _FUNCTION:
+            found.append(content.number())
+        else:
+            outline.skip_import(kind, content)
     return found
