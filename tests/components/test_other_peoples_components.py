@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import vfswasi
+from vfswasi.abi.layouts import PREVIEW1
 from vfswasi.engine.components import adapted as adapter
 
 from .. import avr_build
@@ -129,3 +130,24 @@ def test_guests_of_the_tests_do_as_components_what_they_do_as_modules(guest: str
         as_module.stderr,
     )
     assert as_component.files == as_module.files
+
+
+@pytest.mark.parametrize("left_out", ["", "sock_accept", "path_open poll_oneoff"])
+def test_a_program_that_imports_all_of_preview1_is_found_in_the_component_around_it(
+    left_out: str, tmp_path: Path
+) -> None:
+    """With it the adapter needs all interfaces that it knows: clocks, sockets, random numbers, links."""
+    types = {"i": "i32", "I": "i64"}
+    imports = "".join(
+        f'(import "wasi_snapshot_preview1" "{name}" (func {"$end" if name == "proc_exit" else ""} (param '
+        f"{' '.join(types[each] for each in params)}) {'' if name == 'proc_exit' else '(result i32)'}))"
+        for name, params in PREVIEW1.functions.items()
+        if name not in left_out.split()
+    )
+    program = tmp_path / "all.wat"
+    program.write_text(
+        f'(module {imports} (memory (export "memory") 1) (func (export "_start") (call $end (i32.const 9))))'
+    )
+    component = adapted(program)
+    assert vfswasi.run(component).returncode == 9
+    assert len(adapter.find(component).structure.imports) >= 17

@@ -142,7 +142,9 @@ def load(
         _check_counts(wasm, name)
     module, into, got = _module(wasm, name, digest, (fuel, features, stack_bytes, way))
     if outline.is_component(wasm):
-        wasm = outline.main_module(wasm)
+        from ..components.known import main_module
+
+        wasm = main_module(wasm)
     signatures = iter(outline.imported_functions(wasm))
     imports = []
     for each in module.imports:
