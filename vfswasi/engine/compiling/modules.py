@@ -103,8 +103,7 @@ def load(
         if kept:
             wasm, inside = _exposed(_main(wasm, name, features), name, settings)
         got = _module(wasm, name, digest, settings, limits)
-        main = outline.main_module(wasm) if outline.is_component(wasm) else wasm
-        compiled = described(main, *got, inside)
+        compiled = described(_known_main(wasm), *got, inside)
         with _lock:
             _remembered[key, stack_bytes] = compiled
             while len(_remembered) > _REMEMBERED:
@@ -144,6 +143,15 @@ def _main(wasm: bytes, name: str, on: Features) -> bytes:
     _check_sections(main, name)
     _check_counts(main, name)
     return main
+
+
+def _known_main(wasm: bytes) -> bytes:
+    """As `_main`, of what was found to be valid."""
+    if not outline.is_component(wasm):
+        return wasm
+    from ..components.known import main_module
+
+    return main_module(wasm)
 
 
 def _check_counts(wasm: bytes, name: str) -> None:

@@ -37,7 +37,6 @@ EXPORTS: Final = 7
 _START: Final = 8
 CODE: Final = 10
 # Sections of a component.
-_CORE_MODULE: Final = 1
 _COMPONENT_IMPORTS: Final = 10
 _COMPONENT_EXPORTS: Final = 11
 
@@ -313,17 +312,6 @@ _SECTIONS: Final[dict[int, Callable[[Reader, Outline], None]]] = {
     EXPORTS: lambda reader, outline: _repeat(reader, outline, _export, outline.exports),
     _START: _start,
 }
-
-
-def main_module(wasm: bytes) -> bytes:
-    """Of a component that was found to have one: its module that exports `_start`, which no other does. Raises
-    Unreadable."""
-    for section, content in sections(wasm):
-        if section == _CORE_MODULE:
-            module = wasm[content.at : content.end]
-            if any(name == "_start" and kind == "func" for name, kind, _ in read(module).exports):
-                return module
-    raise Unreadable
 
 
 def component_name(reader: Reader) -> str:

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from ..compiling import outline
 from ..compiling.outline import Unreadable
 from . import structure
+from .known import main_module
 from .structure import FUNC, Bundle, CoreExport, Instantiated, Lifted, Part, Structure, at
 
 PREVIEW1: Final = "wasi_snapshot_preview1"
@@ -76,7 +77,7 @@ def _find(component: Structure) -> Adapted:
     others = tuple(each for part, each in bytes_of.items() if part != main_part)
     if sum(map(_functions, others)) > _FUNCTIONS_MAX:
         raise NotAdapted(f"it has more than {_FUNCTIONS_MAX:,} functions beside its main module")
-    if outline.main_module(component.wasm) != bytes_of[main_part]:
+    if main_module(component.wasm) != bytes_of[main_part]:
         raise NotAdapted(_SEVERAL)
     return Adapted(component, bytes_of[main_part], main_part, others, interface)
 
