@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=VALUE",
         help="change a limit of the program, for instance memory_bytes=64M, inodes=1000 or fuel=1000000000; "
-        "wall_seconds and fuel may be none",
+        "wall_seconds, compile_seconds and fuel may be none",
     )
     run.add_argument("--stdin", metavar="FILE", help="read standard input from FILE (default: inherited)")
     run.add_argument("--argv0", metavar="NAME", help="the program's own name, as it sees it (default: the file's)")
