@@ -133,12 +133,19 @@ class FsError(Exception):
         if "__getattr__" not in vars(cls):
             cls.__getattr__ = _left_out  # type: ignore[attr-defined]
 
-    def __reduce__(self) -> tuple[type[FsError], tuple[Errno, str]]:
-        return type(self), (self.errno, self.detail)
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not by `__init__`: a subclass may have another one.
+        return _same_error, (type(self), self.errno, self.detail), self.__dict__
 
     def __str__(self) -> str:
         name, detail = errno_of(self).name, self.detail
         return f"{name}: {detail}" if detail else name
+
+
+def _same_error(kind: type[FsError], errno: Errno, detail: str) -> FsError:
+    made = kind.__new__(kind)
+    made.errno, made.detail = errno, detail
+    return made
 
 
 def _left_out(error: FsError, name: str) -> Errno | str:

@@ -105,7 +105,9 @@ def _all_errors() -> list[type[BaseException]]:
 @pytest.mark.parametrize("kind", _all_errors(), ids=lambda kind: kind.__name__)
 def test_every_error_is_pickled_and_copied(kind: Any) -> None:
     if issubclass(kind, errors.FsError):
-        made = kind(errors.Errno.NOSPC, "full")
+        made = kind.__new__(kind)
+        made.errno, made.detail = errors.Errno.NOSPC, "full"
+        made.more = "words"
     elif issubclass(kind, errors.UncommittedError):
         lost = errors.Uncommitted(
             "a/b", errors.FsError(errors.Errno.IO, "no"), 3, lambda at, n: b"abc"[at : at + n], dict

@@ -205,6 +205,9 @@ def results(text: vfswasi.Result[str], binary: vfswasi.Result[bytes], either: vf
     text.stdout = "frozen"  # wrong
     binary.stderr.decode()
     unknown: vfswasi.Result[int]  # wrong
+    bare: vfswasi.Result = either
+    both: vfswasi.Result[str | bytes] = either
+    other: vfswasi.Result[str] = binary  # wrong
     return text.stdout
 
 

@@ -111,7 +111,7 @@ def _add_bounds(parser: Parser) -> None:
         default=[],
         metavar="NAME=VALUE",
         help="change a limit of the program, for instance memory_bytes=64M, inodes=1000 or fuel=1000000000; "
-        "wall_seconds and fuel may be none",
+        "wall_seconds, compile_seconds and fuel may be none",
     )
 
 

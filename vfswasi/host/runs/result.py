@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic
 
 from ...engine.interruption.ways import EPOCH, Way
 from ...engine.runner import INTERRUPTED, Ending, Meter
@@ -18,7 +18,14 @@ from ...kernel.process import Preopen, Process
 from ...limits import Usage
 from ...records import field, record
 
-Captured = TypeVar("Captured", str, bytes)
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    Captured = TypeVar("Captured", bound=str | bytes, default=Any)  # whoever writes `Result` alone means any
+else:
+    from typing import TypeVar
+
+    Captured = TypeVar("Captured")
 
 
 @record(frozen=True, slots=False)
