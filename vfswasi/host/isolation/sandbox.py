@@ -82,7 +82,7 @@ class Isolated:
         self._options = options
         self.limits: Limits = options["limits"]
         self._wasm_bytes = len(wasm)
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._module = _sealed(wasm)
         self.owner = Owner()
         self._end = weakref.finalize(self, _let_go, self.owner, self._module)
@@ -90,7 +90,7 @@ class Isolated:
         self._stops: set[Stop] = set()
         self._traffic: dict[str, Traffic] = {}
         self._closed = False
-        self._until = None if timeout_s is None else time.monotonic() + timeout_s
+        self._until: float | None = None
         try:
             self._open()
         except BaseException:
@@ -127,7 +127,9 @@ class Isolated:
             if not worker.loaded:
                 self._load(worker, need, stop)
             if "mounts" not in worker.loaded:
-                left_s = self.left_s() if opening else self._timeout_s
+                if self._until is None and self.timeout_s is not None:  # not before there is somebody to do it
+                    self._until = time.monotonic() + self.timeout_s
+                left_s = self.left_s() if opening else self.timeout_s
                 request = {"do": "mount", "here": here(), "preopens": self._preopens, "timeout": left_s}
                 answer = self._asked(worker, request, [], stop, left_s, "mounting")
                 self.add_traffic(traffic_of(answer.content.get("traffic"), self.trees.names))
