@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,19 @@ def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not come"
         time.sleep(0.005)
+
+
+def shoot(pid: int, number: int) -> None:
+    """End a process with a signal. wasmtime takes the first of some, as if a guest had made a mistake, and gives the
+    signal back to the system."""
+    end = time.monotonic() + 20
+    while alive(pid):
+        assert time.monotonic() < end, "it does not end"
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return
+        time.sleep(0.002)
 
 
 @pytest.fixture

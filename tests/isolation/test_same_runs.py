@@ -105,7 +105,7 @@ def test_a_seed_gives_the_same_bytes() -> None:
     assert there.stdout == here.stdout
 
 
-def test_directories_and_relative_paths_are_those_of_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_paths_begin_where_the_caller_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "d").mkdir()
     monkeypatch.chdir(tmp_path)
     for source in ("d", Path("d"), Mount("./d", rw=True), Mount(str(tmp_path / "d"), rw=True)):
@@ -298,9 +298,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Server, str]]:
     server.stop()
 
 
-def test_files_that_cannot_be_stored_come_back_with_their_contents(
-    bucket: tuple[Server, str], tmp_path: Path
-) -> None:
+def test_files_that_cannot_be_stored_come_back_with_their_contents(bucket: tuple[Server, str], tmp_path: Path) -> None:
     server, name = bucket
     preopens = {"/d": Mount(f"s3://{name}", endpoint=f"http://127.0.0.1:{server.port}", rw=True, timeout=2)}
     wasm = program(f"{OPEN} (call $say (i32.const 4)) (call $say (i32.const 1)) {READ}")

@@ -127,8 +127,6 @@ class Isolated:
             if not worker.loaded:
                 self._load(worker, need, stop)
             if "mounts" not in worker.loaded:
-                if self._until is None and self.timeout_s is not None:  # not before there is somebody to do it
-                    self._until = time.monotonic() + self.timeout_s
                 left_s = self.left_s() if opening else self.timeout_s
                 request = {"do": "mount", "here": here(), "preopens": self._preopens, "timeout": left_s}
                 answer = self._asked(worker, request, [], stop, left_s, "mounting")
@@ -182,7 +180,10 @@ class Isolated:
         return fixed + stores + limits.memory_bytes + 4 * limits.output_bytes + 3 * (files + given)
 
     def left_s(self) -> float | None:
-        """Of the time for mounting."""
+        """Of the time for mounting, which begins when somebody first asks: then there is a process to do it."""
+        if self._until is None and self.timeout_s is not None:
+            self._until = time.monotonic() + self.timeout_s
+            return self.timeout_s
         return None if self._until is None else max(self._until - time.monotonic(), 0.0)
 
     def expected(
