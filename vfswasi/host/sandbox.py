@@ -288,6 +288,7 @@ class Sandbox:
             from .isolation.run import IsolatedRun, Order
 
             timeout_s = checked_timeout(limits.wall_seconds if timeout is None else timeout)
+            timeout_s = self._isolated.timeout_s if opening else timeout_s
             return IsolatedRun(self._isolated, Order(argv, own, limits, timeout_s, opening), asked, pipes)
         bounds = self._opening if opening else self._bounds(limits, timeout)
         program = self._programs.wanted(limits, own.imports)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import tempfile
+import weakref
 from collections.abc import Callable, Mapping
-from typing import IO, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ... import errors
 from ...engine.interruption.ways import EPOCH, PAGE
@@ -148,14 +150,24 @@ def _usage(told: Any) -> Usage:
     return Usage(float(seconds), None if fuel is None else _count(fuel), **counts)
 
 
-def lost_of(answer: Answer, spilled: IO[bytes] | None) -> list[Uncommitted]:
+class Spill:
+    """A file without a name, for what a worker cannot store; it goes with the last who reads it."""
+
+    def __init__(self) -> None:
+        """Raises OSError."""
+        with tempfile.TemporaryFile(prefix="vfswasi-") as file:
+            self.fd = os.dup(file.fileno())
+        self.close = weakref.finalize(self, os.close, self.fd)
+
+
+def lost_of(answer: Answer, spilled: Spill | None) -> list[Uncommitted]:
     """The files that could not be stored, whose contents are in `spilled`; empty: everything was. Raises
     NoAnswerError."""
     told = answer.content.get("files")
     if told is None:
         return []
     _check(isinstance(told, list) and 0 < len(told) <= _FILES_MAX)
-    there = 0 if spilled is None else os.fstat(spilled.fileno()).st_size
+    there = 0 if spilled is None else os.fstat(spilled.fd).st_size
     lost = []
     for entry in told:
         _check(isinstance(entry, list) and len(entry) == 5)
@@ -168,9 +180,9 @@ def lost_of(answer: Answer, spilled: IO[bytes] | None) -> list[Uncommitted]:
     return lost
 
 
-def _reader(file: IO[bytes] | None, at: int) -> Callable[[int, int], bytes]:
+def _reader(file: Spill | None, at: int) -> Callable[[int, int], bytes]:
     def read(offset: int, count: int) -> bytes:
-        return b"" if file is None or count <= 0 else os.pread(file.fileno(), count, at + offset)
+        return b"" if file is None or count <= 0 else os.pread(file.fd, count, at + offset)
 
     return read
 

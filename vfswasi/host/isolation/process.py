@@ -237,6 +237,7 @@ class _Exchange:
         self._blobs_max = blobs_max
         self._pump = pump
         self._asked = False  # whether the worker knows that it should stop
+        self._answering = False
 
     def whole(self, message: bytes, descriptors: list[int], sent: Callable[[], None] | None) -> Answer:
         self._send(message, descriptors)
@@ -245,7 +246,7 @@ class _Exchange:
         head = self._receive(ANSWER_HEAD.size)
         text, blobs = lengths(head, self._blobs_max)
         self._until = time.monotonic() + _TRANSFER_S
-        self._asked = True  # it has ended
+        self._answering = True
         raw = self._receive(text)
         answer = Answer(*content_of(raw, self._receive(blobs)))
         self._drain()
@@ -295,7 +296,7 @@ class _Exchange:
         """Seconds until something has to be done. Raises TimeOverError, StoppedError."""
         now = time.monotonic()
         stopped = self._stop.asked_ns is not None
-        if stopped and not self._asked:
+        if stopped and not self._asked and not self._answering:
             if self._stop.at_once or not begun:
                 raise StoppedError
             self._asked = True
@@ -309,6 +310,8 @@ class _Exchange:
             raise StoppedError
         if self._until is None:
             return None
+        if now >= self._until and self._answering:
+            raise NoAnswerError("it did not send all of its answer")
         if now >= self._until:
             raise StoppedError if stopped else TimeOverError
         return self._until - now

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping
-from typing import IO, Any, AnyStr, NamedTuple
+from typing import Any, AnyStr, NamedTuple
 
 from ...engine.threads import workers
 from ...errors import Uncommitted
@@ -15,7 +14,7 @@ from ..runs.asked import Asked
 from ..runs.pipes import Pipes
 from ..runs.result import Result
 from ..runs.run import Run
-from .answers import MemoryOverError, error_of, lost_of, result_of
+from .answers import MemoryOverError, Spill, error_of, lost_of, result_of
 from .process import Stop, StoppedError, TimeOverError, WorkerGoneError
 from .sandbox import STACK_BYTES, Isolated, Trees, crash_error, here
 from .streams import Streams
@@ -98,10 +97,9 @@ class IsolatedRun(Run[AnyStr]):
             seconds = self._isolated.left_s() if order.opening else order.timeout_s
             self._begun_s = time.monotonic()
             fds = streams.fds
-            spilled: IO[bytes] | None = None
-            if self._trees.spills:
-                spilled = tempfile.TemporaryFile(prefix="vfswasi-")  # noqa: SIM115 (kept by what cannot be stored)
-                fds.append(spilled.fileno())
+            spilled = Spill() if self._trees.spills else None
+            if spilled is not None:
+                fds.append(spilled.fd)
             request = {
                 "do": "run",
                 "here": here(),

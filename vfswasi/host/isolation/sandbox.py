@@ -94,7 +94,7 @@ class Isolated:
         self._options = options
         self.limits: Limits = options["limits"]
         self._wasm_bytes = len(wasm)
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._module = _sealed(wasm)
         self.owner = Owner()
         self._end = weakref.finalize(self, _let_go, self.owner, self._module)
@@ -102,7 +102,7 @@ class Isolated:
         self._stops: set[Stop] = set()
         self._traffic: dict[str, Traffic] = {}
         self._closed = False
-        self._until = None if timeout_s is None else time.monotonic() + timeout_s
+        self._until: float | None = None
         try:
             self._open()
         except BaseException:
@@ -139,7 +139,7 @@ class Isolated:
             if not worker.loaded:
                 self._load(worker, need, stop)
             if "mounts" not in worker.loaded:
-                left_s = self.left_s() if opening else self._timeout_s
+                left_s = self.left_s() if opening else self.timeout_s
                 request = {"do": "mount", "here": here(), "preopens": self._preopens, "timeout": left_s}
                 answer = self._asked(worker, request, [], stop, left_s, "mounting")
                 self.add_traffic(traffic_of(answer.content.get("traffic"), self.trees.names))
@@ -192,7 +192,10 @@ class Isolated:
         return fixed + stores + limits.memory_bytes + 4 * limits.output_bytes + 3 * (files + given)
 
     def left_s(self) -> float | None:
-        """Of the time for mounting."""
+        """Of the time for mounting, which begins when somebody first asks: then there is a process to do it."""
+        if self._until is None and self.timeout_s is not None:
+            self._until = time.monotonic() + self.timeout_s
+            return self.timeout_s
         return None if self._until is None else max(self._until - time.monotonic(), 0.0)
 
     def expected(

@@ -44,7 +44,7 @@ def main(sock_fd: int, lifeline: int) -> None:
     os.set_inheritable(sock_fd, False)
     os.set_inheritable(lifeline, False)
     desk = _Desk(sock)
-    while (received := receive_request(sock)) is not None:
+    while (received := _received(sock)) is not None:
         content, descriptors = received
         try:
             desk.serve(content, descriptors)
@@ -52,6 +52,14 @@ def main(sock_fd: int, lifeline: int) -> None:
             for fd in descriptors:
                 os.close(fd)
     os._exit(0)  # threads may hang in stores
+
+
+def _received(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    try:
+        return receive_request(sock)
+    except MemoryError as error:
+        send_answer(sock, {"error": _error(error)})
+        return None
 
 
 def _end_with(lifeline: int) -> None:
