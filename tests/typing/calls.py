@@ -221,14 +221,53 @@ def wrapper(
     return vfswasi.run(module, args, preopens={"/in": source}, stdin=stdin, stdout=stdout, stderr=stdout)
 
 
-# With the overloads of `run`, `Sandbox.run` and their like by `text` and `capture_output`:
-#
-# def overloads(text: bool) -> None:
-#     a: vfswasi.Result[str] = vfswasi.run("p.wasm", text=True, capture_output=True)
-#     b: vfswasi.Result[bytes] = vfswasi.run("p.wasm", capture_output=True)
-#     c: vfswasi.Result[bytes] = vfswasi.run("p.wasm")
-#     d: vfswasi.Result[Any] = vfswasi.run("p.wasm", text=text)
-#     e: vfswasi.Result[str] = vfswasi.run("p.wasm", capture_output=True)  # wrong
-#     f: vfswasi.Result[bytes] = vfswasi.run("p.wasm", text=True)  # wrong
-#     g: vfswasi.Result[str] = vfswasi.Sandbox("p.wasm").run(text=True)
-#     vfswasi.run("p.wasm", capture_output=True, stdout=vfswasi.PIPE)  # wrong
+def overloads(text: bool) -> None:
+    a: vfswasi.Result[str] = vfswasi.run("p.wasm", text=True, capture_output=True)
+    b: vfswasi.Result[bytes] = vfswasi.run("p.wasm", capture_output=True)
+    c: vfswasi.Result[bytes] = vfswasi.run("p.wasm")
+    d: vfswasi.Result[Any] = vfswasi.run("p.wasm", text=text)
+    e: vfswasi.Result[str] = vfswasi.run("p.wasm", capture_output=True)  # wrong
+    f: vfswasi.Result[bytes] = vfswasi.run("p.wasm", text=True)  # wrong
+    sandbox = vfswasi.Sandbox("p.wasm", isolation="process")
+    g: vfswasi.Result[str] = sandbox.run(text=True, env={"A": "1"}, preopens={"/d": {}}, cwd="/d")
+    h: vfswasi.Result[str] = sandbox.run(["a"])  # wrong
+    sandbox.run(cwd=5)  # wrong
+    sandbox.run(env={"A": 1})  # wrong
+    sandbox.run(preopens={"/d": 5})  # wrong
+    sandbox.run(input=3.5)  # wrong
+    vfswasi.Sandbox("p.wasm", isolation="thread")  # wrong
+
+
+def held(text: bool) -> None:
+    sandbox = vfswasi.Sandbox("p.wasm")
+    run = sandbox.start(["a"], stdin=vfswasi.PIPE, stdout=vfswasi.PIPE, text=True)
+    if run.stdin is not None and run.stdout is not None:
+        run.stdin.write("x")
+        line: str = run.stdout.readline()
+        run.stdin.write(b"x")  # wrong
+        raw: bytes = run.stdout.readline()  # wrong
+    binary: vfswasi.Run[bytes] = sandbox.start()
+    code: int = binary.wait(1)
+    maybe: str = binary.poll()  # wrong
+    result: vfswasi.Result[bytes] = binary.result()
+    binary.wait("1")  # wrong
+    either: vfswasi.Run[Any] = sandbox.start(text=text)
+    sandbox.start("x")  # wrong
+    sandbox.start(capture_output=True)  # wrong
+    sandbox.start(stdin=3.5)  # wrong
+
+
+async def awaited() -> None:
+    sandbox = vfswasi.Sandbox("p.wasm")
+    a: vfswasi.Result[str] = await vfswasi.run_async("p.wasm", ["a"], text=True)
+    b: vfswasi.Result[bytes] = await sandbox.run_async(capture_output=True)
+    c: vfswasi.Result[str] = await sandbox.run_async()  # wrong
+    await sandbox.run_async("x")  # wrong
+    await vfswasi.run_async("p.wasm", stdin=3.5)  # wrong
+    await sandbox.run_async(timeout="5s")  # wrong
+    async with sandbox.start_async(stdin=vfswasi.PIPE, stdout=vfswasi.PIPE, text=True) as run:
+        if run.stdin is not None and run.stdout is not None:
+            await run.stdin.write("x")
+            await run.stdin.write(b"x")  # wrong
+            line: str = await run.stdout.readline()
+            raw: bytes = await run.stdout.read()  # wrong

@@ -57,9 +57,8 @@ class Programs:
 
     def _made(self, wasm: bytes, limits: Limits, imports: HostFunctions | None, kept: bool | None) -> Program:
         fuel, stack_bytes, way = _compiled_for(limits)
-        program = Program(
-            modules.load(wasm, self.name, fuel, self._features, stack_bytes, way, limits), self.name, imports
-        )
+        compiled = modules.load(wasm, self.name, fuel, self._features, stack_bytes, way, limits, kept)
+        program = Program(compiled, self.name, imports)
         program.check_counts(limits)
         return program
 

@@ -8,6 +8,8 @@ thread copies out of it through a memoryview. Only lookups and small reads go wi
 they do): each of their steps is one operation on a dict or a bytearray, which the GIL keeps whole, and they hold no
 view. Changes keep to an order in which such a reader meets no gap: a rename shows the new name before it takes the old
 one away.
+
+Longer than other files: the class is a store whose methods share one lock.
 """
 
 from __future__ import annotations
