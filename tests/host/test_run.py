@@ -419,3 +419,26 @@ def test_a_relative_path_begins_at_cwd(program: Callable[[str], Path], tmp_path:
 def test_cwd_is_in_the_environment() -> None:
     sandbox = vfswasi.Sandbox(ENVIRON, env={"PWD": "/old"}, preopens={"/": {"x": {}}})
     assert environ(sandbox.run(capture_output=True, cwd="/x")) == {"PWD": "/x"}
+
+
+def test_a_working_directory_gives_no_rights_and_leads_nowhere_else() -> None:
+    """The preopen "." has the rights of the mount, and leads where no link leads out of it."""
+    escape = {"sub": {}, "out": vfswasi.Symlink("../../etc"), "up": vfswasi.Symlink(".."), "in": vfswasi.Symlink("sub")}
+    makes = b"""(module
+      (import "wasi_snapshot_preview1" "path_create_directory" (func $mkdir (param i32 i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+      (memory (export "memory") 1) (data (i32.const 0) "new../new")
+      (func (export "_start") (call $exit (i32.add
+        (call $mkdir (i32.const 4) (i32.const 0) (i32.const 3))
+        (i32.mul (i32.const 1000) (call $mkdir (i32.const 4) (i32.const 3) (i32.const 6)))))))"""
+    sandbox = vfswasi.Sandbox(makes, preopens={"/d": escape})
+    notcapable, rofs = vfswasi.Errno.NOTCAPABLE, vfswasi.Errno.ROFS
+    for way in ("/d/sub", "/d/in", "/d/./sub/../sub"):
+        result = sandbox.run(cwd=way)
+        assert result.returncode == 1000 * notcapable, way
+        assert result.files["/d"]["sub"] == {"new": {}}
+    result = sandbox.run(cwd="/d/sub", preopens={"/d": vfswasi.Mount(escape, rw=False)})
+    assert result.returncode in (1000 * rofs + rofs, 1000 * notcapable + rofs)
+    for way in ("/d/out", "/d/up", "/d/../etc"):
+        with pytest.raises(vfswasi.MountError, match="cwd"):
+            sandbox.run(cwd=way)
