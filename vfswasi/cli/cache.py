@@ -16,15 +16,17 @@ from .progress import size
 DESCRIPTION = "The compiled modules that are kept."
 
 
+_ACTIONS = {
+    "list": "show the compiled modules, the one that was used last first",
+    "size": "show how many there are, and what they take",
+    "clear": "remove all of them",
+}
+
+
 def add_arguments(parser: Parser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=Parser)
-    for name, words in (
-        ("list", "show the compiled modules, the one that was used last first"),
-        ("size", "show how many there are, and what they take"),
-        ("clear", "remove all of them"),
-    ):
-        action = actions.add_parser(name, help=words, description=words.capitalize() + ".")
-        action.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    told = "; ".join(f"{name}: {words}" for name, words in _ACTIONS.items())
+    parser.add_argument("action", choices=_ACTIONS, metavar="ACTION", help=told)
 
 
 def main(options: argparse.Namespace) -> int:

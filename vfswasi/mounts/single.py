@@ -37,6 +37,9 @@ class PlainFileError(MountError):
         )
         self.path = path
 
+    def __reduce__(self) -> tuple[type[PlainFileError], tuple[str]]:
+        return type(self), (self.path,)
+
 
 def check_place(guest: str) -> None:
     """Raises MountError: no file of the guest's can be there."""

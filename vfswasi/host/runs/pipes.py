@@ -171,7 +171,7 @@ class Pipes:
         if self._pending is not None and self._writer is not None and not self._writer.closed:
             os.set_blocking(self._writer.fileno(), False)
             self._work(until, settled, self._writer)
-        if not self._pending:
+        if not self._pending or settled():
             self.close_stdin()
 
     def drain(self, until: float | None, settled: Callable[[], bool]) -> None:

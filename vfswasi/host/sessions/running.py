@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-from ...engine.runner import Ending, end_what_is_over
+from ...engine.runner import INTERRUPTED, Ending, end_what_is_over
 from ...engine.sessions.instance import Instance
 from ...engine.sessions.state import State
 from ...engine.threads import workers
@@ -18,6 +18,7 @@ from ...errors import (
     GuestError,
     GuestExitError,
     GuestFuelError,
+    GuestInterruptedError,
     GuestTimeoutError,
     GuestTrapError,
     HostCallError,
@@ -27,7 +28,8 @@ from ...fs_backends.waiting import bounded_by
 from ...kernel.clocks import Deadline, DeadlinePassed
 from ...kernel.streams.ends import CaptureSink
 from ...limits import Usage, check_seconds
-from ..closing import finish, uncommitted
+from ..closing import finish, traffic_since, uncommitted
+from ..runs.result import result_of
 from .origin import Copied, Origin, Parts
 
 T = TypeVar("T")
@@ -170,7 +172,7 @@ class Running:
             if isinstance(over, DeadlinePassed):
                 self._why = f"used up its time in {name}"
                 raise self._error(Ending(None, limit="wall_seconds"), name, seconds) from None
-            raise HostCallError(f"{name}: the session was interrupted") from None
+            raise self._error(Ending(None, limit=INTERRUPTED), name, seconds) from None
         if errors:
             raise errors.pop()
 
@@ -179,14 +181,21 @@ class Running:
         return isinstance(error, GuestExitError) and error.returncode == 0
 
     def _error(self, ending: Ending, name: str, seconds: float | None) -> GuestError:
-        captured = {fd: self._peek(fd) for fd in (1, 2)}
-        given: dict[str, Any] = {
-            "argv": self._parts.argv,
-            "returncode": ending.returncode,
-            "stdout": captured[1],
-            "stderr": captured[2],
-            "usage": self.usage,
-        }
+        sinks, traffic = self._sinks(), traffic_since(self._parts.preopens, self._parts.before)
+        result = result_of(
+            self._parts.argv,
+            ending,
+            [self._peek(fd) for fd in (1, 2)],
+            any(sink.refused for sink in sinks),
+            self._parts.preopens,
+            seconds,
+            traffic,
+            self.usage,
+            self._origin.program.compiled.interruption,
+        )
+        given: dict[str, Any] = {"result": result}
+        if ending.limit == INTERRUPTED:
+            return GuestInterruptedError(f"{name}: the session was interrupted", **given)
         if ending.returncode is None:
             if ending.limit == "fuel":
                 return GuestFuelError(f"{name} had used up its fuel of {self._origin.limits.fuel:,}", **given)
@@ -259,7 +268,7 @@ class Running:
 
 def _told(ending: Ending, name: str) -> str:
     """As in "this session is over: it ..."; one line."""
-    if isinstance(ending.error, HostCallError):
+    if ending.limit == INTERRUPTED:
         return f"was interrupted in {name}"
     if ending.error is not None:
         return f"ended in {name} with {type(ending.error).__name__}, which the host raised"

@@ -44,7 +44,7 @@ class Session(Running):
 
         Raises MissingExportError (no such function, or one of other values than numbers), TypeError, OverflowError, and
         SessionError; these have no effect. What ends the session: GuestTrapError, GuestTimeoutError, GuestFuelError,
-        GuestExitError (also for status 0), HostCallError (it was interrupted), and unchanged whatever a callable of the
+        GuestExitError (also for status 0), GuestInterruptedError (`kill`), and unchanged whatever a callable of the
         caller's raised.
         """
         inside = self._instance.inside
