@@ -96,6 +96,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--argv0", metavar="NAME", help="the program's own name, as it sees it (default: the file's)")
     run.add_argument("--seed", type=int, metavar="N", help="give the program the same random bytes in every run")
     _add_feature(run)
+    run.add_argument(
+        "--isolation",
+        choices=("none", "process"),
+        help="process: run the program in a process of its own, so that a crash of the engine is an error and no more",
+    )
     run.add_argument("--no-vdso", action="store_true", help="answer every system call in Python (also: VFSWASI_VDSO=0)")
     run.add_argument("module", metavar="MODULE", help="a .wasm file (or .wat)")
     run.add_argument("args", nargs=argparse.REMAINDER, metavar="ARGS", help="arguments of the program")
@@ -255,6 +260,7 @@ def _run(options: argparse.Namespace) -> int:
             vdso=vdso,
             timeout=options.timeout,
             features=options.feature,
+            isolation=options.isolation,
         ) as sandbox:
             source = stdin if stdin is not None else _inherited_stdin()
             with progress.shown(sandbox.traffic):
