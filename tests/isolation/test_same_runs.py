@@ -215,6 +215,7 @@ def test_a_run_that_waits_for_a_worker_can_be_killed(monkeypatch: pytest.MonkeyP
         time.sleep(0.1)
         second.kill()
         assert second.wait(20) == -9
+        second.close_pipes()
         assert first.poll() is None
         assert first.result(20).returncode == 0
 

@@ -39,6 +39,11 @@ def add_arguments(parser: Parser) -> None:
     )
     add_feature(parser)
     parser.add_argument(
+        "--isolation",
+        choices=("none", "process"),
+        help="process: run the program in a process of its own, so that a crash of the engine is an error and no more",
+    )
+    parser.add_argument(
         "--no-vdso", action="store_true", help="answer every system call in Python (also: VFSWASI_VDSO=0)"
     )
     parser.add_argument("-V", "--version", action="version", version=_version(), help=argparse.SUPPRESS)
@@ -170,6 +175,7 @@ def main(options: argparse.Namespace) -> int:
                 vdso=False if options.no_vdso else None,
                 timeout=options.timeout,
                 features=options.feature,
+                isolation=options.isolation,
             )
         )
         asked |= _outputs(options, opened)

@@ -18,7 +18,7 @@ from .answers import MemoryOverError, Spill, error_of, lost_of, result_of
 from .process import Stop, StoppedError, TimeOverError, WorkerGoneError
 from .sandbox import STACK_BYTES, Isolated, Trees, crash_error, here
 from .streams import Streams
-from .travel import refuse_imports, sent_preopens
+from .travel import refuse_imports, sent_environ, sent_preopens, text
 from .wire import NoAnswerError
 
 
@@ -47,7 +47,7 @@ class IsolatedRun(Run[AnyStr]):
         env, preopens, limits, imports, cwd = order.own
         refuse_imports(imports)
         sent = sent_preopens(preopens)
-        self._own = env if env is None else dict(env), sent, limits, None, cwd
+        self._own = sent_environ(env), sent, limits, None, None if cwd is None else text(cwd)
         self._trees = isolated.trees.with_those_of(Trees.in_preopens(sent))
         self._isolated, self._order = isolated, order
         self._gone: WorkerGoneError | None = None
@@ -103,7 +103,7 @@ class IsolatedRun(Run[AnyStr]):
             request = {
                 "do": "run",
                 "here": here(),
-                "args": order.argv[1:],
+                "args": [text(arg) for arg in order.argv[1:]],
                 "stdio": streams.told,
                 "seed": self._asked.seed,
                 "own": self._own,

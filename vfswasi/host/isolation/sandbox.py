@@ -22,7 +22,7 @@ from . import trees
 from .answers import Expected, MemoryOverError, error_of, traffic_of
 from .pool import POOL, Owner
 from .process import Answer, Stop, StoppedError, TimeOverError, Worker, WorkerGoneError
-from .travel import refuse_imports, sent_preopens
+from .travel import refuse_imports, sent_environ, sent_preopens, text
 from .wire import NoAnswerError
 
 if TYPE_CHECKING:
@@ -91,7 +91,13 @@ class Isolated:
         self._preopens = sent_preopens(preopens)
         self.trees = Trees.in_preopens(self._preopens)
         self.name = name
-        self._options = options
+        argv0 = options["argv0"]
+        self._options = {
+            **options,
+            "env": sent_environ(options["env"]),
+            "argv0": argv0 if argv0 is None else text(argv0),
+            "features": [text(feature) for feature in options["features"]],
+        }
         self.limits: Limits = options["limits"]
         self._wasm_bytes = len(wasm)
         self.timeout_s = timeout_s

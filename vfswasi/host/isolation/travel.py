@@ -16,6 +16,11 @@ _DEPTH_MAX: Final = 300
 _HERE: Final = "with isolation='process'"
 
 
+def text(value: str) -> str:
+    """The same text, of a subclass that is not there in a worker."""
+    return str.__str__(value)
+
+
 def sent_preopens(preopens: object) -> dict[str, Any] | None:
     """Preopens as plain data. Raises TypeError."""
     if preopens is None:
@@ -25,7 +30,7 @@ def sent_preopens(preopens: object) -> dict[str, Any] | None:
     found: dict[str, Any] = {}
     for name, source in preopens.items():
         guest_name(name)
-        found[str(name)] = _sent_mount(name, source) if isinstance(source, Mount) else _sent_source(name, source)
+        found[text(name)] = _sent_mount(name, source) if isinstance(source, Mount) else _sent_source(name, source)
     return found
 
 
@@ -49,7 +54,7 @@ def _sent_source(name: str, source: Any) -> Any:
             "tree as a dict (Result.files has what became of it), a path, or a URL"
         )
     if isinstance(source, str):
-        return str(source)
+        return text(source)
     if isinstance(source, Mapping):
         return _tree(source, f"mount {name!r}")
     if isinstance(source, os.PathLike) and not hasattr(source, "fs"):
@@ -72,13 +77,14 @@ def _tree(tree: Mapping[Any, Any], where: str) -> dict[Any, Any]:
         for name, value in given.items():
             if not isinstance(name, str):
                 raise TypeError(f"{where}: a name must be a str, not {type(name).__name__}")
+            name = text(name)
             if isinstance(value, Mapping):
                 made[name] = {}
                 todo.append((value, made[name], depth + 1))
             elif isinstance(value, bytes | bytearray | memoryview):
                 made[name] = bytes(value)
             elif isinstance(value, str):
-                made[name] = str(value)
+                made[name] = text(value)
             elif isinstance(value, Symlink) or type(value).__module__ == Symlink.__module__:
                 made[name] = value
             else:
@@ -96,6 +102,11 @@ def _plain(value: Any, where: str) -> Any:
     if type(value) in (list, tuple, set, frozenset):
         return type(value)(_plain(each, where) for each in value)
     raise TypeError(f"{where}: a {type(value).__name__} cannot be sent to another process; {_HERE} give plain data")
+
+
+def sent_environ(env: Mapping[str, str] | None) -> dict[str, str] | None:
+    """An environment that was checked."""
+    return None if env is None else {text(name): text(value) for name, value in env.items()}
 
 
 def refuse_imports(imports: object) -> None:

@@ -30,8 +30,11 @@ class NoAnswerError(Exception):
 
 
 def request(content: dict[str, Any]) -> bytes:
-    """A request as it is sent."""
-    body = pickle.dumps(content, pickle.HIGHEST_PROTOCOL)
+    """A request as it is sent. Raises TypeError: there is something in it that is not plain data."""
+    try:
+        body = pickle.dumps(content, pickle.HIGHEST_PROTOCOL)
+    except (pickle.PicklingError, AttributeError, TypeError, RecursionError) as error:
+        raise TypeError(f"something that was given cannot be sent to another process: {error}") from error
     return REQUEST_HEAD.pack(len(body)) + body
 
 
