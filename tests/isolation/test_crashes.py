@@ -144,8 +144,10 @@ def test_compiling_that_takes_too_long_is_ended(pids: Pids) -> None:
     functions = "".join(f"(func (param $n i32) (result i32) {body} (local.get $n))" for _ in range(1500))
     wasm = f'(module (memory (export "memory") 1) {functions} (func (export "_start")))'.encode()
     started = time.monotonic()
-    with pytest.raises(vfswasi.GuestTimeoutError, match=r"compiling was not done after 0\.2 seconds"):
-        vfswasi.Sandbox(wasm, limits=Limits(wall_seconds=0.2), isolation="process")
+    with pytest.raises(TimeoutError, match=r"compiling .*0\.2") as caught:
+        vfswasi.Sandbox(wasm, limits=Limits(compile_seconds=0.2), isolation="process")
+    # Both the worker and who waits for it keep to that time: whoever was first is told of.
+    assert isinstance(caught.value, vfswasi.CompileTimeoutError | vfswasi.GuestTimeoutError)
     assert time.monotonic() - started < 20
     assert pids() == []
     assert vfswasi.run(TALKER, isolation="process", capture_output=True).returncode == 0
