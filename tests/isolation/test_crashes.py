@@ -198,17 +198,16 @@ def test_a_worker_whose_guest_was_ended_from_outside_is_not_used_again(pids: Pid
 
 def test_among_fifty_runs_at_once_only_those_fail_whose_worker_dies(pids: Pids) -> None:
     outcomes: list[str] = []
-    stop = threading.Event()
 
     def hunt() -> None:
-        while not stop.wait(0.15):
-            for pid in pids()[:1]:
-                shoot(pid, signal.SIGSEGV)
+        for count in range(5):
+            until(lambda count=count: len(outcomes) >= 20 * count and pids(), 120)  # type: ignore[misc]
+            shoot(pids()[0], signal.SIGSEGV)
 
     with vfswasi.Sandbox(program(SAY + SAY), isolation="process") as sandbox:
 
         def work() -> None:
-            for _ in range(10):
+            for _ in range(4):
                 try:
                     outcomes.append("right" if sandbox.run(capture_output=True).stdout == b"so fa" * 2 else "wrong")
                 except vfswasi.GuestCrashError:
@@ -221,11 +220,10 @@ def test_among_fifty_runs_at_once_only_those_fail_whose_worker_dies(pids: Pids) 
             thread.start()
         for thread in threads:
             thread.join()
-        stop.set()
         shooter.join()
-        assert len(outcomes) == 500
+        assert len(outcomes) == 200
         assert "wrong" not in outcomes
-        assert outcomes.count("right") > 250
+        assert 1 <= outcomes.count("crash") <= 5
         assert sandbox.run(capture_output=True).returncode == 0
 
 
