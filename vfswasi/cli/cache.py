@@ -26,7 +26,7 @@ _ACTIONS = {
 def add_arguments(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     told = "; ".join(f"{name}: {words}" for name, words in _ACTIONS.items())
-    parser.add_argument("action", choices=_ACTIONS, metavar="ACTION", help=told)
+    parser.add_argument("action", choices=tuple(_ACTIONS), metavar="ACTION", help=told)
 
 
 def main(options: argparse.Namespace) -> int:

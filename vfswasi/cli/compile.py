@@ -11,7 +11,7 @@ from ..engine.interruption import ways
 from ..errors import SandboxError
 from ..host.module_source import read_module
 from ..limits import Limits
-from ..mounts.options import parse_limits
+from ..mounts.options import check_without_password, parse_limits
 from ..printing import printable
 from .arguments.parser import Parser
 from .messages import fail, words_of
@@ -33,7 +33,7 @@ def add_arguments(parser: Parser) -> None:
         help="change a limit, for instance compile_seconds=600 or compile_memory_bytes=8G",
     )
     add_feature(parser)
-    parser.add_argument("modules", nargs="+", metavar="MODULE", help="a .wasm file (or .wat)")
+    parser.add_argument("modules", nargs="+", metavar="MODULE", help="a .wasm file (or .wat), or a URL")
 
 
 def main(options: argparse.Namespace) -> int:
@@ -55,6 +55,7 @@ def compiled(module: str, features: Iterable[str], limits: Limits) -> str:
 
     Raises ModuleError, OSError, ValueError.
     """
+    check_without_password(module)
     wasm, name = read_module(module)
     made = modules.precompile(wasm, name, limits.fuel is not None, checked(features), ways.wanted(limits), limits)
     done = "was in the cache" if made.seconds is None else f"compiled in {made.seconds:.1f} s"

@@ -159,6 +159,8 @@ def main(options: argparse.Namespace) -> int:
         module: Any = given(options.module)
         call = None
         if options.invoke is not None:
+            if options.isolation == "process":
+                raise ValueError("--invoke cannot be with --isolation=process; leave one of them out")
             from .invoke import Call
 
             if options.cwd is not None:

@@ -382,7 +382,7 @@ class Sandbox:
         return self._mounts.traffic() if self._isolated is None else self._isolated.traffic()
 
     def interrupt(self) -> None:
-        """End all runs that are going on now; they raise GuestInterruptedError. Any thread may call this, and a signal
+        """End all runs and sessions that are going on now; they raise GuestInterruptedError. Any thread may call this, and a signal
         handler. `Run.kill` ends one."""
         if self._isolated is not None:
             self._isolated.interrupt()

@@ -70,6 +70,8 @@ def _source(stdin: Any) -> ends.Source:
     if isinstance(stdin, int) and not isinstance(stdin, bool):
         if stdin == DEVNULL:
             return ends.Source()
+        if stdin == PIPE:
+            raise ValueError("stdin=PIPE is for Sandbox.start, which gives the other end; pass the bytes as input=")
         if stdin < 0:
             raise ValueError(f"stdin={stdin} is not a file descriptor; pass the bytes themselves, or a file")
         return ends.DescriptorSource(_checked(stdin, "stdin"))

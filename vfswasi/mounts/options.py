@@ -209,10 +209,14 @@ def parse_limits(texts: Iterable[str]) -> Limits:
             raise ValueError(f"--limit {name}: there is no such limit{hint}")
         try:
             if value.lower() == "none":
+                if name not in (*SECONDS, "fuel"):
+                    raise ValueError(f"it needs a number; {', '.join(SECONDS)} and fuel may be none")
                 values[name] = None
             elif name in SECONDS:
                 values[name] = parse_seconds(value)
             else:
+                if name in COUNTS and not value.replace("_", "").isdecimal():
+                    raise ValueError(f"{value!r} is not a whole number, such as 1000")
                 values[name] = int(value.replace("_", "")) if name in COUNTS else parse_size(value)
         except ValueError as error:
             raise ValueError(f"--limit {text}: {error}") from None

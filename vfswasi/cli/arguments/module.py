@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Final
 
+from ...mounts.options import check_without_password
+
 _BYTES_MAX: Final = 1 << 30
 STDIN: Final = "-"
 
@@ -12,6 +14,7 @@ STDIN: Final = "-"
 def given(text: str) -> str | bytes:
     """As the library takes it. Raises ValueError, OSError."""
     if text != STDIN:
+        check_without_password(text)
         return text
     if sys.stdin is None:
         raise ValueError("the module is to be read from standard input, which is closed")

@@ -55,7 +55,7 @@ class Parser(argparse.ArgumentParser):
 
     def add_words(self, name: str, **options: Any) -> None:
         """What stands behind the program, for the help page: `parse` takes it as it is."""
-        super().add_argument(name, nargs="*", **options)
+        super().add_argument(name, nargs="*", **options).required = False
 
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: {printable(without_secrets(message))} (see {self.prog} --help)", file=sys.stderr)

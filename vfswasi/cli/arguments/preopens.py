@@ -29,6 +29,12 @@ def _directory(text: str) -> tuple[str, Mount]:
     """HOST[::GUEST][,OPTION...]"""
     mount = parse_source(text)
     host, separated, guest = mount.source.rpartition("::")
+    if separated and guest.endswith((":rw", ":ro")):
+        raise ValueError(
+            f"--dir {shown(text)}: write {guest[-2:]} behind a comma: --dir {host}::{guest[:-3]},{guest[-2:]}"
+        )
+    if not separated and ":/" in guest and "://" not in guest and not os.path.exists(guest):
+        raise ValueError(f"--dir {shown(text)} is not HOST[::GUEST]; HOST:GUEST with one colon is -v {guest}")
     if not separated:
         host, guest = guest, os.path.normpath(guest) if guest else ""
     if not host or not guest:

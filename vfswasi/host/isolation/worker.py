@@ -18,7 +18,7 @@ import sys
 import threading
 from typing import Any, Final
 
-from ...errors import FsError, GuestError, Uncommitted, UncommittedError
+from ...errors import FsError, GuestError, SandboxError, Uncommitted, UncommittedError
 from ...fs_backends.base import Traffic
 from ...limits import Usage
 from ..runs.asked import Asked, Own
@@ -232,7 +232,7 @@ def _error(error: BaseException) -> dict[str, Any]:
         told |= {"type": "FsError", "errno": int(error.errno), "message": error.detail[:TEXT_MAX]}
     elif isinstance(error, MemoryError):
         told["type"] = "MemoryError"
-    elif isinstance(error, OSError) and not isinstance(error, GuestError):
+    elif isinstance(error, OSError) and not isinstance(error, SandboxError):
         told |= {"type": "OSError", "errno": error.errno or 0, "message": (error.strerror or str(error))[:TEXT_MAX]}
         told["filename"] = str(error.filename)[:TEXT_MAX] if error.filename is not None else None
     return told

@@ -106,7 +106,7 @@ class HttpClient(FsspecClient):
 
     def _run(self, what: str, work: Coroutine[Any, Any, T]) -> T:
         """Raises FsError."""
-        return self._waited(self._begin(work), f"{self.name}: {what}")
+        return self._waited(self._begin(work), f"{self.name}/: {what}")
 
     @contextlib.asynccontextmanager
     async def _asked(
@@ -187,7 +187,7 @@ class HttpClient(FsspecClient):
         return DIRECTORY
 
     async def _look(self, url: str, charge: Charger) -> Info | None:
-        what = f"{self.name}: look"
+        what = f"{self.name}/: look"
         async with self._asked("HEAD", url, {}, charge, leaves=True) as (answer, _):
             status, headers = answer.status, answer.headers.copy()
         if status in _MISSING:
