@@ -8,9 +8,7 @@ engine turns it into the number that the guest reads. Above it there is one tree
     │   ├── InvalidModuleError     not a core WebAssembly module, or one that does not validate
     │   ├── MissingImportError     it imports what nobody provides
     │   ├── MissingExportError     no memory, no entry point, an unsuitable memory
-    │   └── CompileError           compiling did not come to an end
-    │       └── CompileLimitError      it took more than it may
-    │           └── CompileTimeoutError    of time
+    │   └── CompileError           compiling did not end; below it CompileLimitError and CompileTimeoutError
     ├── MountError             a preopen's source is missing, corrupt, or asked for twice
     ├── WasiStateError         calls of the `WASI` class in the wrong order
     ├── GuestError             the program ran and did not end well; carries its output

@@ -150,7 +150,7 @@ def check_seconds(name: str, value: object) -> float:
         raise ValueError(f"{name} must be a number of seconds, not NaN")
     if value < 0:
         raise ValueError(f"{name} must not be negative")
-    return float(value)
+    return float(min(value, 1e12))
 
 
 @record()

@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -211,3 +212,148 @@ def test_a_thousand_runs_at_once_leave_nothing_behind(loop: Callable[[Main], Any
 
 def _left() -> tuple[int, int]:
     return threading.active_count(), len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+
+
+def test_two_tasks_wait_for_one_run(loop: Callable[[Main], Any]) -> None:
+    async def main() -> None:
+        codes: list[int] = []
+        async with vfswasi.Sandbox(CAT).start_async(stdin=PIPE) as run, anyio.create_task_group() as tasks:
+
+            async def wait() -> None:
+                codes.append(await run.wait())
+
+            tasks.start_soon(wait)
+            tasks.start_soon(wait)
+            await anyio.sleep(0.05)
+            run.stdin.close()
+        assert codes == [0, 0]
+
+    loop(main)
+
+
+def test_a_task_that_reads_gets_all_of_it_though_the_block_ends(loop: Callable[[Main], Any]) -> None:
+    async def main() -> None:
+        lines: list[bytes] = []
+        held = vfswasi.Sandbox(CAT).start_async(stdin=b"line\n" * 50_000, stdout=PIPE)
+        async with anyio.create_task_group() as tasks, held as run:
+            reader = run.stdout
+
+            async def pump() -> None:
+                lines.extend([line async for line in reader])
+
+            tasks.start_soon(pump)
+        assert lines == [b"line\n"] * 50_000
+
+    loop(main)
+
+
+def test_a_read_that_is_cancelled_loses_nothing(loop: Callable[[Main], Any]) -> None:
+    async def main() -> None:
+        async with vfswasi.Sandbox(CAT).start_async(stdin=PIPE, stdout=PIPE, timeout=30) as run:
+            await run.stdin.write(b"hello ")
+            with anyio.move_on_after(0.2) as scope:
+                await run.stdout.read(100)
+            assert scope.cancelled_caught
+            await run.stdin.write(b"world")
+            with anyio.move_on_after(0.2) as scope:
+                await run.stdout.readline()
+            assert scope.cancelled_caught
+            run.stdin.close()
+            assert (await run.result()).stdout == b"hello world"
+
+    loop(main)
+
+
+def test_a_result_keeps_as_much_as_the_limit_allows(loop: Callable[[Main], Any]) -> None:
+    async def main() -> None:
+        sandbox = vfswasi.Sandbox(FLOOD, limits=vfswasi.Limits(output_bytes=1 << 20))
+        async with sandbox.start_async(stdout=PIPE) as run:
+            result = await run.result()
+        assert result.truncated
+        assert 1 << 20 <= len(result.stdout) <= (1 << 20) + (1 << 16)
+
+    loop(main)
+
+
+def test_a_stream_that_was_closed_is_read_no_more(loop: Callable[[Main], Any], tmp_path: Path) -> None:
+    """Its number may be somebody else's by then."""
+    (tmp_path / "own").write_bytes(b"mine")
+
+    async def main() -> None:
+        async with vfswasi.Sandbox(CAT).start_async(stdin=PIPE, stdout=PIPE) as run:
+            await run.stdout.aclose()
+            with (tmp_path / "own").open("rb") as own:
+                assert await run.stdout.read() == b""
+                run.stdin.close()
+                await run.wait()
+                assert own.read() == b"mine"
+
+    loop(main)
+
+
+def test_closing_wakes_who_waits(loop: Callable[[Main], Any]) -> None:
+    async def main() -> None:
+        async with vfswasi.Sandbox(ENDLESS).start_async(stdin=PIPE, stdout=PIPE, timeout=60) as run:
+            seen: list[str] = []
+
+            async def write() -> None:
+                try:
+                    await run.stdin.write(b"x" * (1 << 20))
+                except BrokenPipeError:
+                    seen.append("write")
+
+            async def read() -> None:
+                assert await run.stdout.read() == b""
+                seen.append("read")
+
+            with anyio.fail_after(10):
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(write)
+                    tasks.start_soon(read)
+                    await anyio.sleep(0.1)
+                    run.stdin.close()
+                    await run.stdout.aclose()
+            assert sorted(seen) == ["read", "write"]
+            run.kill()
+
+    loop(main)
+
+
+def test_what_a_callable_raised_is_raised_again_by_the_block(loop: Callable[[Main], Any]) -> None:
+    def fail(_memory: object) -> None:
+        raise LookupError("mine")
+
+    module = (
+        b"""(module (import "env" "f" (func $f)) (memory (export "memory") 1) (func (export "_start") (call $f)))"""
+    )
+
+    async def main() -> None:
+        sandbox = vfswasi.Sandbox(module, imports={"env": {"f": fail}})
+        with pytest.raises(LookupError, match="mine"):
+            async with sandbox.start_async(stdout=PIPE) as run:
+                with pytest.raises(LookupError, match="mine"):
+                    await run.result()
+
+    loop(main)
+
+
+def test_runs_that_are_cancelled_while_they_are_prepared_leave_nothing(
+    loop: Callable[[Main], Any], tmp_path: Path
+) -> None:
+    async def main() -> None:
+        sandbox = vfswasi.Sandbox(CAT)
+
+        async def one() -> None:
+            with anyio.move_on_after(random.random() * 0.02):
+                await sandbox.run_async(preopens={"/d": str(tmp_path)}, input=b"x", capture_output=True)
+
+        for _ in range(10):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(20):
+                    tasks.start_soon(one)
+        until = time.monotonic() + 10
+        while sandbox._running and time.monotonic() < until:
+            await anyio.sleep(0.01)
+        assert not sandbox._running
+
+    loop(main)

@@ -238,6 +238,52 @@ def test_input_is_what_the_guest_reads(cat: vfswasi.Sandbox) -> None:
     assert vfswasi.run(CAT, input=b"abc", capture_output=True, text=True).stdout == "abc"
 
 
+def test_what_was_read_makes_no_room_beyond_the_limit() -> None:
+    run = vfswasi.Sandbox(FLOOD, limits=vfswasi.Limits(output_bytes=1 << 20)).start(stdout=PIPE)
+    assert run.stdout is not None
+    assert len(run.stdout.read(2 << 20)) == 2 << 20
+    result = run.result()
+    assert result.truncated
+    assert len(result.stdout) <= (1 << 20) + (1 << 17)  # and what was read ahead
+
+
+def test_two_threads_communicate_in_turns(cat: vfswasi.Sandbox) -> None:
+    run, seen = cat.start(stdin=PIPE, stdout=PIPE), []
+    threads = [threading.Thread(target=lambda: seen.append(run.communicate(b"x" * 70_000))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert seen == [(b"x" * 70_000, None)] * 2
+
+
+def test_a_stream_may_be_closed_while_somebody_waits(cat: vfswasi.Sandbox) -> None:
+    run, codes = cat.start(stdin=PIPE, stdout=PIPE, timeout=30), []
+    assert run.stdin is not None
+    assert run.stdout is not None
+    waiting = threading.Thread(target=lambda: codes.append(run.wait()))
+    waiting.start()
+    time.sleep(0.1)
+    run.stdout.close()
+    run.stdin.close()
+    waiting.join(60)
+    assert codes == [0]
+
+
+def test_a_sandbox_that_is_closed_while_a_run_is_prepared_runs_nothing() -> None:
+    sandbox = vfswasi.Sandbox(CAT)
+
+    class Closes(vfswasi.MemoryBackend):
+        @property
+        def identity(self) -> object:
+            sandbox.close()
+            return super().identity
+
+    with pytest.raises(ValueError, match="closed"):
+        sandbox.run(preopens={"/d": Closes()})
+    assert not sandbox._running
+
+
 def test_two_threads_wait_for_one_run(endless: vfswasi.Sandbox) -> None:
     run, seen = endless.start(timeout=60), []
     threads = [threading.Thread(target=lambda: seen.append(run.wait())) for _ in range(4)]

@@ -293,7 +293,7 @@ class Sandbox:
         bounds = self._opening if opening else self._bounds(limits, timeout)
         program = self._programs.wanted(limits, own.imports)
         program.check_command()
-        before = {} if opening else self._mounts.traffic()
+        before = {} if opening else own.without_replaced(self._mounts.traffic())
         mounts = self._mounts
         if own.preopens is not None:
             mounts = open_mounts(own.preopens, modules.trusted_directories(), bounds, self._mounts)
@@ -321,20 +321,28 @@ class Sandbox:
             entropy=asked.entropy,
         )
         over = partial(self._is_over, bounds.deadline, mine)
-        with self._lock:
-            self._running.add(bounds.deadline)
+        try:
+            self._begun(bounds.deadline)
+        except BaseException:
+            process.close(False)
+            pipes.close()
+            if mine is not None:
+                mine.close()
+            raise
         setting = Setting(argv, program, process, preopens, streams, pipes, self._fast, own.cwd, bounds, before, over)
         return Run(setting, asked)
 
     def _is_over(self, deadline: Deadline, mounts: MountTable | None = None) -> None:
         """Nothing of a run is left; also of one that was left behind. `mounts`: of that run alone."""
-        if mounts is not None:
-            mounts.close()
-        with self._lock:
-            self._running.discard(deadline)
-            last = self._closed and not self._running
-        if last:
-            self._mounts.close()
+        try:
+            if mounts is not None:
+                mounts.close()
+        finally:
+            with self._lock:
+                self._running.discard(deadline)
+                last = self._closed and not self._running
+            if last:
+                self._mounts.close()
 
     def session(self, args: Args = (), *, command: bool = False, **options: Any) -> Session:
         """One instance of the module that stays, for calls of its exported functions; a context manager.
@@ -382,8 +390,8 @@ class Sandbox:
         return self._mounts.traffic() if self._isolated is None else self._isolated.traffic()
 
     def interrupt(self) -> None:
-        """End all runs and sessions that are going on now; they raise GuestInterruptedError. Any thread may call this, and a signal
-        handler. `Run.kill` ends one."""
+        """End all runs and sessions that are going on now; they raise GuestInterruptedError. Any thread may call this,
+        and a signal handler. `Run.kill` ends one."""
         if self._isolated is not None:
             self._isolated.interrupt()
             return

@@ -65,7 +65,7 @@ class Call(Generic[T]):
         self._tick = tick
         self._orphaned = orphaned
         self._unbegun = unbegun
-        self._on_change: Callable[[], None] | None = None
+        self._on_change: tuple[Callable[[], None], ...] = ()
         self._lock = threading.Lock()
         self._left: BaseException | None = None
         self._over_ns: int | None = None  # when it was seen to be over
@@ -136,14 +136,15 @@ class Call(Generic[T]):
             self._waiting.release()
         if left:
             orphaned()
-        elif changed is not None:
-            changed()
+        else:
+            for told in changed:
+                told()
         return stays
 
     def _forget(self) -> None:
         """Nobody is called any more: who holds this may be who is called."""
         self._orphaned = self._unbegun = _nothing
-        self._on_change = None
+        self._on_change = ()
 
     def _leave(self, end: BaseException) -> None:
         """Do not wait for it any more, because of `end`, unless it is done."""
@@ -152,17 +153,21 @@ class Call(Generic[T]):
                 self._left = end
         self.has_changed()
 
-    def tell(self, changed: Callable[[], None] | None) -> None:
+    def tell(self, changed: Callable[[], None]) -> None:
         """`changed` is to be called, on some thread and perhaps more than once, when `settled` may have become true. It
         may be so already."""
         with self._lock:
             if not self._done:
-                self._on_change = changed
+                self._on_change = (*self._on_change, changed)
+
+    def tell_no_more(self, changed: Callable[[], None]) -> None:
+        """Undo `tell`."""
+        with self._lock:
+            self._on_change = tuple(other for other in self._on_change if other is not changed)
 
     def has_changed(self) -> None:
         """Tell who waits to look again."""
-        changed = self._on_change
-        if changed is not None:
+        for changed in self._on_change:
             changed()
 
     def pause(self, seconds: float) -> bool:
@@ -216,6 +221,14 @@ class Call(Generic[T]):
                     return False
             self.pause(left_s)
         return True
+
+    def look(self) -> T | BaseException:
+        """What it returned or raised, LeftBehindError; it has settled. It stays, until `drop`."""
+        return LeftBehindError(self._left) if self._left is not None else self._outcome[0]
+
+    def drop(self) -> None:
+        """Let go of the outcome: the frames in the traceback of an exception lead back here."""
+        self._outcome.clear()
 
     def outcome(self) -> T:
         """What it returned; once only. Raises what it raised, LeftBehindError."""

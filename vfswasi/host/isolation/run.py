@@ -183,10 +183,10 @@ class IsolatedRun(Run[AnyStr]):
             self._gone, self._lost = outcome.gone, outcome.lost
             self._result = outcome.result
 
-    def _answer(self, check: bool, rest: Mapping[str, AnyStr] | None = None) -> Result[AnyStr]:
+    def _answer(self, check: bool, rest: Mapping[str, AnyStr] | None = None, truncated: bool = False) -> Result[AnyStr]:
         if self._gone is not None:
-            raise crash_error(self.args[0], self._gone, self._take_rest(rest))
-        return Run._answer(self, check, rest)
+            raise crash_error(self.args[0], self._gone, self._take_rest(rest, truncated))
+        return Run._answer(self, check, rest, truncated)
 
 
 def _nothing() -> None:

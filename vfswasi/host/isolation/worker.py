@@ -197,7 +197,7 @@ class _Desk:
                         os._exit(0)
                     run.kill()
         finally:
-            run.tell(None)
+            run.tell_no_more(changed)
             os.close(wake)
             os.close(woken)
 

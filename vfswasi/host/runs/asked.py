@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...engine.user_functions import UserImports
+from ...fs_backends.base import Traffic
 from ...limits import Limits
 from ..arguments import checked_cwd, encode_environ
 from ..stdio import PIPE
@@ -82,6 +83,13 @@ class Own(NamedTuple):
     def is_long(cls, options: Mapping[str, Any]) -> bool:
         """Whether preparing a run with these may take long: something is opened, or compiled."""
         return any(options.get(name) is not None for name in ("preopens", "limits", "imports"))
+
+    def without_replaced(self, traffic: dict[str, Traffic]) -> dict[str, Traffic]:
+        """What mounts of the sandbox have cost, by guest directory, but for those that this run does not have."""
+        if not isinstance(self.preopens, Mapping):
+            return traffic
+        replaced = {name.rstrip("/") or "/" for name in self.preopens if isinstance(name, str)}
+        return {name: cost for name, cost in traffic.items() if name not in replaced}
 
     def environ(self, env: Mapping[str, str] | None) -> list[bytes]:
         """The guest's environment, with that of the sandbox. Raises TypeError, ValueError."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, AnyStr, Final, Generic, TypeVar
 
@@ -18,6 +19,7 @@ import anyio.to_thread
 import sniffio
 
 from ...limits import Usage
+from .async_streams import AsyncReader, AsyncWriter
 from .result import Result
 from .run import Run
 
@@ -59,19 +61,25 @@ async def _made(prepare: Prepare, long: bool) -> Run[Any]:
 
 async def in_thread(make: Callable[[], T], discard: Callable[[T], None]) -> T:
     """What `make` returns; if nobody waits for it any more, it is discarded."""
-    abandoned = False
+    lock, abandoned, kept = threading.Lock(), False, []
 
-    def work() -> T:
+    def work() -> None:
         made = make()
-        if abandoned:
-            discard(made)
-        return made
+        with lock:
+            if not abandoned:
+                kept.append(made)
+                return
+        discard(made)
 
     try:
-        return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+        await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
     except BaseException:
-        abandoned = True
+        with lock:
+            abandoned = True
+        if kept:
+            discard(kept.pop())
         raise
+    return kept.pop()
 
 
 async def to_its_end(run: Run[AnyStr]) -> Result[AnyStr]:
@@ -89,12 +97,18 @@ async def _settled(run: Run[Any]) -> None:
     def wake() -> None:
         changed.set()
 
-    run.tell(lambda: soon(wake))
-    while not run.settled:
-        with anyio.move_on_after(run.seconds_to_look()):
-            await changed.wait()
-        if changed.is_set():
-            changed = anyio.Event()
+    def tell() -> None:
+        soon(wake)
+
+    run.tell(tell)
+    try:
+        while not run.settled:
+            with anyio.move_on_after(run.seconds_to_look()):
+                await changed.wait()
+            if changed.is_set():
+                changed = anyio.Event()
+    finally:
+        run.tell_no_more(tell)
 
 
 async def _to_its_end(run: Run[Any]) -> None:
@@ -128,108 +142,6 @@ def _soon() -> Callable[[Callable[[], None]], None]:
             pass
 
     return soon
-
-
-class AsyncReader(Generic[AnyStr]):
-    """What a guest writes to a pipe. An asynchronous iterable of lines."""
-
-    def __init__(self, file: Any, decoder: codecs.IncrementalDecoder | None) -> None:
-        self._fd: int = file.fileno()
-        self._file = file
-        self._decoder = decoder
-        self._kept: Any = b"" if decoder is None else ""
-        self._ended = False
-        os.set_blocking(self._fd, False)
-
-    async def receive(self, max_bytes: int = _PIECE_BYTES) -> AnyStr:
-        """What is there, at least one byte or character; empty at the end."""
-        while not self._kept and not self._ended:
-            await self._more(max_bytes)
-        return self._cut(max_bytes)
-
-    def _cut(self, count: int) -> AnyStr:
-        first: AnyStr = self._kept[:count]
-        self._kept = self._kept[count:]
-        return first
-
-    async def read(self, size: int = -1) -> AnyStr:
-        """`size` bytes or characters, less at the end; all for -1."""
-        pieces, have = [self._kept], len(self._kept)
-        self._kept = self._kept[:0]
-        while (size < 0 or have < size) and not self._ended:
-            await self._more(_PIECE_BYTES)
-            pieces.append(self._kept)
-            have += len(self._kept)
-            self._kept = self._kept[:0]
-        empty: Any = b"" if self._decoder is None else ""
-        self._kept = empty.join(pieces)
-        return self._cut(have if size < 0 else size)
-
-    async def readline(self) -> AnyStr:
-        """A line with its end; empty at the end of the stream."""
-        end: Any = b"\n" if self._decoder is None else "\n"
-        looked = 0
-        while (at := self._kept.find(end, looked)) < 0 and not self._ended:
-            looked = len(self._kept)
-            await self._more(_PIECE_BYTES)
-        return self._cut(at + 1 if at >= 0 else len(self._kept))
-
-    async def _more(self, count: int) -> None:
-        await anyio.lowlevel.checkpoint_if_cancelled()
-        while True:
-            try:
-                piece = os.read(self._fd, count)
-                break
-            except BlockingIOError:
-                await anyio.wait_readable(self._fd)
-        self._ended = not piece
-        self._kept += piece if self._decoder is None else self._decoder.decode(piece, self._ended)
-
-    async def __aiter__(self) -> AsyncIterator[AnyStr]:
-        while line := await self.readline():
-            yield line
-
-    async def skip(self) -> None:
-        """Let the guest write as much as it likes."""
-        while await self.receive():
-            pass
-
-    async def aclose(self) -> None:
-        """Read no more; the guest sees that."""
-        self._file.close()
-
-
-class AsyncWriter(Generic[AnyStr]):
-    """The pipe that a guest reads as its standard input."""
-
-    def __init__(self, file: Any, codec: tuple[str, str] | None) -> None:
-        self._file = file
-        self._codec = codec
-        os.set_blocking(file.fileno(), False)
-
-    async def write(self, data: AnyStr) -> None:
-        """All of it. Raises BrokenPipeError: the guest does not read any more; TypeError."""
-        if isinstance(data, str) != (self._codec is not None):
-            raise TypeError(f"this stream takes {'bytes' if self._codec is None else 'str'}")
-        raw: Any = data.encode(*(self._codec or ())) if isinstance(data, str) else data
-        await anyio.lowlevel.checkpoint_if_cancelled()
-        with memoryview(raw) as view:
-            done = 0
-            while done < len(view):
-                try:
-                    done += os.write(self._file.fileno(), view[done : done + _PIECE_BYTES])
-                except BlockingIOError:
-                    await anyio.wait_writable(self._file.fileno())
-
-    send = write
-
-    def close(self) -> None:
-        """The guest's input ends here."""
-        self._file.close()
-
-    async def aclose(self) -> None:
-        """`close`."""
-        self.close()
 
 
 class AsyncRun(Generic[AnyStr]):
@@ -266,6 +178,8 @@ class AsyncRun(Generic[AnyStr]):
             run.begin()
         except BaseException:
             self._places.release_on_behalf_of(self)
+            if self._run is not None:
+                self._run.close_pipes()
             raise
         return self
 
@@ -279,16 +193,12 @@ class AsyncRun(Generic[AnyStr]):
                 run.kill()
             if self.stdin is not None:
                 self.stdin.close()
-            async with anyio.create_task_group() as tasks:
-                with anyio.CancelScope(shield=error is not None):
-                    for reader in (self.stdout, self.stderr):
-                        if reader is not None and error is None:
-                            tasks.start_soon(reader.skip)
-                    await _to_its_end(run)
-                tasks.cancel_scope.cancel()
+            await self._drained(_to_its_end, shield=error is not None)
             run.poll()
         finally:
             held.release_on_behalf_of(self)
+            for reader in self._readers():
+                reader.close()
             run.close_pipes()
         if error is None:
             run.wait()  # raises what a callable of the caller's has raised
@@ -331,14 +241,23 @@ class AsyncRun(Generic[AnyStr]):
         """Close stdin, wait for the end; as `Run.result`."""
         if self.stdin is not None:
             self.stdin.close()
-        rest: dict[str, AnyStr] = {}
+        await self._drained(_settled)
+        readers = {"stdout": self.stdout, "stderr": self.stderr}
+        rest = {name: reader.rest() for name, reader in readers.items() if reader is not None}
+        truncated = any(reader.truncated for reader in self._readers())
+        return self._begun.answer(check, rest, truncated)
 
-        async def collect(name: str, reader: AsyncReader[AnyStr]) -> None:
-            rest[name] = await reader.read()
+    def _readers(self) -> list[AsyncReader[AnyStr]]:
+        return [reader for reader in (self.stdout, self.stderr) if reader is not None]
 
-        async with anyio.create_task_group() as tasks:
-            for name, reader in (("stdout", self.stdout), ("stderr", self.stderr)):
-                if reader is not None:
-                    tasks.start_soon(collect, name, reader)
-            await _settled(self._begun)
-        return self._begun.answer(check, rest)
+    async def _drained(self, waiting: Callable[[Run[Any]], Awaitable[None]], shield: bool = False) -> None:
+        """Wait for the end; what the guest writes meanwhile is kept."""
+        run = self._begun
+        with anyio.CancelScope(shield=shield):
+            async with anyio.create_task_group() as tasks:
+                for reader in self._readers():
+                    tasks.start_soon(reader.collect, run.output_bytes)
+                await waiting(run)
+                tasks.cancel_scope.cancel()
+        for reader in self._readers():
+            reader.finish(run.output_bytes)

@@ -48,20 +48,39 @@ class _Reader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         with memoryview(buffer) as view, view.cast("B") as target, self._turn:
             self._check()
-            piece = self._kept.popleft() if self._kept else b"" if self.ended else os.read(self._fd, len(target))
-            if len(piece) > len(target):
-                self._kept.appendleft(piece[len(target) :])
-                piece = piece[: len(target)]
-            self._room += len(piece)
+            if self._kept:
+                piece = self._kept.popleft()
+                if len(piece) > len(target):
+                    self._kept.appendleft(piece[len(target) :])
+                    piece = piece[: len(target)]
+                self._room += len(piece)
+            else:
+                try:
+                    piece = b"" if self.ended else os.read(self._fd, len(target))
+                finally:
+                    if self.closed:
+                        self._let_go()
             target[: len(piece)] = piece
             return len(piece)
 
     def try_turn(self) -> bool:
         """Whether `take` may be called, which ends with `give_turn`."""
-        return not self.closed and not self.ended and self._turn.acquire(blocking=False)
+        if self.closed or self.ended or not self._turn.acquire(blocking=False):
+            return False
+        if self.closed or self.ended:
+            self.give_turn()
+            return False
+        return True
 
     def give_turn(self) -> None:
+        if self.closed:
+            self._let_go()
         self._turn.release()
+
+    @property
+    def descriptor(self) -> int:
+        """The pipe, for whoever has the turn."""
+        return self._fd
 
     def take(self) -> None:
         """Take out what is in the pipe, which is known to have something or to be at its end."""
@@ -94,9 +113,12 @@ class _Reader(io.RawIOBase):
             os.close(fd)
 
     def close(self) -> None:
-        if not self.closed:
-            self._let_go()
+        """Whoever has the turn closes the descriptor: a number that is somebody else's by then must not be read."""
+        if self.closed:
+            return
         super().close()
+        if self._turn.acquire(blocking=False):
+            self.give_turn()
 
     def __del__(self) -> None:
         self.close()
@@ -109,7 +131,12 @@ class _Writer(io.FileIO):
         with memoryview(data) as given, given.cast("B") as view:
             done = 0
             while done < len(view):
-                done += super().write(view[done:]) or 0
+                written = super().write(view[done:])
+                if written is None:  # `communicate` has made it non-blocking
+                    poll = select.poll()
+                    poll.register(self.fileno(), select.POLLOUT)
+                    poll.poll(1000 * _SLICE_S)
+                done += written or 0
             return done
 
 
@@ -122,7 +149,9 @@ class Pipes:
         self.stderr: IO[Any] | None = None
         self._readers: dict[str, _Reader] = {}
         self._writer: _Writer | None = None
+        self.limit = 0
         self._pending: memoryview | None = None
+        self._feeding = threading.Lock()
         self._guest_ends: list[int] = []
 
     def open(
@@ -130,6 +159,7 @@ class Pipes:
     ) -> tuple[Any, Any, Any]:
         """Make a pipe for each that is PIPE; what the guest gets in their place. `opened` has to follow. Raises
         OSError."""
+        self.limit = limit
         if _is_pipe(stdin):
             stdin, writing = self._pipe()
             self._writer = _Writer(writing, "wb")
@@ -162,17 +192,20 @@ class Pipes:
     def feed(self, data: Any, codec: tuple[str, str] | None, until: float | None, settled: Callable[[], bool]) -> None:
         """Write to the guest's stdin and close it, and `drain` meanwhile. What was not written at `until` is written
         by the next call. Raises TypeError, ValueError (there is no such pipe)."""
-        if data is not None and self._pending is None:
-            if self.stdin is None:
-                raise ValueError("input needs stdin=PIPE")
-            if isinstance(data, str) != (codec is not None):
-                raise TypeError(f"input must be {'bytes' if codec is None else 'str'}, as the streams of this run are")
-            self._pending = memoryview(data.encode(*codec) if codec is not None else bytes(data))
-        if self._pending is not None and self._writer is not None and not self._writer.closed:
-            os.set_blocking(self._writer.fileno(), False)
-            self._work(until, settled, self._writer)
-        if not self._pending or settled():
-            self.close_stdin()
+        with self._feeding:
+            if data is not None and self._pending is None:
+                if self.stdin is None:
+                    raise ValueError("input needs stdin=PIPE")
+                if isinstance(data, str) != (codec is not None):
+                    raise TypeError(
+                        f"input must be {'bytes' if codec is None else 'str'}, as the streams of this run are"
+                    )
+                self._pending = memoryview(data.encode(*codec) if codec is not None else bytes(data))
+            if self._pending is not None and self._writer is not None and not self._writer.closed:
+                os.set_blocking(self._writer.fileno(), False)
+                self._work(until, settled, self._writer)
+            if not self._pending or settled():
+                self.close_stdin()
 
     def drain(self, until: float | None, settled: Callable[[], bool]) -> None:
         """Keep what the guest writes until it has ended, or until `until` (`time.monotonic`). Of a reader who has
@@ -185,8 +218,11 @@ class Pipes:
             readers = [reader for reader in self._readers.values() if not reader.ended and not reader.closed]
             if left_s < 0 or not (readers if writer is None else self._pending):
                 return
-            mine = {reader.fileno(): reader for reader in readers if reader.try_turn()}
+            mine: dict[int, _Reader] = {}
             try:
+                for reader in readers:
+                    if reader.try_turn():
+                        mine[reader.descriptor] = reader
                 poll = select.poll()
                 for fd in mine:
                     poll.register(fd, select.POLLIN)

@@ -120,11 +120,6 @@ class Run(Generic[AnyStr]):
         except BaseException:
             self._call.give_up()
             raise
-        return self.answer()
-
-    def answer(self, check: bool | None = None, rest: Mapping[str, AnyStr] | None = None) -> Result[AnyStr]:
-        """What `Sandbox.run` returns or raises, of a run that has settled; once only. check: as the run was asked to if
-        None. rest: what was read of pipes by somebody else, by "stdout" and "stderr"."""
         self._settle()
         # Only the caller has it then: the frames in its traceback lead here.
         raised, self._raised = self._raised, None
@@ -133,7 +128,18 @@ class Run(Generic[AnyStr]):
                 raise raised
             finally:
                 del raised
-        return self._answer(self._asked.check if check is None else check, rest)
+        return self._answer(self._asked.check)
+
+    def answer(
+        self, check: bool | None = None, rest: Mapping[str, AnyStr] | None = None, truncated: bool = False
+    ) -> Result[AnyStr]:
+        """What `Sandbox.run` returns or raises, of a run that has settled. check: as the run was asked to if
+        None. rest: what was read of pipes by somebody else, by "stdout" and "stderr"; truncated: not all
+        of it was kept."""
+        self._settle()
+        if self._raised is not None:
+            raise self._raised
+        return self._answer(self._asked.check if check is None else check, rest, truncated)
 
     def give_up(self) -> None:
         """It will not begin."""
@@ -148,6 +154,11 @@ class Run(Generic[AnyStr]):
     def codec(self) -> tuple[str, str] | None:
         """(encoding, errors) of its streams; None: they are binary."""
         return self._asked.codec
+
+    @property
+    def output_bytes(self) -> int:
+        """How much of each stream is kept for whoever reads at last."""
+        return self._pipes.limit
 
     def pipe(self, name: str) -> Any:
         """The binary file below "stdin", "stdout" or "stderr"."""
@@ -222,9 +233,13 @@ class Run(Generic[AnyStr]):
         """Whether `result` has an answer without waiting."""
         return self._call.settled()
 
-    def tell(self, changed: Callable[[], None] | None) -> None:
+    def tell(self, changed: Callable[[], None]) -> None:
         """`changed` is to be called, by some thread, when `settled` may have become true."""
         self._call.tell(changed)
+
+    def tell_no_more(self, changed: Callable[[], None]) -> None:
+        """Undo `tell`."""
+        self._call.tell_no_more(changed)
 
     def seconds_to_look(self) -> float | None:
         """When `settled` may become true by itself; None: never."""
@@ -243,6 +258,9 @@ class Run(Generic[AnyStr]):
             self._wait(None)
             if error is None and self._raised is not None:
                 raise self._raised
+        except BaseException:
+            self.kill()
+            raise
         finally:
             self.close_pipes()
 
@@ -266,25 +284,26 @@ class Run(Generic[AnyStr]):
         self._settle()
 
     def _settle(self) -> None:
-        """Note how it ended, once."""
+        """Note how it ended, once. Whatever interrupts this, such as a signal handler, the next one who asks knows."""
         with self._lock:
             if self._result is not None or self._raised is not None:
                 return
-            setting = self._setting
-            try:
-                ending, lost = self._call.outcome()
-            except workers.LeftBehindError as left:
-                setting.process.let_go_of_streams()
-                ending, lost = left_behind(setting.process, left.end), []
-            except BaseException as error:
-                self._raised = error
-                return
-            if ending.error is not None:
-                self._raised = ending.error
-                del ending  # the error's traceback may refer to this frame
-                return
-            self._lost = lost
-            self._result = self._result_of(ending)
+            outcome = self._call.look()
+            if isinstance(outcome, workers.LeftBehindError):
+                self._setting.process.let_go_of_streams()
+                outcome = left_behind(self._setting.process, outcome.end), []
+            if isinstance(outcome, BaseException):
+                self._raised = outcome
+            else:
+                ending, lost = outcome
+                if ending.error is not None:
+                    self._raised = ending.error
+                else:
+                    result = self._result_of(ending)
+                    self._lost, self._result = lost, result
+                del ending  # the traceback of an error may refer to this frame
+            del outcome
+            self._call.drop()
 
     def _result_of(self, ending: Ending) -> Result[AnyStr]:
         setting = self._setting
@@ -307,7 +326,7 @@ class Run(Generic[AnyStr]):
             setting.program.compiled.interruption,
         )
 
-    def _take_rest(self, rest: Mapping[str, AnyStr] | None = None) -> Result[AnyStr]:
+    def _take_rest(self, rest: Mapping[str, AnyStr] | None = None, truncated: bool = False) -> Result[AnyStr]:
         """The result, with what nobody has read of pipes; `rest` if somebody has."""
         with self._lock:
             result = self._result
@@ -323,11 +342,13 @@ class Run(Generic[AnyStr]):
                 if more is not None:
                     before = getattr(result, name)
                     outputs[name] = more if before is None else before + more
-            self._result = result = replace(result, truncated=result.truncated or pipes.truncated, **outputs)
+            self._result = result = replace(
+                result, truncated=result.truncated or truncated or pipes.truncated, **outputs
+            )
             return result
 
-    def _answer(self, check: bool, rest: Mapping[str, AnyStr] | None = None) -> Result[AnyStr]:
-        result = self._take_rest(rest)
+    def _answer(self, check: bool, rest: Mapping[str, AnyStr] | None = None, truncated: bool = False) -> Result[AnyStr]:
+        result = self._take_rest(rest, truncated)
         if self._lost:
             raise uncommitted(self._lost, result)
         if check or result.ended_from_outside:

@@ -23,7 +23,7 @@ def enter(process: Process, path: str) -> None:
 
     Raises FsError: NOENT (no mount has it, or it is not there), NOTDIR, and what the store raises.
     """
-    path = posixpath.normpath(path)
+    path = posixpath.normpath("/" + path.lstrip("/"))
     found: tuple[int, OpenDirectory, str] | None = None
     names = []
     for fd in range(_FIRST, process.fds.peak):
