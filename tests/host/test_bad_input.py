@@ -277,7 +277,7 @@ def test_a_source_that_cannot_be_mounted_in_python(source: str, place: Path, mon
         ({"env": {"A": "b\0"}}, ValueError, "NUL"),
         ({"stdin": 3.5}, TypeError, "float"),
         ({"stdin": 12345}, ValueError, "12345"),
-        ({"stdout": object()}, TypeError, "object"),
+        ({"stdout": NotImplemented}, TypeError, "NotImplementedType"),
         ({"stdout": vfswasi.PIPE, "capture_output": True}, ValueError, "capture_output"),
         ({"timeout": "soon"}, TypeError, "soon"),
         ({"timeout": float("nan")}, ValueError, "NaN"),

@@ -249,7 +249,7 @@ def test_a_missing_preopen_fails_at_construction(tmp_path: Path) -> None:
         ({"return_on_exit": 1}, TypeError, "return_on_exit"),
         ({"stdin": 3.5}, TypeError, "stdin"),
         ({"stdin": 12345}, ValueError, "stdin"),
-        ({"stdout": object()}, TypeError, "stdout"),
+        ({"stdout": NotImplemented}, TypeError, "stdout"),
         ({"stderr": -9}, ValueError, "stderr"),
         ({"limits": 5}, TypeError, "limits"),
     ],

@@ -508,7 +508,9 @@ def test_x6_root_is_no_absolute_path(kind: str, root: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "source", [{"public": {}}, "mem:", "dev:", vfswasi.MemoryBackend({"public": {}}), LocalBackend(".")], ids=repr
+    "source",
+    [{"public": {}}, "mem:", "dev:", vfswasi.MemoryBackend({"public": {}}), LocalBackend(".")],
+    ids=lambda source: type(source).__name__ if isinstance(source, vfswasi.Backend) else repr(source),
 )
 def test_x6_where_root_does_not_apply_it_is_an_error(source: Any) -> None:
     with pytest.raises(MountError, match="does not apply"):
