@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 import vfswasi
@@ -220,6 +221,7 @@ def test_the_view_of_a_sandbox_has_no_secrets(tmp_path: Path) -> None:
         f"/{EVIL}": "mem:",
     }
     limits = vfswasi.Limits(fuel=1000)
+    fsspec.filesystem("memory").pipe("/views/f", b"")
     with vfswasi.Sandbox(program(""), preopens=preopens, env={"KEY": "pass-word"}, limits=limits) as sandbox:
         page = sandbox._repr_html_()
         assert "pass-word" not in page + repr(sandbox)

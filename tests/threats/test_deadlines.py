@@ -211,7 +211,7 @@ def test_the_sandbox_works_while_a_run_hangs_and_closes_its_stores_after_it() ->
     module = program(OPEN_GIVEN)
     sandbox = vfswasi.Sandbox(module, preopens={"/d": hang.store})
     sandbox._mounts._mounts[0] = sandbox._mounts._mounts[0].__class__(  # as if it had been opened by the sandbox
-        *(("/d", True, hang.store, None, True, False))
+        *(("/d", True, hang.store, None, True, False, "a store"))
     )
     hang.store.inner.close = closed.set  # type: ignore[method-assign]
     with pytest.raises(vfswasi.GuestTimeoutError):

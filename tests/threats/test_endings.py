@@ -209,7 +209,7 @@ def test_e6_an_interrupted_run_closes_every_handle() -> None:
         assert ready.wait(30)
         sandbox.interrupt()
         thread.join(30)
-        assert [type(error) for error in ended] == [vfswasi.HostCallError]
+        assert [type(error) for error in ended] == [vfswasi.GuestInterruptedError]
         assert_closed(store)
 
 

@@ -422,7 +422,7 @@ class Naive(LocalBackend):
 def test_l1_the_attack_breaks_a_backend_that_checks_and_then_opens(ground: Ground, name: str) -> None:
     backend = Naive(ground.root)
     with pytest.raises(Escape):
-        attack(ground, backend, SWAPS[name], 30)
+        attack(ground, backend, SWAPS[name], 120)
     backend.close()
 
 

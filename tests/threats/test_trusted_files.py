@@ -19,7 +19,7 @@ import wasmtime
 
 import vfswasi
 from vfswasi.engine.compiling import cache as module_cache
-from vfswasi.engine.compiling import modules
+from vfswasi.engine.compiling import engines, modules
 from vfswasi.engine.interruption.ways import Way
 from vfswasi.limits import Limits
 
@@ -345,7 +345,7 @@ def test_w5_the_name_depends_on_module_version_and_settings(cache: Path, monkeyp
     assert _fresh(2) == 2
     assert _fresh(1, limits=Limits(fuel=10**9)) == 1
     assert _fresh(1, features=["gc"]) == 1
-    monkeypatch.setattr(modules, "_engine_identity", lambda way, fuel, features: b"another version of wasmtime")
+    monkeypatch.setattr(engines, "_engine_identity", lambda way, fuel, features: b"another version of wasmtime")
     assert _fresh(1) == 1
     assert len(names()) == 5
     assert first < names()
@@ -421,7 +421,9 @@ def test_w5_a_guest_that_writes_to_the_cache_all_the_same_decides_nothing(
 
 
 def test_w5_nothing_of_the_package_can_load_objects() -> None:
-    """No pickle and nothing like it; what is stored beside compiled code is data."""
+    """No pickle and nothing like it; what is stored beside compiled code is data. A worker process is told by its
+    caller what to run in pickles; what the worker answers is none (`tests/isolation/test_hostile_workers.py`)."""
+    from_callers = ROOT / "vfswasi" / "host" / "isolation" / "wire.py"
     forbidden = {"pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "copyreg", "joblib", "yaml"}
     for path in (ROOT / "vfswasi").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -434,6 +436,6 @@ def test_w5_nothing_of_the_package_can_load_objects() -> None:
                 assert not names, (path, node.lineno)
             else:
                 continue
-            assert not names & forbidden, (path, node.lineno)
+            assert not names & forbidden - ({"pickle"} if path == from_callers else set()), (path, node.lineno)
     loading = [path for path in (ROOT / "vfswasi").rglob("*.py") if "deserialize" in path.read_text()]
     assert [path.name for path in loading] == ["cache.py"]
