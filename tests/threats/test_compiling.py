@@ -258,6 +258,7 @@ def started(tmp_path: Path, *command: str) -> Iterator[tuple[subprocess.Popen[st
         text=True,
         env=environment,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # whoever runs the tests may ignore it
     )
     try:
         yield process, first_child(process.pid)
