@@ -32,18 +32,18 @@ def interpreter() -> bytes:
 def python(interpreter: bytes) -> Iterator[cpython.Python]:
     """CPython that has imported its libraries."""
     with (
-        vfswasi.Sandbox(interpreter, preopens={"/work": {"data.json": '{"n": 5}'}}) as sandbox,
+        vfswasi.Sandbox(interpreter, preopens={"/w": {"data.json": '{"n": 5}'}}) as sandbox,
         sandbox.session(["-c", cpython.SETUP], command=True, capture_output=True, text=True) as session,
     ):
         yield cpython.set_up(session)
 
 
 def test_cpython_keeps_its_state_between_a_hundred_calls(python: cpython.Python) -> None:
-    assert python.execute("import json; seen = []; print(json.load(open('/work/data.json'))['n'])") == "5\n"
+    assert python.execute("import json; seen = []; print(json.load(open('/w/data.json'))['n'])") == "5\n"
     for count in range(100):
         assert python.execute("seen.append(len(seen)); print(sum(seen))") == f"{count * (count + 1) // 2}\n"
-    python.execute("open('/work/out.json', 'w').write(json.dumps(seen[:3]))")
-    assert python.session.files["/work"]["out.json"] == b"[0, 1, 2]"
+    python.execute("open('/w/out.json', 'w').write(json.dumps(seen[:3]))")
+    assert python.session.files["/w"]["out.json"] == b"[0, 1, 2]"
 
 
 def test_an_exception_of_the_program_is_no_end_of_the_session(python: cpython.Python) -> None:
@@ -53,14 +53,14 @@ def test_an_exception_of_the_program_is_no_end_of_the_session(python: cpython.Py
 
 
 def test_forks_of_cpython_know_nothing_of_each_other(python: cpython.Python) -> None:
-    python.execute("import re; state = ['before']; file = open('/work/log', 'w+')")
+    python.execute("import re; state = ['before']; file = open('/w/log', 'w+')")
     with python.session.snapshot() as snapshot:
         answers = []
         for number in range(10):
             with snapshot.session() as session:
                 fork = python._replace(session=session)
                 fork.execute(f"state.append({number}); file.write(str(state)); file.flush()")
-                answers.append((fork.execute("print(state)"), session.files["/work"]["log"]))
+                answers.append((fork.execute("print(state)"), session.files["/w"]["log"]))
     assert answers == [(f"['before', {n}]\n", b"['before', %d]" % n) for n in range(10)]
     with python.session.fork() as session:
         assert python._replace(session=session).execute("print(state, file.closed)") == "['before'] False\n"
@@ -74,9 +74,9 @@ def test_a_loop_in_cpython_is_cancelled_and_the_files_are_still_there(python: cp
         timer.start()
         started = time.monotonic()
         with pytest.raises(vfswasi.HostCallError, match="interrupted"):
-            fork.execute("open('/work/kept', 'w').write('here')\nwhile True: pass")
+            fork.execute("open('/w/kept', 'w').write('here')\nwhile True: pass")
         assert time.monotonic() - started < 10
-        assert session.files["/work"]["kept"] == b"here"
+        assert session.files["/w"]["kept"] == b"here"
         with pytest.raises(vfswasi.SessionError, match="it was killed"):
             fork.execute("1")
     with python.session.fork() as session, pytest.raises(vfswasi.GuestTimeoutError):

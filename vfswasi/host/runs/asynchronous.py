@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -16,7 +17,6 @@ from typing import Any, AnyStr, Final, Generic, TypeVar
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
-import sniffio
 
 from ...limits import Usage
 from .async_streams import AsyncReader, AsyncWriter
@@ -29,7 +29,6 @@ T = TypeVar("T")
 _PLACES: Final = min(32, (os.cpu_count() or 1) + 4)
 # Of runs that are held, which mostly wait for their callers, and perhaps for each other.
 _HELD_PLACES: Final = 64
-_PIECE_BYTES: Final = 1 << 16
 _own_places: Final[anyio.lowlevel.RunVar[dict[int, anyio.CapacityLimiter]]] = anyio.lowlevel.RunVar("vfswasi-places")
 
 
@@ -124,16 +123,16 @@ async def _to_its_end(run: Run[Any]) -> None:
 
 def _soon() -> Callable[[Callable[[], None]], None]:
     """What lets the event loop of this task call something, from any thread; nothing happens when it is gone."""
-    if sniffio.current_async_library() == "trio":
-        import trio
-
-        token = trio.lowlevel.current_trio_token()
-        schedule: Callable[[Callable[[], None]], object] = token.run_sync_soon
-        gone: tuple[type[BaseException], ...] = (trio.RunFinishedError,)
-    else:
+    schedule: Callable[[Callable[[], None]], object]
+    trio = sys.modules.get("trio")  # who runs under it has imported it
+    try:
         import asyncio
 
-        schedule, gone = asyncio.get_running_loop().call_soon_threadsafe, (RuntimeError,)
+        schedule, gone = asyncio.get_running_loop().call_soon_threadsafe, RuntimeError
+    except RuntimeError:
+        if trio is None:
+            raise
+        schedule, gone = trio.lowlevel.current_trio_token().run_sync_soon, trio.RunFinishedError
 
     def soon(function: Callable[[], None]) -> None:
         try:
