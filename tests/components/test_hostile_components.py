@@ -15,20 +15,13 @@ from vfswasi.cli import inspect as inspection
 from vfswasi.engine.compiling.features import NONE
 from vfswasi.engine.components import adapted, structure, validating
 
+from ..slow_modules import leb
 from .building import EXAMPLES, PARTS, part, small
 
 COMPONENT = b"\0asm\x0d\0\x01\0"
 MODULE = b"\0asm\x01\0\0\0"
 THOUSANDS = 100_000
 HUGE_NUMBER = b"\xff" * 9 + b"\x7f"
-
-
-def leb(number: int) -> bytes:
-    digits = bytearray()
-    while number > 0x7F:
-        digits.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*digits, number])
 
 
 def section(kind: int, content: bytes) -> bytes:

@@ -16,23 +16,11 @@ from vfswasi.cli import inspect as inspection
 from vfswasi.engine.compiling import modules, outline
 from vfswasi.engine.compiling.features import checked
 
+from ..slow_modules import leb, section
 from ..wat_programs import OPEN, program
 
 CORE, COMPONENT = b"\0asm\x01\0\0\0", b"\0asm\x0d\0\x01\0"
 THOUSANDS, LONG = 10_000, 1000
-
-
-def leb(number: int) -> bytes:
-    digits = bytearray()
-    while number > 0x7F:
-        digits.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*digits, number])
-
-
-def section(kind: int, *items: bytes) -> bytes:
-    content = leb(len(items)) + b"".join(items)
-    return bytes([kind]) + leb(len(content)) + content
 
 
 LONG_NAME = leb(LONG) + b"\x1b" * LONG

@@ -15,6 +15,7 @@ import wasmtime
 from ..compiling import features as wasm_features
 from ..compiling import outline
 from ..compiling.features import Features
+from ..interruption.bodies import leb
 from .adapted import Adapted
 from .structure import CORE_MODULE, CUSTOM
 
@@ -50,7 +51,7 @@ def hollow(found: Adapted) -> bytes:
             is_main = (start, end) == found.main_part
             content = content[:8] + b"".join(_seen(content) if is_main else _hollow_sections(content))
         if section != CUSTOM:
-            parts += bytes([section]), number(len(content)), content
+            parts += bytes([section]), leb(len(content)), content
     return b"".join(parts)
 
 
@@ -60,9 +61,9 @@ def _hollow_sections(module: bytes) -> Iterator[bytes]:
         if section == outline.CODE:
             count = content.number()
             # Each took two bytes at least; a number that is too large is for wasmtime to see.
-            kept = number(count) + _EMPTY_BODY * min(count, len(kept))
+            kept = leb(count) + _EMPTY_BODY * min(count, len(kept))
         if section != CUSTOM:
-            yield bytes([section]) + number(len(kept)) + kept
+            yield bytes([section]) + leb(len(kept)) + kept
 
 
 def _seen(module: bytes) -> Iterator[bytes]:
@@ -75,11 +76,11 @@ def _seen(module: bytes) -> Iterator[bytes]:
     memories = [(name, index) for name, kind, index in found.exports if kind == "memory"]
     types: list[int] = []
     for section, content in outline.sections(module):
-        kept = bytes([section]) + number(content.end - content.at) + module[content.at : content.end]
+        kept = bytes([section]) + leb(content.end - content.at) + module[content.at : content.end]
         if section == outline.FUNCTIONS:
             defined = [content.number() for _ in range(content.number())]
             types = [defined[index - imported] for _, index in exports if imported <= index < imported + len(defined)]
-            yield _section(section, [number(type_) for type_ in types])
+            yield _section(section, [leb(type_) for type_ in types])
         elif section in (outline.TYPES, outline.IMPORTS, outline.MEMORIES):
             yield kept
         elif section == outline.EXPORTS:
@@ -94,20 +95,10 @@ def _seen(module: bytes) -> Iterator[bytes]:
 
 
 def _section(section: int, items: list[bytes]) -> bytes:
-    content = number(len(items)) + b"".join(items)
-    return bytes([section]) + number(len(content)) + content
+    content = leb(len(items)) + b"".join(items)
+    return bytes([section]) + leb(len(content)) + content
 
 
 def _export(name: str, kind: int, index: int) -> bytes:
     encoded = name.encode()
-    return number(len(encoded)) + encoded + bytes([kind]) + number(index)
-
-
-def number(value: int) -> bytes:
-    """LEB128."""
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
+    return leb(len(encoded)) + encoded + bytes([kind]) + leb(index)

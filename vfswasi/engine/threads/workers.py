@@ -204,11 +204,10 @@ class Call(Generic[T]):
 
     def seconds_to_look(self) -> float | None:
         """When `settled` may become true without the function's end; None: never."""
-        if self._over_ns is None and self._deadline.at_ns is None and self._deadline.over() is None:
-            return None
-        if self._over_ns is None and self._deadline.over() is None and self._deadline.at_ns is not None:
-            return max(self._deadline.at_ns - time.monotonic_ns(), 0) / 1e9
-        return self.settles_in()
+        if self._over_ns is not None or self._deadline.over() is not None:
+            return self.settles_in()
+        at_ns = self._deadline.at_ns
+        return None if at_ns is None else max(at_ns - time.monotonic_ns(), 0) / 1e9
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until it is settled, for so long at most; whether it is."""

@@ -126,13 +126,13 @@ def _soon() -> Callable[[Callable[[], None]], None]:
     schedule: Callable[[Callable[[], None]], object]
     trio = sys.modules.get("trio")  # who runs under it has imported it
     try:
+        if trio is None:
+            raise RuntimeError
+        schedule, gone = trio.lowlevel.current_trio_token().run_sync_soon, trio.RunFinishedError
+    except RuntimeError:  # not in this task
         import asyncio
 
         schedule, gone = asyncio.get_running_loop().call_soon_threadsafe, RuntimeError
-    except RuntimeError:
-        if trio is None:
-            raise
-        schedule, gone = trio.lowlevel.current_trio_token().run_sync_soon, trio.RunFinishedError
 
     def soon(function: Callable[[], None]) -> None:
         try:
