@@ -74,7 +74,7 @@ HOSTILE = {
     "indirect calls": lambda: SLOW,
     "50 MB of functions": lambda: slow_modules.of_functions(50_000_000),
     "900,000 functions": lambda: slow_modules.of_empty_functions(2_700_000),
-    "200,000 imports": lambda: of_imports(200_000),
+    "200,000 imports": lambda: of_imports(200_000, calls=1_000_000),
 }
 
 

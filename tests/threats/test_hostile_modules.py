@@ -85,7 +85,8 @@ def numbered(number: int) -> bytes:
     return leb(len(str(number))) + str(number).encode()
 
 
-def of_imports(count: int) -> bytes:
+def of_imports(count: int, calls: int = 0) -> bytes:
+    """A program with so many imports, that calls the first of them so often."""
     exit_ = b"\x16wasi_snapshot_preview1\x0bsched_yield\0\0"
     start = section(7, b"\x06_start\0" + leb(count), b"\x06memory\x02\0")
     types = section(1, b"\x60\0\1\x7f", NOTHING)
@@ -96,7 +97,7 @@ def of_imports(count: int) -> bytes:
         + section(3, b"\1")
         + section(5, b"\0\1")
         + start
-        + section(10, b"\x02\0\x0b")
+        + section(10, leb(3 * calls + 2) + b"\0" + b"\x10\0\x1a" * calls + b"\x0b")
     )
 
 

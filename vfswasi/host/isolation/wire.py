@@ -39,7 +39,8 @@ def request(content: dict[str, Any]) -> bytes:
 
 
 def receive_request(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
-    """(request, descriptors) in a worker; None: there will be none."""
+    """(request, descriptors) in a worker; None: there will be none. Raises MemoryError, when all of the request has been
+    taken: whoever sends it listens only after that."""
     head, descriptors = b"", []
     while len(head) < REQUEST_HEAD.size:
         piece, passed, _, _ = socket.recv_fds(sock, REQUEST_HEAD.size - len(head), DESCRIPTORS_MAX)
@@ -47,14 +48,24 @@ def receive_request(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | N
             return None
         head += piece
         descriptors += passed
-    (left,) = REQUEST_HEAD.unpack(head)
+    (size,) = REQUEST_HEAD.unpack(head)
     body = bytearray()
+    piece = bytearray(min(size, _PIECE_BYTES))
+    short = False
+    left = size
     while left:
-        piece = sock.recv(min(left, _PIECE_BYTES))
-        if not piece:
+        count = sock.recv_into(piece, min(left, len(piece)))
+        if not count:
             return None
-        body += piece
-        left -= len(piece)
+        left -= count
+        try:
+            if not short:
+                body += memoryview(piece)[:count]
+        except MemoryError:
+            short = True
+            body.clear()
+    if short:
+        raise MemoryError
     content: dict[str, Any] = pickle.loads(body)
     return content, descriptors
 
