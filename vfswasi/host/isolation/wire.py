@@ -39,8 +39,8 @@ def request(content: dict[str, Any]) -> bytes:
 
 
 def receive_request(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
-    """(request, descriptors) in a worker; None: there will be none. Raises MemoryError, when all of the request has been
-    taken: whoever sends it listens only after that."""
+    """(request, descriptors) in a worker; None: there will be none. Raises MemoryError when all of the request has
+    been taken: whoever sends it listens only after that."""
     head, descriptors = b"", []
     while len(head) < REQUEST_HEAD.size:
         piece, passed, _, _ = socket.recv_fds(sock, REQUEST_HEAD.size - len(head), DESCRIPTORS_MAX)
