@@ -50,17 +50,17 @@ def receive_request(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | N
         descriptors += passed
     (size,) = REQUEST_HEAD.unpack(head)
     body = bytearray()
-    piece = bytearray(min(size, _PIECE_BYTES))
+    taken = bytearray(min(size, _PIECE_BYTES))
     short = False
     left = size
     while left:
-        count = sock.recv_into(piece, min(left, len(piece)))
+        count = sock.recv_into(taken, min(left, len(taken)))
         if not count:
             return None
         left -= count
         try:
             if not short:
-                body += memoryview(piece)[:count]
+                body += memoryview(taken)[:count]
         except MemoryError:
             short = True
             body.clear()
