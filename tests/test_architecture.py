@@ -36,7 +36,7 @@ PROTOCOL = {
 BACKENDS = PROTOCOL | {"fs_backends"}
 BELOW_KERNEL = PROTOCOL | {"limits", "abi.constants"}
 BELOW_ENGINE = BELOW_KERNEL | {"abi", "kernel", "syscalls", "printing", "holders", "optional"}
-BELOW_HOST = BELOW_ENGINE | BACKENDS | {"engine", "mounts"}
+BELOW_HOST = BELOW_ENGINE | BACKENDS | {"engine", "mounts", "observe"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "records": set(),
@@ -57,11 +57,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine": BELOW_ENGINE,
     "fs_backends": PROTOCOL | {"optional", "printing"},
     "mounts": BACKENDS | {"holders", "kernel", "limits", "optional", "printing"},
+    "observe": BACKENDS | {"mounts", "optional", "printing"},
     "host": BELOW_HOST,
     "cli": BELOW_HOST | {"", "host"},
     "__main__": {"cli"},
     "testing": BACKENDS | {""},
-    "": BACKENDS | {"host", "limits", "mounts"},
+    "": BACKENDS | {"host", "limits", "mounts", "observe"},
 }
 
 # Foreign package -> the rooms that may import it while the program runs.

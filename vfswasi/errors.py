@@ -10,6 +10,7 @@ engine turns it into the number that the guest reads. Above it there is one tree
     │   ├── MissingExportError     no memory, no entry point, an unsuitable memory
     │   └── CompileError           compiling did not end; below it CompileLimitError and CompileTimeoutError
     ├── MountError             a preopen's source is missing, corrupt, or asked for twice
+    ├── ConflictError          changes cannot be applied to what is not what they were made on
     ├── WasiStateError         calls of the `WASI` class in the wrong order
     ├── GuestError             the program ran and did not end well; carries its output
     │   ├── GuestExitError         non-zero exit status, with `check=True`
@@ -24,12 +25,14 @@ engine turns it into the number that the guest reads. Above it there is one tree
     └── HostCallError          the engine failed in a way the guest cannot explain
 
 Argument mistakes of the caller are `TypeError` and `ValueError`, as everywhere in Python.
+
+Longer than other files: all errors stand together.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Any, Final
 
@@ -210,6 +213,20 @@ class MissingExportError(ModuleError):
 
 class MountError(SandboxError):
     """A preopen cannot be made of its source."""
+
+
+class ConflictError(SandboxError):
+    """Changes cannot be applied: the target is not what they were made on. Nothing has been written.
+
+    conflicts: path in the target -> what is wrong there, in a few words.
+    """
+
+    def __init__(self, message: str, conflicts: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.conflicts = dict(conflicts or {})
+
+    def __reduce__(self) -> tuple[type[ConflictError], tuple[str, dict[str, str]]]:
+        return type(self), (str(self), self.conflicts)
 
 
 _COPY_BYTES = 1 << 20

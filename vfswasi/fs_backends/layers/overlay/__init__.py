@@ -1,0 +1,1 @@
+"""Copy-on-write over any store, and what differs from it then."""
