@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..errors import FsError, Uncommitted, UncommittedError
 from ..fs_backends.base import Backend, Traffic
@@ -11,14 +11,28 @@ from ..kernel.process import Preopen, Process
 from ..logs import logger
 from ..printing import printable
 
+if TYPE_CHECKING:
+    from ..observe.changes import Changes
+
 _log = logger("vfswasi")
 
 
-def finish(process: Process, preopens: Sequence[Preopen], keep: bool, publish: bool) -> list[Uncommitted]:
-    """Close everything; what the stores could not store.
+class Finished(NamedTuple):
+    """What came of it. lost: what the stores could not store. changes: guest directory -> what was changed there."""
+
+    lost: list[Uncommitted]
+    changes: Mapping[str, Changes]
+
+
+NOTHING: Final = Finished([], {})
+
+
+def finish(process: Process, preopens: Sequence[Preopen], keep: bool, publish: bool) -> Finished:
+    """Close everything; what the stores could not store, and what is different now.
 
     keep: the guest ended by itself, so files that it left open are stored as if it had closed them. publish: it
-    succeeded, so stores that change as a whole do it now. Raises what a store raised that is no FsError, after all.
+    succeeded, so stores that change as a whole do it now, and changes are applied that are to be. Raises what a store
+    raised that is no FsError, after all.
     """
     ends: list[BaseException] = []  # what is not an error but ends the caller, such as KeyboardInterrupt
     for error in process.close(keep):
@@ -42,7 +56,18 @@ def finish(process: Process, preopens: Sequence[Preopen], keep: bool, publish: b
         try:
             backend.finish(publish and not ends)
         except FsError as error:
-            lost.append(Uncommitted(preopen.name, error, 0, _nothing, _forget))
+            lost.append(nothing_of(preopen.name, error))
+        except BaseException as error:
+            ends.append(error.with_traceback(None))
+    changes: dict[str, Changes] = {}
+    overlays = [preopen for preopen in preopens if hasattr(preopen.backend, "layered")]
+    if overlays:
+        from .publishing import changes_of, publish_all  # few runs have any
+
+        try:
+            changes = changes_of(overlays)
+            if publish and not ends:
+                lost += [nothing_of(name, error) for name, error in publish_all(changes)]
         except BaseException as error:
             ends.append(error.with_traceback(None))
     if not keep or ends:
@@ -50,7 +75,12 @@ def finish(process: Process, preopens: Sequence[Preopen], keep: bool, publish: b
             _log.warning("%s could not be stored: %s", printable(file.path), printable(str(file.error)))
     if ends:
         raise ends[0]
-    return lost
+    return Finished(lost, changes)
+
+
+def nothing_of(name: str, error: FsError) -> Uncommitted:
+    """What says that a mount as a whole could not be stored."""
+    return Uncommitted(name, error, 0, _nothing, _forget)
 
 
 def _nothing(_offset: int, _count: int) -> bytes:

@@ -221,7 +221,7 @@ class WASI:
     def _end(self, keep: bool, publish: bool) -> None:
         """Close all files and preopens. Raises UncommittedError."""
         try:
-            lost = finish(self._process, self._preopens, keep, publish)
+            lost = finish(self._process, self._preopens, keep, publish).lost
         finally:
             self._mounts.close()
         if lost and keep:

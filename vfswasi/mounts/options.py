@@ -13,6 +13,7 @@ from ..records import record
 from .amounts import parse_seconds, parse_size
 
 if TYPE_CHECKING:
+    from ..fs_backends.layers.overlay.entries import Layer
     from ..fs_backends.remote.cache import ReadCache
 
 
@@ -28,6 +29,9 @@ class Mount:
     directory `/data` that has nothing else. A file of this machine that is no archive is mounted so without it.
     trust: mount a store that vfswasi does not recognise, or a part of a server that follows links. You say then that no
     link in it leads out of what is mounted, and that it is no directory of this machine (see docs/trust.md).
+    overlay: the guest may change what it sees, and the source stays as it is: what it changed is in `Result.changes`,
+    and gone with it. Every run begins with the source as it is, or with `Changes` that are given here. apply: "success"
+    applies what a run changed to the source when it ended with status 0, all of it or nothing.
 
     For stores that are far away:
 
@@ -60,6 +64,8 @@ class Mount:
     trust: bool = False
     redirects: bool = False
     file: bool = False
+    overlay: bool | Layer = False
+    apply: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.source, Mount):
@@ -86,6 +92,26 @@ class Mount:
             raise ValueError(f"Mount(cache=...) must be a ReadCache or a number of bytes, not {shown(self.cache)}")
         if not isinstance(self.root, str):
             raise TypeError(f"Mount(root=...) must be a str, not {type(self.root).__name__}")
+        self._check_overlay()
+
+    def _check_overlay(self) -> None:
+        overlay = self.overlay
+        if not isinstance(overlay, bool) and not isinstance(getattr(overlay, "entries", None), tuple):
+            raise TypeError(f"Mount(overlay=...) must be True, False or Changes, not {shown(overlay)}")
+        if self.apply not in (None, "success"):
+            raise ValueError(f'Mount(apply=...) must be "success" or None, not {shown(self.apply)}')
+        if overlay is False:
+            if self.apply is not None:
+                raise ValueError(
+                    'Mount(apply="success") needs overlay=True: it says when changes are made to the source'
+                )
+            return
+        if self.rw is False:
+            raise ValueError(
+                "Mount(rw=False, overlay=...): with an overlay the guest can write, and the source stays as it is"
+            )
+        if self.file:
+            raise ValueError("Mount(file=True, overlay=...): an overlay is of a directory; mount the file's directory")
 
     def __repr__(self) -> str:
         """Without what could be secret."""
@@ -144,6 +170,8 @@ _OPTIONS: Final[dict[str, tuple[str, bool | Callable[[str], Any]]]] = {
     "trust": ("trust", True),
     "redirects": ("redirects", True),
     "file": ("file", True),
+    "overlay": ("overlay", True),
+    "apply": ("apply", str),
 }
 OPTIONS: Final = tuple(name if isinstance(how, bool) else f"{name}=" for name, (_, how) in _OPTIONS.items())
 

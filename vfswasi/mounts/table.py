@@ -24,6 +24,7 @@ from .options import Mount, guest_name
 if TYPE_CHECKING:
     from ..fs_backends.layers.picked import OneFile
     from ..fs_backends.trust.directories import Seen
+    from .layered import Layered
     from .source_types import Source
 
 
@@ -44,6 +45,12 @@ class _Prepared(NamedTuple):
     overlap: bool
     what: str  # for people, without secrets
     file: OneFile | None = None  # in place of `backend`: one file, whose whole name is `name`
+    layered: Layered | None = None  # `backend` is its base
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether what is mounted stays as it is, whatever the guest does."""
+        return self.readonly or (self.layered is not None and self.layered.apply is None)
 
     @property
     def directory(self) -> str:
@@ -147,10 +154,10 @@ class MountTable:
 
     def _check(self, prepared: _Prepared, shows: Backend | OneFile) -> None:
         """Raises MountError."""
-        if not prepared.readonly:
+        if not prepared.changes_nothing:
             _check_trusted(prepared.name, shows, self._trusted)
         if not prepared.overlap:
-            self._compare(_Shown(prepared.name, shows), prepared.readonly)
+            self._compare(_Shown(prepared.name, shows), prepared.changes_nothing)
 
     def _compare(self, shown: _Shown, readonly: bool) -> None:
         """With the mounts that have other permissions. Raises MountError; FsError: CANCELED."""
@@ -164,24 +171,39 @@ class MountTable:
                 )
         self._shown[readonly].append(shown)
 
-    def instantiate(self, limits: Limits, trees: Mapping[str, MemoryBackend] | None = None) -> list[Preopen]:
-        """The preopens of one run; literal trees are copied into new stores. `trees`: such stores by guest directory,
-        which are used as they are."""
+    def instantiate(self, limits: Limits, trees: Mapping[str, Backend] | None = None) -> list[Preopen]:
+        """The preopens of one run; literal trees are copied into new stores, and overlays begin anew. `trees`: such
+        stores by guest directory, which are used as they are. Raises MountError: changes that an overlay begins with
+        were made on something else."""
         preopens: dict[str, Preopen] = {}
+        with contextlib.ExitStack() as opened:
+            self._instantiate(preopens, limits, trees, opened)
+            opened.pop_all()
+        return list(preopens.values())
+
+    def _instantiate(
+        self,
+        preopens: dict[str, Preopen],
+        limits: Limits,
+        trees: Mapping[str, Backend] | None,
+        opened: contextlib.ExitStack,
+    ) -> None:
         for mount in self._mounts:
             if mount.file is not None:
                 if mount.directory not in preopens:
                     preopens[mount.directory] = self._picked(mount.directory)
                 continue
             backend = mount.backend
-            if backend is None and trees is not None:
+            if trees is not None and (backend is None or mount.layered is not None):
                 backend = trees[mount.name]
+            elif mount.layered is not None:
+                backend = mount.layered.overlay()
+                opened.callback(backend.close)
             elif backend is None:
                 backend = MemoryBackend.with_room(mount.tree or {}, limits.memory_files_bytes)
             backend = checked(backend)
             preopen = Preopen(mount.name, ReadOnly(backend) if mount.readonly else backend, mount.readonly)
             preopens[mount.name] = preopen
-        return list(preopens.values())
 
     def _picked(self, directory: str) -> Preopen:
         """The single files that are mounted in a guest's directory."""
@@ -194,14 +216,14 @@ class MountTable:
                 readonly = readonly and mount.readonly
         return Preopen(directory, picked, readonly)
 
-    def copied_trees(self, preopens: Iterable[Preopen]) -> dict[str, MemoryBackend]:
+    def copied_trees(self, preopens: Iterable[Preopen]) -> dict[str, Backend]:
         """Of the preopens of a run, copies of those stores that were made for it, for another run that shall find the
         same. Raises FsError (CANCELED)."""
-        own = {mount.name for mount in self._mounts if mount.backend is None}
-        trees = {}
+        own = {mount.name for mount in self._mounts if mount.backend is None or mount.layered is not None}
+        trees: dict[str, Backend] = {}
         for preopen in preopens:
-            backend = preopen.backend.inner if isinstance(preopen.backend, ReadOnly) else preopen.backend
-            if preopen.name in own and isinstance(backend, MemoryBackend):
+            backend: Any = preopen.backend.inner if isinstance(preopen.backend, ReadOnly) else preopen.backend
+            if preopen.name in own:
                 trees[preopen.name] = backend.copy()
         return trees
 
@@ -220,14 +242,18 @@ class MountTable:
         with contextlib.ExitStack() as stack:
             for mount in reversed(mounts):
                 if mount.owned and mount.store is not None:
-                    stack.callback(mount.store.close)
+                    stack.callback(mount.store.close if mount.layered is None else mount.layered.close)
 
     def told(self) -> list[tuple[str, str, str]]:
-        """(guest directory, "ro" or "rw", what is there) of each, for people, without secrets."""
-        return [(mount.name, "ro" if mount.readonly else "rw", mount.what) for mount in self._mounts]
+        """(guest directory, "ro", "rw" or "overlay", what is there) of each, for people, without secrets."""
+        return [(mount.name, _manner(mount), mount.what) for mount in self._mounts]
 
     def __iter__(self) -> Iterator[str]:
         return (mount.name for mount in self._mounts)
+
+
+def _manner(mount: _Prepared) -> str:
+    return "overlay" if mount.layered is not None else "ro" if mount.readonly else "rw"
 
 
 def _check_trusted(name: str, backend: Backend | OneFile, trusted: Iterable[str]) -> None:
@@ -248,6 +274,38 @@ def _check_trusted(name: str, backend: Backend | OneFile, trusted: Iterable[str]
                 f"{directory}; mount another directory, or mount it read-only, or set VFSWASI_CACHE_DIR and "
                 "VFSWASI_KEY_DIR to directories outside of it"
             )
+
+
+def _for_reading(mount: Mount) -> Mount:
+    """What lies under an overlay is only read."""
+    if mount.overlay is False:
+        return mount
+    from dataclasses import replace
+
+    return replace(mount, rw=None, overlay=False, apply=None)
+
+
+def _over(name: str, mount: Mount, base: Backend, text: str, *, owned: bool, made_anew: bool) -> _Prepared:
+    """A mount with an overlay. Raises MountError, and closes what is owned then."""
+    from .layered import Layered  # few programs have one
+
+    try:
+        if mount.apply is not None and made_anew:
+            raise MountError(
+                f"mount {name!r}: a tree in memory is made anew for each run, so that changes cannot be applied to it; "
+                "mount a MemoryBackend, or take them from Result.changes"
+            )
+        layered = Layered(mount, base, text, owned=owned, made_anew=made_anew)
+        layered.overlay().close()  # what it begins with fits, or that shows now
+    except MountError as error:
+        if owned:
+            base.close()
+        raise MountError(f"mount {name!r}: {error}") from error
+    except BaseException:
+        if owned:
+            base.close()
+        raise
+    return _Prepared(name, False, base, None, owned, mount.overlap, f"{text}, overlay", layered=layered)
 
 
 def what(mount: Mount) -> str:
@@ -275,14 +333,16 @@ def _prepare(name: str, source: Source) -> _Prepared:
     except MountError as error:
         raise MountError(f"mount {name!r}: {error}") from error
     if tree is not None:
-        MemoryBackend.with_room(tree, 0)  # a mistake in the literal shows now, not at the first run
+        made = MemoryBackend.with_room(tree, 0)  # a mistake in the literal shows now, not at the first run
+        if mount.overlay is not False:
+            return _over(name, mount, made, "a tree in memory", owned=True, made_anew=True)
         return _Prepared(
             name, mount.rw is False, None, tree, False, mount.overlap, "a tree in memory, new for each run"
         )
     file = backend = None
     try:
         try:
-            backend = None if mount.file else open_mount(mount)
+            backend = None if mount.file else open_mount(_for_reading(mount))
         except PlainFileError as plain:
             if mount.root or not is_named_so(name, plain.path):
                 raise
@@ -295,6 +355,11 @@ def _prepare(name: str, source: Source) -> _Prepared:
         raise MountError(f"mount {name!r}: {error}") from scrubbed(error)
     except FsError as error:  # a limit of what mounting may use up
         raise MountError(f"mount {name!r}: {shown(given)}: {error.detail or errno_of(error).name}") from scrubbed(error)
+    if mount.overlay is not False:
+        if file is not None:
+            file.backend.close()
+            raise MountError(f"mount {name!r}: an overlay is of a directory; mount the file's directory")
+        return _over(name, mount, backend, what(mount), owned=backend is not given, made_anew=False)
     writable = Caps.WRITE in backend.caps
     if mount.rw and not writable:
         if backend is not given:

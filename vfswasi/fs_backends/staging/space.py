@@ -46,7 +46,7 @@ class StagingSpace:
         self.max_bytes = max_bytes
         self.used_memory_bytes = 0
         self.used_bytes = 0
-        self._directory = directory
+        self.directory = directory
         self._file: IO[bytes] | None = None
         self._close: weakref.finalize[..., StagingSpace] | None = None
         self._free: list[int] = []
@@ -75,7 +75,7 @@ class StagingSpace:
         """A slot full of zeros, whose place on the disk is taken. Raises NOSPC, IO."""
         try:
             if self._file is None:
-                self._file = tempfile.TemporaryFile(buffering=0, dir=self._directory)  # noqa: SIM115
+                self._file = tempfile.TemporaryFile(buffering=0, dir=self.directory)  # noqa: SIM115
                 self._close = weakref.finalize(self, self._file.close)
             slot = self._free.pop() if self._free else self._slots
             if slot == self._slots:

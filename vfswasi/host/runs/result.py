@@ -21,6 +21,8 @@ from ...records import field, record
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
+    from ...observe.changes import Changes
+
     Captured = TypeVar("Captured", bound=str | bytes, default=Any)  # whoever writes `Result` alone means any
 else:
     from typing import TypeVar
@@ -41,7 +43,8 @@ class Result(Generic[Captured]):
     "bytes_read", "bytes_written" by them; empty if the fast path was off. traffic: guest directory -> requests and
     bytes that the run cost, for mounts whose files are far away (what other runs of
     the same mount did meanwhile is in it). interruption: how the guest could have been ended while it
-    computed: "page", which lets it run at full speed, or "epoch" (see docs/python.md).
+    computed: "page", which lets it run at full speed, or "epoch" (see docs/python.md). changes: guest directory ->
+    `Changes`, for every mount that the run could change.
     """
 
     args: list[str]
@@ -58,6 +61,7 @@ class Result(Generic[Captured]):
     _trees: Mapping[str, MemoryBackend] = field(default_factory=dict, repr=False, compare=False)
     _timeout_s: float | None = field(default=None, repr=False, compare=False)
     _interrupted: bool = field(default=False, repr=False, compare=False)
+    changes: Mapping[str, Changes] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def files(self) -> dict[str, dict[str, Any]]:
@@ -111,6 +115,7 @@ def result_of(
     traffic: Mapping[str, Traffic],
     usage: Usage,
     interruption: Way,
+    changes: Mapping[str, Changes] | None = None,
 ) -> Result[Any]:
     stdout, stderr = captured
     trees = {
@@ -133,6 +138,7 @@ def result_of(
         trees,
         timeout_s,
         ending.limit == INTERRUPTED,
+        {} if changes is None else changes,
     )
 
 

@@ -16,7 +16,7 @@ from ...fs_backends.waiting import bounded_by
 from ...kernel.process import Preopen, Process
 from ...kernel.streams.stream import Stream
 from ...limits import Usage, check_seconds
-from ..closing import finish, traffic_since, uncommitted
+from ..closing import NOTHING, Finished, finish, traffic_since, uncommitted
 from ..mounting import Bounds
 from ..stdio import capture_of, was_cut
 from .asked import Asked
@@ -75,7 +75,7 @@ class Run(Generic[AnyStr]):
 
     # What happens on the guest's thread.
 
-    def _whole(self) -> tuple[Ending, list[Uncommitted]]:
+    def _whole(self) -> tuple[Ending, Finished]:
         """All that may take the guest's time: its own, and that of stores that get what it wrote."""
         program, process, preopens = self._setting.program, self._setting.process, self._setting.preopens
         closed = False
@@ -87,8 +87,8 @@ class Run(Generic[AnyStr]):
             keep = endings[0].returncode is not None and endings[0].trap is None
             closed = True
             with bounded_by(process.deadline, process.allowance):
-                lost = finish(process, preopens, keep, keep and endings[0].returncode == 0)
-            return endings.pop(), lost
+                finished = finish(process, preopens, keep, keep and endings[0].returncode == 0)
+            return endings.pop(), finished
         finally:
             if closed:
                 self._setting.over()
@@ -291,21 +291,21 @@ class Run(Generic[AnyStr]):
             outcome = self._call.look()
             if isinstance(outcome, workers.LeftBehindError):
                 self._setting.process.let_go_of_streams()
-                outcome = left_behind(self._setting.process, outcome.end), []
+                outcome = left_behind(self._setting.process, outcome.end), NOTHING
             if isinstance(outcome, BaseException):
                 self._raised = outcome
             else:
-                ending, lost = outcome
+                ending, finished = outcome
                 if ending.error is not None:
                     self._raised = ending.error
                 else:
-                    result = self._result_of(ending)
-                    self._lost, self._result = lost, result
+                    result = self._result_of(ending, finished)
+                    self._lost, self._result = finished.lost, result
                 del ending  # the traceback of an error may refer to this frame
             del outcome
             self._call.drop()
 
-    def _result_of(self, ending: Ending) -> Result[AnyStr]:
+    def _result_of(self, ending: Ending, finished: Finished) -> Result[AnyStr]:
         setting = self._setting
         _, out, err = setting.streams
         captured: list[bytes | None] = [capture_of(out), None if err.sink is out.sink else capture_of(err)]
@@ -324,6 +324,7 @@ class Run(Generic[AnyStr]):
             traffic,
             usage,
             setting.program.compiled.interruption,
+            finished.changes,
         )
 
     def _take_rest(self, rest: Mapping[str, AnyStr] | None = None, truncated: bool = False) -> Result[AnyStr]:

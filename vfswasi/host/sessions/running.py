@@ -213,7 +213,7 @@ class Running:
         finally:
             try:
                 with bounded_by(self._deadline, self._process.allowance):
-                    lost = finish(self._process, self._parts.preopens, keep, publish)
+                    lost = finish(self._process, self._parts.preopens, keep, publish).lost
             finally:
                 self._origin.over(self._deadline)
         if lost and keep:

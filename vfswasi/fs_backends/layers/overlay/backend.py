@@ -17,6 +17,7 @@ from typing import Final
 from ....errors import Errno, FsError
 from ...base import Backend, Caps, FileType, Handle, Key, Stat, Traffic
 from ...staging.space import MAX_BYTES, MEMORY_BYTES, StagingSpace
+from .copying import copy_tree
 from .entries import Entry, Layer
 from .handle import OverlayHandle
 from .looking import Looking
@@ -58,7 +59,7 @@ class OverlayBackend(Looking):
         private: bool = False,
         close_base: bool = False,
     ) -> None:
-        self.inner = base
+        self.base = base
         self.fixed = private or Caps.IMMUTABLE in base.caps
         self.caps = _OWN | (base.caps & Caps.DEVICES) | (Caps.NONE if self.fixed else Caps.SHARED)
         self.space = StagingSpace(memory_bytes, max_bytes, directory)
@@ -72,7 +73,7 @@ class OverlayBackend(Looking):
 
     @property
     def place(self) -> Key | None:
-        return self.inner.place
+        return self.base.place
 
     def entries(self) -> tuple[Entry, ...]:
         """What differs from the base now, in the order of the paths. Contents are those of this moment only as long as
@@ -329,17 +330,40 @@ class OverlayBackend(Looking):
                 self.touch(node)
             node.set_times(atim_ns, mtim_ns)
 
-    # The end.
+    # Copies, and the end.
+
+    def copy(self) -> OverlayBackend:
+        """Another overlay of the same base, with the same changes, numbers and room. What has no name any more, and is
+        only open, is left out. Raises FsError: NOSPC, IO, CANCELED."""
+        made = self._empty_copy()
+        with self._lock:
+            try:
+                copy_tree(self._tree, made._tree, made.space)
+            except BaseException:
+                made.close()
+                raise
+            made._tree.continues(self._tree)
+        return made
+
+    def _empty_copy(self) -> OverlayBackend:
+        space = self.space
+        return OverlayBackend(
+            self.base,
+            memory_bytes=space.memory_bytes,
+            max_bytes=space.max_bytes,
+            directory=space.directory,
+            private=self._tree.made_anew,
+        )
 
     def rebase(self, base: Backend) -> None:
         """From now on `base` is what lies below, and it has all that was changed. What is open goes on; what lay below
         before is not closed, since it may be needed for that."""
         with self._lock:
             self._tree = self._tree.over(base)
-            self.inner = base
+            self.base = base
 
     def traffic(self) -> Traffic | None:
-        return self.inner.traffic()
+        return self.base.traffic()
 
     def close(self) -> None:
         with self._lock:
@@ -347,4 +371,4 @@ class OverlayBackend(Looking):
                 if file.lower is not None:
                     file.lower.close()
         if self._close_base:
-            self.inner.close()
+            self.base.close()

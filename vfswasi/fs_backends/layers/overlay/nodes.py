@@ -136,11 +136,17 @@ class ObjectNode(Node):
 class Lower:
     """Where the bytes of a file come from that nobody has written to: a file of the base, opened while it is needed."""
 
-    def __init__(self, open_base: Callable[[], Handle], origin: Stat | None) -> None:
-        """`origin`: what it must still be like; None: it cannot change."""
+    def __init__(self, open_base: Callable[[], Handle], origin: Stat | None, of_base: bool = False) -> None:
+        """`origin`: what it must still be like; None: it cannot change, or may. of_base: it is a file of the overlay's
+        base."""
         self._open = open_base
         self._origin = origin
+        self.of_base = of_base
         self._handle: Handle | None = None
+
+    def copy(self, open_base: Callable[[], Handle] | None) -> Lower:
+        """The same, opened once more. `open_base`: in place of its own."""
+        return Lower(open_base or self._open, self._origin, self.of_base)
 
     def handle(self) -> Handle:
         """Raises what `Backend.open` raises, and STALE."""

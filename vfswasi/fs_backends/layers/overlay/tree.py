@@ -5,6 +5,7 @@ Everything here happens under the lock of the overlay.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
 from typing import Final
 
@@ -73,6 +74,11 @@ class Tree:
                 if now is not None:
                     found[ident] = now, file
         return list(found.values())
+
+    def continues(self, other: Tree) -> None:
+        """Give what is new the numbers that `other` would."""
+        self._idents = count(next(other._idents))
+        self.versions = count(next(other.versions))
 
     def new_ident(self) -> int:
         return next(self._idents)
@@ -169,12 +175,16 @@ class Tree:
 
     def lower_of(self, file: FileNode) -> Lower:
         """Its bytes in the base."""
+        return Lower(self.opener(file), None, True)
+
+    def opener(self, file: FileNode) -> Callable[[], Handle]:
+        """What opens its bytes in the base."""
 
         def opened() -> Handle:
             assert file.base is not None
             return self.base.open(file.base, False)
 
-        return Lower(opened, None)
+        return opened
 
     def node_at(self, place: Key, found: Stat) -> Node:
         """A node for an object of the base, which is to be put into a directory. Its links' targets stay there."""

@@ -1,0 +1,163 @@
+"""What is mounted with an overlay: a base that stays as it is, and a new overlay above it for each run."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import Any, Final
+
+from ..errors import FsError, MountError
+from ..fs_backends.base import Backend
+from ..fs_backends.layers.checked import checked
+from ..fs_backends.layers.overlay.backend import OverlayBackend
+from ..fs_backends.layers.overlay.difference import difference
+from ..fs_backends.layers.overlay.entries import Entry, Layer
+from .options import Mount
+
+APPLIES: Final = ("success",)
+
+
+class Layered:
+    """The base of one mount. It is closed when the mount is and nobody uses it any more; who wants to look at it after
+    that opens it once more (`open`), which is what changes are compared with.
+
+    source: what is mounted; None: it was made for this mount alone. text: the same for people, without secrets.
+    apply: when changes are applied to it; None: never by themselves.
+    """
+
+    def __init__(self, mount: Mount, base: Backend, text: str, *, owned: bool, made_anew: bool) -> None:
+        self.mount = mount
+        self.source: Any = None if made_anew else mount
+        self.text = text
+        self.apply: str | None = mount.apply
+        self.applying = threading.Lock()  # one run's changes after another's
+        self._base = _Shared(base, owned)
+        self._owned = owned
+        self._made_anew = made_anew
+        self._lock = threading.Lock()
+
+    @property
+    def base(self) -> Backend:
+        return self._base.backend
+
+    def overlay(self) -> LeasedOverlay:
+        """A new one. Raises MountError: the changes that it is to begin with were made on something else."""
+        begin: Layer | None = self.mount.overlay if not isinstance(self.mount.overlay, bool) else None
+        with self._lock:
+            shared = self._base
+            shared.take()
+        try:
+            return LeasedOverlay(shared, self, begin, self._made_anew)
+        except FsError as error:
+            shared.give()
+            raise MountError(f"the changes cannot be made on {self.text}: {error.detail or error}") from error
+        except BaseException:
+            shared.give()
+            raise
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Backend]:
+        """The base, for reading. Raises MountError."""
+        with self._lock:
+            shared = self._base
+            there = shared.try_take()
+        if there:
+            try:
+                yield checked(shared.backend)
+            finally:
+                shared.give()
+            return
+        from dataclasses import replace
+
+        from .sources import open_source
+
+        backend = open_source(replace(self.mount, rw=None, overlay=False, apply=None))
+        try:
+            yield checked(backend)
+        finally:
+            backend.close()
+
+    def renew(self) -> None:
+        """It has been changed, by us: later runs get it as it is now. Raises MountError."""
+        if not self._owned or self._made_anew:
+            return
+        from dataclasses import replace
+
+        from .sources import open_source
+
+        fresh = _Shared(open_source(replace(self.mount, rw=None, overlay=False, apply=None)), True)
+        with self._lock:
+            old, self._base = self._base, fresh
+        old.close()
+
+    def close(self) -> None:
+        self._base.close()
+
+
+class _Shared:
+    """A backend that is closed when it is not wanted any more, and its last user has gone."""
+
+    def __init__(self, backend: Backend, owned: bool) -> None:
+        self.backend = backend
+        self._owned = owned
+        self._users = 0
+        self._closed = False
+        self._lock = threading.RLock()  # an overlay may be collected, and give, wherever this thread holds it
+
+    def take(self) -> None:
+        with self._lock:
+            self._users += 1
+
+    def try_take(self) -> bool:
+        """False: it is closed, or about to be. What is somebody else's is closed by nobody here."""
+        with self._lock:
+            if self._closed and self._owned:
+                return False
+            self._users += 1
+            return True
+
+    def give(self) -> None:
+        with self._lock:
+            self._users -= 1
+            over = self._closed and not self._users and self._owned
+        if over:
+            self.backend.close()
+
+    def close(self) -> None:
+        with self._lock:
+            over = not self._closed and not self._users and self._owned
+            self._closed = True
+        if over:
+            self.backend.close()
+
+
+class LeasedOverlay(OverlayBackend):
+    """The overlay of one run. layered: the mount that it is of."""
+
+    def __init__(self, shared: _Shared, layered: Layered, begin: Layer | None, made_anew: bool) -> None:
+        self._shared = shared
+        self.layered = layered
+        super().__init__(checked(shared.backend), begin, private=made_anew)
+        self._give = weakref.finalize(self, shared.give)
+
+    def _empty_copy(self) -> OverlayBackend:
+        self._shared.take()
+        try:
+            return LeasedOverlay(self._shared, self.layered, None, self._tree.made_anew)
+        except BaseException:
+            self._shared.give()
+            raise
+
+    def changes(self) -> tuple[Entry, ...]:
+        """As `entries`, for those who look at them when this is closed."""
+        with self._lock:
+            return tuple(difference(self._tree, self.layered))
+
+    def close(self) -> None:
+        try:
+            if self._give.alive:
+                super().close()
+        finally:
+            self._give()
