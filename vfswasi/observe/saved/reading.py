@@ -61,7 +61,7 @@ def load(file: str | os.PathLike[str] | IO[bytes]) -> tuple[tuple[Entry, ...], T
             raise
     except MountError as error:
         reason = str(error).removeprefix(f"cannot mount zip archive {source.name}: ")
-        raise _refused(source, reason) from error
+        raise _refused(source, reason.partition("; mount it")[0]) from error
     except Wrong as error:
         raise _refused(source, str(error)) from error
     except FsError as error:
