@@ -483,7 +483,7 @@ def test_a_path_that_is_none_is_refused(path: str, where: Callable[[str], list[d
         ([{**TIMES_OF, "path": "x"}, EDITED], "twice among what has changed"),
         ([MOVED, {**MOVED, "path": "m"}], "removed or renamed already"),
         ([GONE, {**MOVED, "old_path": "g"}], "removed or renamed already"),
-        ([GONE_DIR, {"below": "z", **WAS}, {"below": "z", **WAS}], "a field 'below'"),
+        ([GONE_DIR, {"below": "z", **WAS}, {"below": "z", **WAS}], "goes on behind the last entry"),
         ([GONE_TWO, {"below": "z", **WAS}, {"below": "z", **WAS}], "twice in one directory"),
         ([GONE_TWO, {"below": "z", **WAS}, {"below": "z/y", **WAS}], "in what is no directory"),
         ([GONE_DIR, {"below": "z/y", **WAS}], "in what is no directory"),
