@@ -11,6 +11,7 @@ from .errors import (
     CompileError,
     CompileLimitError,
     CompileTimeoutError,
+    ConflictError,
     Errno,
     FsError,
     GuestCrashError,
@@ -59,6 +60,8 @@ if _TYPE_CHECKING:
     from .host.types import Args, HostFunction, HostFunctions, Module, Stdin, Stdout
     from .host.wasi import WASI
     from .mounts.source_types import Preopens, Source
+    from .observe.change import Change
+    from .observe.changes import Changes
     from .syscalls.memory import GuestMemory
 
 __version__ = "0.1.0"
@@ -66,6 +69,8 @@ __version__ = "0.1.0"
 # Imported when they are used: most programs use none of them.
 _LATE = {
     "AsyncRun": "host.runs.asynchronous",
+    "Change": "observe.change",
+    "Changes": "observe.changes",
     "DeviceBackend": "fs_backends.devices",
     "FsspecBackend": "fs_backends.remote.fsspec.backend",
     "LocalBackend": "fs_backends.local.backend",
@@ -107,9 +112,12 @@ __all__ = [
     "AsyncRun",
     "Backend",
     "Caps",
+    "Change",
+    "Changes",
     "CompileError",
     "CompileLimitError",
     "CompileTimeoutError",
+    "ConflictError",
     "DeviceBackend",
     "Directory",
     "Errno",

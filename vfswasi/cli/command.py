@@ -29,6 +29,7 @@ COMMANDS = {
     "run": "run a program; the word run may be left out",
     "inspect": "show what a module imports and needs",
     "mounts": "show what a source looks like to a program",
+    "changes": "show what saved changes change",
     "compile": "compile modules ahead, into the cache",
     "cache": "list, measure or remove compiled modules",
     "completion": "print what a shell needs to complete the words of this command",

@@ -85,6 +85,15 @@ class PathSource(ArchiveSource):
     def read_into(self, offset: int, view: memoryview) -> None:
         read_file_into(self._fd, offset, view, self.name)
 
+    def is_unchanged(self) -> bool:
+        """Whether the file is what it was when it was opened, as far as its size and time tell."""
+        try:
+            now = os.fstat(self._fd)
+        except OSError:
+            return False
+        before = self.status
+        return (now.st_size, now.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+
     def close(self) -> None:
         # The number may be given to another file: a late read must fail, not read that one.
         fd, self._fd = self._fd, -1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -17,6 +18,7 @@ from ...fs_backends.memory.backend import MemoryBackend
 from ...kernel.process import Preopen, Process
 from ...limits import Usage
 from ...records import field, record
+from .files import Files, files_of
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -64,9 +66,22 @@ class Result(Generic[Captured]):
     changes: Mapping[str, Changes] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
-    def files(self) -> dict[str, dict[str, Any]]:
-        """Guest directory -> tree, for every memory mount: files as bytes, directories as dicts, links as Symlink."""
-        return {name: tree.export() for name, tree in self._trees.items()}
+    def files(self) -> Files:
+        """Guest directory -> tree, for every memory mount: files as bytes, directories as dicts, links as Symlink.
+        A path of the guest's, such as `files["/out/report.txt"]`, gives what is there."""
+        return files_of(self._trees)
+
+    def save(self, target: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write what is in `files`, below the names of the guest's directories, to a directory, new or not, or to a
+        new archive: what `target` ends with decides, such as `out.zip` or `out.tar.gz`.
+
+        Links are written as links, and none that is in the directory is followed. Files get mode 0600, directories
+        0700. overwrite: files and links that are there are replaced; otherwise nothing is written and FileExistsError
+        says what is there. Raises OSError, ValueError.
+        """
+        from .saving import save
+
+        save(self._trees, target, overwrite)
 
     @property
     def ended_from_outside(self) -> bool:

@@ -22,6 +22,7 @@ from ...fs_backends.base import Traffic
 from ...kernel.clocks import Deadline
 from ...kernel.streams.stream import Stream
 from ..closing import traffic_since
+from ..runs.files import Files, files_of
 from ..stdio import input_stream, output_stream
 from .memory import SessionMemory
 from .origin import Copied, Origin, copy_of, trees_of
@@ -67,9 +68,9 @@ class Session(Running):
         return sorted(self._instance.inside.functions)
 
     @property
-    def files(self) -> dict[str, dict[str, Any]]:
+    def files(self) -> Files:
         """Guest directory -> tree, as `Result.files`; as they are now, also when the session is over."""
-        return {name: tree.export() for name, tree in trees_of(self._parts.preopens).items()}
+        return files_of(trees_of(self._parts.preopens))
 
     def read_stdout(self) -> Any:
         """What was captured since the last time, bytes or str; None if it goes elsewhere."""
