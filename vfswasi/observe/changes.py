@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -44,3 +44,17 @@ class Changes:
 
     def __iter__(self) -> Iterator[Change]:
         raise NotImplementedError
+
+    def apply(self, target: Any = None, *, progress: Callable[[int, int], None] | None = None) -> None:
+        """Make the same changes in `target`, as a whole as far as it can be done (docs/apply.md says how far, for each
+        kind of target). Nothing is done if they are all there already.
+
+        target: whatever can be mounted and written to; None: what the changes were made on. progress: called with what
+        is done, and what is to be done in all.
+
+        Raises ConflictError (the target is not what the changes were made on; its `conflicts` say where; nothing was
+        written), ApplyError (it failed; its `done` and `left` say how far it came), MountError, TypeError.
+        """
+        from .applying.apply import apply
+
+        apply(self, target, progress)
