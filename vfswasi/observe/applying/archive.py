@@ -10,6 +10,7 @@ from typing import Any
 from ...fs_backends.base import Backend, Key
 from ...fs_backends.layers.overlay.entries import Entry
 from ...mounts.options import Mount
+from ...mounts.single import is_archive_name
 from ...mounts.source_text import local_path, without_caches
 from ...mounts.sources import is_upath
 from .progress import Progress
@@ -30,7 +31,7 @@ def path_of(mount: Mount) -> tuple[str, Key] | None:
         path = local_path(source) if source else None
     else:
         return None
-    if path is None or not os.path.isfile(path):
+    if path is None or not (os.path.isfile(path) or (is_archive_name(path) and not os.path.lexists(path))):
         return None
     names = f"{inner}/{mount.root}".split("/")
     return path, tuple(name for name in names if name not in ("", "*"))
