@@ -11,6 +11,7 @@ engine turns it into the number that the guest reads. Above it there is one tree
     │   └── CompileError           compiling did not end; below it CompileLimitError and CompileTimeoutError
     ├── MountError             a preopen's source is missing, corrupt, or asked for twice
     ├── ConflictError          changes cannot be applied to what is not what they were made on
+    ├── ApplyError             applying changes failed; says what was done and what was not
     ├── WasiStateError         calls of the `WASI` class in the wrong order
     ├── GuestError             the program ran and did not end well; carries its output
     │   ├── GuestExitError         non-zero exit status, with `check=True`
@@ -32,7 +33,7 @@ Longer than other files: all errors stand together.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
 from typing import Any, Final
 
@@ -227,6 +228,21 @@ class ConflictError(SandboxError):
 
     def __reduce__(self) -> tuple[type[ConflictError], tuple[str, dict[str, str]]]:
         return type(self), (str(self), self.conflicts)
+
+
+class ApplyError(SandboxError):
+    """Applying changes failed. The cause is an `FsError`.
+
+    done, left: paths of changes that were made, and that were not. Nothing was changed where `done` is empty.
+    """
+
+    def __init__(self, message: str, done: Iterable[str] = (), left: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.done = tuple(done)
+        self.left = tuple(left)
+
+    def __reduce__(self) -> tuple[type[ApplyError], tuple[str, tuple[str, ...], tuple[str, ...]]]:
+        return type(self), (str(self), self.done, self.left)
 
 
 _COPY_BYTES = 1 << 20

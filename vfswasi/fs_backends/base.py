@@ -13,6 +13,7 @@ leaves a backend: foreign ones are translated where they arise, with the cause c
 |--------------------------------|-----------------------------------------------------|
 | `caps` `stat` `list` `open`    | `walk` (a loop over `stat`), `close` (nothing),     |
 |                                | `listing_version` and `place` (unknown),            |
+|                                | `version` (made of `stat`),                         |
 |                                | `device` (there are none),                          |
 |                                | `sync_directory` (nothing),                         |
 |                                | every mutator (raises ROFS, NOTSUP for links/times) |
@@ -246,6 +247,14 @@ class Backend:
         """A number that is another one whenever `list(key)` would give something else; None if the store cannot tell.
         Raises NOENT, NOTDIR."""
         return None
+
+    def version(self, key: Key) -> str | None:
+        """A text that is another one once the file at `key` has other contents, whatever its size and time say by then;
+        None: the store cannot tell. It may change without them. Raises as `stat`."""
+        found = self.stat(key)
+        if found.ident is None or found.mtim_ns is None or found.ctim_ns is None:
+            return None
+        return f"{found.ident:x}-{found.size:x}-{found.mtim_ns:x}-{found.ctim_ns:x}"
 
     def open(self, key: Key, write: bool) -> Handle:
         """Open an existing regular file; never creates, never truncates.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, NoReturn, Self
 
 from ..fs_backends.layers.overlay.entries import KINDS, Entry
@@ -144,6 +144,20 @@ class Changes:
         from .saved.reading import load
 
         return cls(*load(file))
+
+    def apply(self, target: Any = None, *, progress: Callable[[int, int], None] | None = None) -> None:
+        """Make the same changes in `target`, as a whole as far as it can be done (docs/apply.md says how far, for each
+        kind of target). Nothing is done if they are all there already.
+
+        target: whatever can be mounted and written to; None: what the changes were made on. progress: called with what
+        is done, and what is to be done in all.
+
+        Raises ConflictError (the target is not what the changes were made on; its `conflicts` say where; nothing was
+        written), ApplyError (it failed; its `done` and `left` say how far it came), MountError, TypeError.
+        """
+        from .applying.apply import apply
+
+        apply(self, target, progress)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """It travels with its contents, which are in memory then, and as the text of its base."""

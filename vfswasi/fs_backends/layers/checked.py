@@ -164,6 +164,12 @@ class Checked(Backend):
         version: Any = self.inner.listing_version(key)
         return version if type(version) is int else None
 
+    def version(self, key: Key) -> str | None:
+        if type(self.inner).version is Backend.version:
+            return super().version(key)
+        version: Any = self.inner.version(key)
+        return version if type(version) is str else None
+
     def readlink(self, key: Key) -> str:
         target: Any = self.inner.readlink(key)
         try:

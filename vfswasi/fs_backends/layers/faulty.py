@@ -145,6 +145,9 @@ class Faulty(Backend):
         self.before("list", key)
         return self.inner.list(key)
 
+    def version(self, key: Key) -> str | None:
+        return self.inner.version(key)
+
     def listing_version(self, key: Key) -> int | None:
         self.before("listing_version", key)
         return self.inner.listing_version(key)

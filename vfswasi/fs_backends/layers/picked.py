@@ -87,6 +87,9 @@ class Picked(Backend):
                     raise
         return found
 
+    def version(self, key: Key) -> str | None:
+        return self._file(key).backend.version(self._file(key).key) if key else super().version(key)
+
     def open(self, key: Key, write: bool) -> Handle:
         if not key:
             raise FsError(Errno.ISDIR)

@@ -37,6 +37,9 @@ class ReadOnly(Backend):
     def listing_version(self, key: Key) -> int | None:
         return self.inner.listing_version(key)
 
+    def version(self, key: Key) -> str | None:
+        return self.inner.version(key)
+
     def readlink(self, key: Key) -> str:
         return self.inner.readlink(key)
 

@@ -173,6 +173,9 @@ class RemoteBackend(Backend):
                 kinds[other[-1]] = FileType.DIRECTORY
         return [DirEntry(name, kind) for name, kind in kinds.items()]
 
+    def version(self, key: Key) -> str | None:
+        return self._existing(key).version
+
     def readlink(self, key: Key) -> str:
         info = self._existing(key)
         if info.filetype is not FileType.SYMBOLIC_LINK:

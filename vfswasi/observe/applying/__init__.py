@@ -1,1 +1,1 @@
-"""Changes are made in a directory, an archive, a bucket, or whatever else can be mounted."""
+"""The same changes made somewhere else, or in what they were made on; as a whole, as far as a store can."""

@@ -35,6 +35,7 @@ class Was:
     size: bytes of a file, of the target of a link; 0 of a directory. mtim_ns: its time, None where the store has none.
     ident: its number in the base. digest: SHA-256 of the contents of a file (of the target of a link), None: nobody has
     asked yet. below: of a directory that was removed, everything that was removed with it, by path below it.
+    version: of a file, `Backend.version` of it in the base then; None: unknown.
     """
 
     filetype: FileType
@@ -43,6 +44,7 @@ class Was:
     ident: int | None = None
     digest: str | None = None
     below: Mapping[str, Was] = field(default_factory=dict)
+    version: str | None = None
 
 
 @record(frozen=True)
