@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +128,8 @@ def _status(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def _killed_at(step: int) -> Callable[[], None]:
-    """In a child: kill it before its step of that number."""
+def _apply_up_to(place: Path, step: int) -> None:
+    """In a child, which is killed before its step of that number."""
     count = 0
 
     def counted(method: Any) -> Any:
@@ -141,13 +142,11 @@ def _killed_at(step: int) -> Callable[[], None]:
 
         return call
 
-    def arm() -> None:
-        for name in STEPS:
-            setattr(LocalBackend, name, counted(getattr(LocalBackend, name)))
-        for name in ("write_from", "sync"):
-            setattr(LocalHandle, name, counted(getattr(LocalHandle, name)))
-
-    return arm
+    for name in STEPS:
+        setattr(LocalBackend, name, counted(getattr(LocalBackend, name)))
+    for name in ("write_from", "sync"):
+        setattr(LocalHandle, name, counted(getattr(LocalHandle, name)))
+    _apply(place)
 
 
 def _apply(place: Path) -> None:
@@ -211,8 +210,7 @@ def before_every_step(where: Path) -> Counter[str]:
     while status:
         step += 1
         place = model.fill(where / "place", OLD)
-        arm = _killed_at(step)
-        status = _status(_in_a_child(lambda arm=arm: (arm(), _apply(place))))  # type: ignore[misc]
+        status = _status(_in_a_child(partial(_apply_up_to, place, step)))
         assert status in (0, -signal.SIGKILL), f"step {step}"
         found[_finish(place, f"step {step}")] += 1
         shutil.rmtree(place)
