@@ -119,9 +119,9 @@ def _memory(found: outline.Outline) -> str | None:
 
 def _problems(wasm: bytes, found: outline.Outline, features: Features) -> Iterator[str]:
     """Why it cannot be run here, or not as it is."""
-    excess = outline.too_many(wasm)
-    if excess is not None:
-        yield refusals.excess(excess)
+    unfit = refusals.unfit(wasm)
+    if unfit is not None:
+        yield unfit
     refused = refusals.verdict(wasm, features)
     if refused is not None:
         yield refused
