@@ -29,7 +29,7 @@ import wasmtime
 
 from ....errors import CompileError, CompileLimitError, CompileTimeoutError, InvalidModuleError
 from ....limits import Limits
-from ....printing import printable
+from ....printing import counted, printable
 from ..cache import Unusable
 from .answers import INVALID, MADE, NO_MEMORY, READY
 from .watching import watcher
@@ -364,8 +364,9 @@ def _crashed(number: int, name: str) -> CompileError:
 def _no_memory(name: str, limits: Limits) -> CompileError:
     if limits.compile_memory_bytes is None:
         return CompileError(f"compiling {name} needs more memory than the system gives")
+    most = counted(limits.compile_memory_bytes, "byte")
     return CompileLimitError(
-        f"compiling {name} needs more memory than compile_memory_bytes ({limits.compile_memory_bytes:,} bytes); "
+        f"compiling {name} needs more memory than compile_memory_bytes ({most}); "
         + _HINT.format("compile_memory_bytes")
     )
 
