@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,18 @@ from vfswasi.engine.interruption import ways
 
 from .guest_programs import compile_guest
 from .rawguest import RawGuest
+
+
+def pytest_configure() -> None:
+    """A shell ignores signals for what it runs in the background, and what is ignored is inherited: the programs that
+    the tests start would be deaf to Ctrl-C. What a handler stands for is not inherited."""
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, lambda *_: None),
+        (signal.SIGQUIT, lambda *_: None),
+    ):
+        if signal.getsignal(number) == signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+            signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

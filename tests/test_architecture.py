@@ -38,7 +38,7 @@ BELOW_KERNEL = PROTOCOL | {"limits", "abi.constants"}
 BELOW_ENGINE = BELOW_KERNEL | {"abi", "kernel", "syscalls", "printing", "holders", "optional"}
 BELOW_HOST = BELOW_ENGINE | BACKENDS | {"engine", "mounts", "observe"}
 MAY_IMPORT: dict[str, set[str]] = {
-    "errors": set(),
+    "errors": {"printing"},
     "records": set(),
     "logs": set(),
     "printing": set(),
@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "abi.constants": set(),
     "abi": {"abi.constants"},
     "fs_backends.base": {"errors", "records"},
-    "fs_backends.budget": {"errors"},
+    "fs_backends.budget": {"errors", "printing"},
     "limits": {"fs_backends.budget", "records"},
     "fs_backends.turns": {"fs_backends.base"},
     "fs_backends.charge": {"fs_backends.budget"},

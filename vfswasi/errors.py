@@ -37,6 +37,8 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
 from typing import Any, Final
 
+from .printing import counted
+
 
 class Errno(IntEnum):
     """preview1 `errno`: the member's value is the number that the guest reads (both snapshots)."""
@@ -293,7 +295,7 @@ class Uncommitted:
         return _arrived, (self.path, self.error, self.read())
 
     def __repr__(self) -> str:
-        return f"<Uncommitted {self.path!r}, {self.size:,} bytes: {self.error.errno.name}>"
+        return f"<Uncommitted {self.path!r}, {counted(self.size, 'byte')}: {self.error.errno.name}>"
 
 
 def _arrived(path: str, error: FsError, contents: bytes) -> Uncommitted:

@@ -38,7 +38,8 @@ class Limits:
 
     Compiling:
 
-    - compile_memory_bytes: memory of the process that compiles [CompileLimitError].
+    - compile_memory_bytes: memory of the process that compiles; None: no limit [CompileLimitError].
+    - Where no such process can be started, what is not small is a CompileError unless both limits are None.
 
     Files. What a run adds, less what it removes again, counts; a hard link, a rename, or to remove a file that is still
     open, frees nothing, nor does it free bytes to remove what was there before:
@@ -81,7 +82,7 @@ class Limits:
     tables: int = 4
     table_elements: int = 1_000_000
     stack_bytes: int = 8 * _MIB
-    compile_memory_bytes: int = 4 * _GIB
+    compile_memory_bytes: int | None = 4 * _GIB
     descriptors: int = 1024
     inodes: int = 65_536
     mount_bytes: int = 16 * _GIB
@@ -107,7 +108,7 @@ class Limits:
     def __post_init__(self) -> None:
         for name in LIMIT_NAMES:
             value = getattr(self, name)
-            if value is None and name in _OPTIONAL:
+            if value is None and name in OPTIONAL:
                 continue
             if name in SECONDS:
                 check_seconds(f"Limits.{name}", value)
@@ -122,7 +123,7 @@ class Limits:
 
 
 SECONDS: Final = frozenset({"wall_seconds", "compile_seconds"})
-_OPTIONAL: Final = SECONDS | {"fuel"}
+OPTIONAL: Final = ("wall_seconds", "compile_seconds", "fuel", "compile_memory_bytes")  # that may be None
 _MOST: Final = {
     "name_bytes": NAME_MAX_BYTES,
     "call_bytes": COUNT_MAX,

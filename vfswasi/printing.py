@@ -28,6 +28,14 @@ def printable(text: str) -> str:
     return "".join(ch if ch.isprintable() else repr(ch)[1:-1] for ch in text)
 
 
+def counted(number: float, unit: str) -> str:
+    """ "1 second", "2.5 seconds", "1,000 bytes": a number and its unit, which is given in the singular."""
+    text = f"{number:,}" if isinstance(number, int) else f"{number:,.12g}"
+    if number == 1:
+        return f"{text} {unit}"
+    return f"{text} {unit[:-1]}ies" if unit.endswith("y") else f"{text} {unit}s"
+
+
 def html_text(text: str, most: int = 1000) -> str:
     """One line of text in a page, of at most so many characters: nothing in it is markup, moves the cursor or turns the
     direction of writing."""

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from vfswasi.engine.compiling import cache as module_cache
 from vfswasi.engine.compiling import modules, outline
 from vfswasi.engine.compiling.apart import costs, parent
 from vfswasi.limits import Limits
+from vfswasi.mounts.options import parse_limits
 
 from .. import slow_modules
 from ..guest_programs import compile_guest, guest_names
@@ -471,17 +473,50 @@ def test_no_core_is_dumped_and_memory_is_limited_before_it_compiles(monkeypatch:
 # Where no process can be had.
 
 
-@pytest.mark.parametrize(
-    ("attribute", "value", "reason"),
-    [
-        ("frozen", True, "this program has no interpreter beside it"),
-        ("executable", "", "this program has no interpreter beside it"),
-        ("executable", None, "this program has no interpreter beside it"),
-        ("executable", "/bin/sh", "/bin/sh does not look like a Python interpreter"),
-        ("executable", "/nowhere/python3", "/nowhere/python3: No such file or directory"),
-    ],
-)
-def test_without_an_interpreter_it_is_compiled_here_and_said_once(
+NO_INTERPRETER = [
+    ("frozen", True, "this program has no interpreter beside it"),
+    ("executable", "", "this program has no interpreter beside it"),
+    ("executable", None, "this program has no interpreter beside it"),
+    ("executable", "/bin/sh", "/bin/sh does not look like a Python interpreter"),
+    ("executable", "/nowhere/python3", "/nowhere/python3: No such file or directory"),
+]
+LARGE_TEXT = b"(module " + b"(func)" * 50_000 + b")"
+
+
+@pytest.mark.parametrize(("attribute", "value", "reason"), NO_INTERPRETER)
+def test_without_an_interpreter_limits_that_cannot_be_kept_to_are_an_error(
+    attribute: str, value: Any, reason: str, monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    monkeypatch.setattr(modules, "compiled_here", lambda *_: pytest.fail("it was compiled here"))
+    monkeypatch.setattr(modules, "from_text", lambda *_: pytest.fail("it was translated here"))
+    monkeypatch.setattr(sys, attribute, value, raising=False)
+    for wasm in (MEDIUM, LARGE_TEXT):
+        with pytest.raises(vfswasi.CompileError) as caught:
+            loaded(wasm)
+        assert str(caught.value) == (
+            "compiling m.wasm: no process can be started that keeps to Limits.compile_seconds and compile_memory_bytes "
+            f"({reason}); if you trust it, pass Limits(compile_seconds=None, compile_memory_bytes=None) (--limit "
+            "compile_seconds=none --limit compile_memory_bytes=none), and it is compiled in this process"
+        )
+        for one, other in (("compile_seconds", "compile_memory_bytes"), ("compile_memory_bytes", "compile_seconds")):
+            with pytest.raises(
+                vfswasi.CompileError, match=rf"keeps to Limits\.{other} \(.*pass Limits\({other}=None\)"
+            ):
+                loaded(wasm, **{one: None})
+
+
+def test_without_an_interpreter_what_is_small_or_in_the_cache_runs_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    assert vfswasi.run(MEDIUM).returncode == 0
+    modules._remembered.clear()
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    assert vfswasi.run(program("(drop (i32.const 4713))")).returncode == 0
+    assert vfswasi.run(MEDIUM).returncode == 0
+
+
+@pytest.mark.parametrize(("attribute", "value", "reason"), NO_INTERPRETER)
+def test_without_an_interpreter_and_without_limits_it_is_compiled_here_and_said_once(
     attribute: str,
     value: Any,
     reason: str,
@@ -490,22 +525,54 @@ def test_without_an_interpreter_it_is_compiled_here_and_said_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(sys, attribute, value, raising=False)
-    assert loaded(MEDIUM).exports
-    assert loaded(slow_modules.of_functions(110_000)).exports
-    assert loaded(b"(module " + b"(func)" * 50_000 + b")").exports == {}
+    unlimited: dict[str, Any] = {"compile_seconds": None, "compile_memory_bytes": None}
+    assert loaded(MEDIUM, **unlimited).exports
+    assert loaded(slow_modules.of_functions(110_000), **unlimited).exports
+    assert loaded(LARGE_TEXT, **unlimited).exports == {}
     said = [record.getMessage() for record in caplog.records if "compiled in this process" in record.getMessage()]
     assert said == [
-        "modules are compiled in this process, where Limits.compile_seconds and compile_memory_bytes do not hold and "
-        f"Ctrl-C waits: {reason}"
+        f"modules are compiled in this process, without limits of time and memory, and Ctrl-C waits: {reason}"
     ]
 
 
-def test_an_interpreter_that_finds_nothing_of_ours_is_no_way_around(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+NOT_BEGUN = {
+    "finds nothing of ours": ("import nothing_of_ours", "No module named 'nothing_of_ours'"),
+    "has too little memory": ("raise MemoryError", "MemoryError"),
+    "says that memory ran out, and stops": (
+        "import os; os.write(2, b'memory allocation of 8 bytes failed'); os._exit(0)",
+        "memory allocation of 8 bytes failed",
+    ),
+    "says nothing": ("import os; os._exit(3)", "exit status 3"),
+}
+
+
+@pytest.mark.parametrize("limits", [{}, {"compile_seconds": None, "compile_memory_bytes": None}], ids=["", "without"])
+@pytest.mark.parametrize("fault", NOT_BEGUN)
+def test_an_interpreter_that_begins_and_is_never_ready_is_no_way_around(
+    fault: str, limits: dict[str, Any], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parent, "_BEGIN", "import nothing_of_ours")
-    assert loaded(MEDIUM).exports
-    assert "No module named 'nothing_of_ours'" in caplog.text
+    code, said = NOT_BEGUN[fault]
+    monkeypatch.setattr(parent, "_BEGIN", code)
+    monkeypatch.setattr(modules, "compiled_here", lambda *_: pytest.fail("it was compiled here"))
+    monkeypatch.setattr(modules, "from_text", lambda *_: pytest.fail("it was translated here"))
+    for wasm in (MEDIUM, b"(module " + b"(func)" * 50_000 + b")"):
+        with nothing_left(cache), pytest.raises(vfswasi.CompileError, match="the compiler did not begin: ") as caught:
+            loaded(wasm, **limits)
+        assert said in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert not isinstance(caught.value, vfswasi.CompileLimitError), "no limit of ours is to blame"
+
+
+def test_compile_memory_bytes_may_be_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = told_by_child(
+        monkeypatch,
+        "(child._limit_memory(None), __import__('resource').getrlimit(4), __import__('resource').getrlimit(2))[1:]",
+    )
+    assert limits == [[0, 0], list(resource.getrlimit(resource.RLIMIT_DATA))]
+    assert vfswasi.run(MEDIUM, limits=Limits(compile_memory_bytes=None)).returncode == 0
+    assert parse_limits(["compile_memory_bytes=none"]) == Limits(compile_memory_bytes=None)
+    with pytest.raises(ValueError, match="wall_seconds, compile_seconds, fuel and compile_memory_bytes may be none"):
+        parse_limits(["memory_bytes=none"])
 
 
 # Several at once.

@@ -4,6 +4,7 @@ read before anybody has agreed to run it."""
 from __future__ import annotations
 
 import random
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import wasmtime
 import vfswasi
 from vfswasi import cli
 from vfswasi.cli import inspect as inspection
-from vfswasi.engine.compiling import modules, outline
+from vfswasi.engine.compiling import exposing, modules, outline
 from vfswasi.engine.compiling.features import checked
 
 from ..slow_modules import leb, section
@@ -150,6 +151,89 @@ def test_e9_lists_that_are_cut_into_sections_are_counted_together() -> None:
     half = section(2, *[b"\1a\1b\0\0"] * (outline.IMPORTS_MAX // 2 + 1))
     assert outline.too_many(CORE + half) is None
     assert outline.too_many(CORE + half + half) == "more than 10,000 imports"
+
+
+def compact_imports(count: int, marker: int) -> bytes:
+    """A program with so many imports, all of them in one element of their list."""
+    one_type = b"\0\0" if marker == 0x7E else b""
+    each = b"\x0bsched_yield" + (b"" if one_type else b"\0\0")
+    group = b"\x16wasi_snapshot_preview1\0" + bytes([marker]) + one_type + leb(count) + each * count
+    return (
+        CORE
+        + section(1, b"\x60\0\1\x7f", NOTHING)
+        + section(2, group)
+        + section(3, b"\1")
+        + section(5, b"\0\1")
+        + section(7, b"\x06_start\0" + leb(count), b"\x06memory\x02\0")
+        + section(10, b"\x02\0\x0b")
+    )
+
+
+@pytest.mark.parametrize("count", [0, 1, 200_000])
+@pytest.mark.parametrize("marker", [0x7E, 0x7F])
+def test_e9_imports_in_their_compact_form_are_refused_before_they_are_compiled(
+    marker: int, count: int, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wasm = compact_imports(count, marker)
+    wasmtime.Module.validate(modules.engine(), wasm)  # if not, this test is of no use any more
+    monkeypatch.setattr(modules, "_module", lambda *_: pytest.fail("it was compiled"))
+    whys = "its imports are in the compact form, which is not known here"
+    for call in (vfswasi.run, vfswasi.Sandbox, lambda wasm: vfswasi.Sandbox(wasm, preopens={}).session(command=True)):
+        with pytest.raises(vfswasi.InvalidModuleError, match=whys):
+            call(wasm)
+    path = tmp_path / "compact.wasm"
+    path.write_bytes(wasm)
+    assert cli.main(["compile", str(path)]) == 125
+    assert capfd.readouterr().err.startswith(f"vfswasi: compact.wasm: {whys}")
+    assert cli.main(["inspect", str(path)]) == 0
+    assert f"not as it is: {whys}" in capfd.readouterr().out
+
+
+def test_e9_imports_that_cannot_be_read_are_an_error_after_compiling_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    for marker in (0x7E, 0x7F):
+        with pytest.raises(outline.Unreadable):
+            outline.imported_functions(compact_imports(3, marker))
+    monkeypatch.setattr(outline, "imported_functions", lambda _: [])
+    with pytest.raises(vfswasi.InvalidModuleError, match="imports are written in a way that is not known here"):
+        vfswasi.run(of_imports(3))
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (section(6, *[b"\x7f\1\x41\0\x0b"] * 10_001), "it has more than 10,000 globals that can change"),
+        (section(6, *[b"\x7f\0\x41\0\x0b"] * 100_001), "it has more than 100,000 globals"),
+    ],
+    ids=["that can change", "all"],
+)
+def test_e9_a_library_of_endless_globals_is_called_and_not_copied(content: bytes, why: str) -> None:
+    wasm = CORE + section(1, NOTHING) + section(3, b"\0") + content + section(7, b"\1f\0\0") + section(10, b"\2\0\x0b")
+    with vfswasi.Sandbox(wasm).session() as session:
+        assert session.call("f") is None
+        with pytest.raises(vfswasi.SandboxError, match=why):
+            session.snapshot()
+
+
+def test_e9_looking_into_a_library_ends_at_compile_seconds() -> None:
+    body = b"\0" + b"\x41\1\x1a" * 330 + b"\x0b"
+    count = 20_000
+    code = section(10, *[leb(len(body)) + body] * count)
+    elements = section(4, b"\x70\0\1") + section(9, b"\1\0" + leb(2_000_000) + bytes(2_000_000))
+    for wasm in (
+        CORE + section(1, NOTHING) + section(3, *[b"\0"] * count) + code,
+        CORE + section(1, NOTHING) + section(3, b"\0") + elements + section(10, b"\x08\0\x41\0\xd2\0\x26\0\x0b"),
+    ):
+        looked: list[float] = []
+
+        def check_time(looked: list[float] = looked) -> None:
+            looked.append(time.monotonic())
+            if len(looked) == 1500:
+                raise TimeoutError
+
+        with pytest.raises(TimeoutError):
+            exposing.expose(wasm, check_time)
+        with pytest.raises(vfswasi.CompileTimeoutError, match=r"compile_seconds \(0.001 s\)"):
+            modules.load(wasm, "m", kept=True, limits=vfswasi.Limits(compile_seconds=0.001))
 
 
 def test_e9_types_of_imports_are_read_whatever_stands_between_them() -> None:

@@ -12,7 +12,7 @@ from ..engine.compiling.features import Features
 from ..engine.compiling.features import checked as checked_features
 from ..engine.components import adapted, mains
 from ..host.module_source import read_module
-from ..printing import printable
+from ..printing import counted, printable
 from .arguments.module import given
 from .arguments.parser import Parser
 from .run import add_feature
@@ -119,9 +119,9 @@ def _memory(found: outline.Outline) -> str | None:
 
 def _problems(wasm: bytes, found: outline.Outline, features: Features) -> Iterator[str]:
     """Why it cannot be run here, or not as it is."""
-    excess = outline.too_many(wasm)
-    if excess is not None:
-        yield refusals.excess(excess)
+    unfit = refusals.unfit(wasm)
+    if unfit is not None:
+        yield unfit
     refused = refusals.verdict(wasm, features)
     if refused is not None:
         yield refused
@@ -147,13 +147,14 @@ def _problems(wasm: bytes, found: outline.Outline, features: Features) -> Iterat
 
 def shown(description: dict[str, Any], name: str) -> Iterator[str]:
     """The lines that are printed of it."""
-    yield f"{printable(name)}: {description['kind']}, {description['bytes']:,} bytes"
+    yield f"{printable(name)}: {description['kind']}, {counted(description['bytes'], 'byte')}"
     problems = description["problems"]
     for problem in problems:
         yield f"  not as it is: {printable(problem)}"
     main = description.get("main")
     if main is not None and not problems:
-        yield f"  runs here: its main module, {main['bytes']:,} bytes for WASI preview1, without the adapter around it"
+        size = counted(main["bytes"], "byte")
+        yield f"  runs here: its main module, {size} for WASI preview1, without the adapter around it"
     elif not problems:
         yield "  runs here"
     for title, key in (

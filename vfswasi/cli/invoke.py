@@ -12,7 +12,7 @@ from ..errors import GuestExitError, GuestTrapError, InvalidModuleError
 from ..host.module_source import read_module
 from ..host.sandbox import Sandbox
 from ..limits import Limits
-from ..printing import did_you_mean, printable
+from ..printing import counted, did_you_mean, printable
 from .messages import status_of
 
 _BITS: Final = {"i32": 32, "i64": 64}
@@ -43,8 +43,9 @@ class Call(NamedTuple):
             raise ValueError(f"--invoke {function}: it takes or gives other values than numbers")
         if len(words) != len(signature.params):
             wanted = f" ({', '.join(signature.params)})" if signature.params else ""
-            count = f"{len(signature.params)} number{'s' * (len(signature.params) != 1)}{wanted}"
-            raise ValueError(f"--invoke {function}: it takes {count}, and {len(words)} are given")
+            count = f"{counted(len(signature.params), 'number')}{wanted}"
+            given = f"{len(words):,} {'is' if len(words) == 1 else 'are'}"
+            raise ValueError(f"--invoke {function}: it takes {count}, and {given} given")
         numbers = tuple(map(_number, words, signature.params))
         # What was fetched is not fetched again; a file is, so that messages have its name.
         again = isinstance(module, str) and "://" not in module and "::" not in module

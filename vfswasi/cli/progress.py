@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from ..engine.compiling.apart.watching import watcher
 from ..fs_backends.base import Traffic
-from ..printing import printable
+from ..printing import counted, printable
 
 BEFORE_S = 1.0
 _NAME_MAX = 50  # characters; the line must not be longer than a terminal is wide
@@ -105,7 +105,7 @@ def _line(name: str, now: Traffic, before: Mapping[str, Traffic]) -> str:
         parts.append(f"{size(moved.bytes_received)} read")
     if moved.bytes_sent:
         parts.append(f"{size(moved.bytes_sent)} written")
-    parts.append(f"{moved.requests:,} requests")
+    parts.append(counted(moved.requests, "request"))
     return ", ".join(parts)
 
 

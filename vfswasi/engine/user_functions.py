@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from ..printing import counted
+
 # module -> name -> callable(memory, *numbers)
 UserImports = Mapping[str, Mapping[str, Callable[..., Any]]]
 
@@ -56,7 +58,7 @@ def fitting(returned: Any, kinds: Sequence[str], name: str) -> Sequence[Any]:
         raise TypeError(f"host function {name} returned {returned!r}, its type has {len(kinds)} results")
     values = (returned,) if len(kinds) == 1 else tuple(returned)
     if len(values) != len(kinds):
-        raise TypeError(f"host function {name} returned {len(values)} values, its type has {len(kinds)}")
+        raise TypeError(f"host function {name} returned {counted(len(values), 'value')}, its type has {len(kinds)}")
     return tuple(_number(value, kind, name) for value, kind in zip(values, kinds, strict=True))
 
 

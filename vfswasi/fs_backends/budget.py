@@ -12,6 +12,7 @@ from collections import deque
 from typing import Final
 
 from ..errors import Errno, FsError
+from ..printing import counted
 
 
 class Budget:
@@ -46,7 +47,7 @@ class Budget:
         """Before the memory is taken. Raises NOMEM with the budget's name, and then nothing was charged."""
         if not self.try_take(count):
             full = self if self.within is None or self.used + count > self.most else self.within
-            raise FsError(Errno.NOMEM, f"{full.name} ({full.most:,} bytes)")
+            raise FsError(Errno.NOMEM, f"{full.name} ({counted(full.most, 'byte')})")
 
     def try_take(self, count: int) -> bool:
         """`take` for those who can do with less; False: there is not so much."""

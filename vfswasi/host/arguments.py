@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..limits import Limits
+from ..printing import counted
 
 if TYPE_CHECKING:
     from .types import Args
@@ -35,7 +36,7 @@ def check_args_bytes(argv: Sequence[bytes], environ: Sequence[bytes], limits: Li
     count = len(argv) + sum(map(len, argv)) + len(environ) + sum(map(len, environ))
     if count > limits.args_bytes:
         raise ValueError(
-            f"arguments and environment have {count:,} bytes, and Limits.args_bytes is {limits.args_bytes:,}"
+            f"arguments and environment have {counted(count, 'byte')}, and Limits.args_bytes is {limits.args_bytes:,}"
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import InvalidModuleError, ModuleError, MountError
 from ..limits import Limits
 from ..mounts.options import Mount
-from ..printing import shown
+from ..printing import counted, shown
 from .mounting import Bounds, within
 
 _UNNAMED = "module.wasm"
@@ -125,5 +125,5 @@ def _all_of(file: Any, most: int, what: str) -> bytes:
         pieces.append(bytes(piece))
         count += len(piece)
         if count > most:
-            raise ModuleError(f"module {what} has more than the {most:,} bytes of Limits.module_bytes")
+            raise ModuleError(f"module {what} has more than the {counted(most, 'byte')} of Limits.module_bytes")
     raise TypeError(f"{what}: a module must be a binary file, one whose read() gives bytes, not {type(piece).__name__}")

@@ -23,6 +23,7 @@ from ..kernel.process import allowance_of
 from ..limits import Limits, Usage
 from ..mounts.options import Mount
 from ..mounts.table import MountTable
+from ..printing import counted
 from .runs.result import Result
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def within(bounds: Bounds, work: Callable[[], None], close: Callable[[], None], 
     usage = Usage((time.monotonic_ns() - started_ns) / 1e9)
     usage.remote_requests, usage.remote_bytes = allowance.requests, allowance.bytes
     result: Result[bytes] = Result([], -9, usage=usage)  # of a run that did not come to its guest
-    raise GuestTimeoutError(f"{what} was not done after {deadline.timeout_s:g} seconds", result=result)
+    raise GuestTimeoutError(f"{what} was not done after {counted(deadline.timeout_s or 0, 'second')}", result=result)
 
 
 def _is_instant(preopens: object) -> bool:

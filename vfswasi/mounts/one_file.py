@@ -22,7 +22,7 @@ from ..fs_backends.base import Backend, Key
 from ..fs_backends.layers.checked import checked
 from ..fs_backends.remote.translate import scrubbed
 from ..fs_backends.waiting import check_time
-from ..printing import redacted, shown
+from ..printing import counted, redacted, shown
 from .options import Mount
 from .source_text import local_path, without_caches
 from .sources import is_upath, open_mount, source_of_file
@@ -124,7 +124,7 @@ def _member(backend: Backend, key: Key, most: int, what: str, ours: bool) -> byt
 
 def _all_of(read_into: Any, size: int, most: int, what: str, short_ok: bool = False) -> bytes:
     if size > most:
-        raise MountError(f"{what} has {size:,} bytes, more than the {most:,} of Limits.module_bytes")
+        raise MountError(f"{what} has {counted(size, 'byte')}, more than the {most:,} of Limits.module_bytes")
     data = bytearray(size)
     done = 0
     with memoryview(data) as view:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ..fs_backends.base import Backend
-from ..limits import COUNTS, LIMIT_NAMES, SECONDS, Limits
+from ..limits import COUNTS, LIMIT_NAMES, OPTIONAL, SECONDS, Limits
 from ..printing import did_you_mean, has_password, redacted, shown
 from ..records import record
 from .amounts import parse_seconds, parse_size
@@ -237,8 +237,8 @@ def parse_limits(texts: Iterable[str]) -> Limits:
             raise ValueError(f"--limit {name}: there is no such limit{hint}")
         try:
             if value.lower() == "none":
-                if name not in (*SECONDS, "fuel"):
-                    raise ValueError(f"it needs a number; {', '.join(SECONDS)} and fuel may be none")
+                if name not in OPTIONAL:
+                    raise ValueError(f"it needs a number; {', '.join(OPTIONAL[:-1])} and {OPTIONAL[-1]} may be none")
                 values[name] = None
             elif name in SECONDS:
                 values[name] = parse_seconds(value)

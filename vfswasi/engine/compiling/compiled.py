@@ -46,12 +46,15 @@ class CompiledModule(NamedTuple):
 def described(
     wasm: bytes, module: wasmtime.Module, into: wasmtime.Engine, got: Way, inside: Inside | None = None
 ) -> CompiledModule:
-    """`wasm`: what `module` was compiled from. `got`: how it is interrupted. `inside`: what was exported for us."""
-    signatures = iter(outline.imported_functions(wasm))
+    """`wasm`: what `module` was compiled from. `got`: how it is interrupted. `inside`: what was exported for us. Raises
+    outline.Unreadable: its imports are not what they should be."""
+    signatures = outline.imported_functions(wasm)[::-1]
     imports = []
     for each in module.imports:
         kind = _kind(each.type)
-        signature = next(signatures) if kind == "func" else None
+        if kind == "func" and not signatures:
+            raise outline.Unreadable
+        signature = signatures.pop() if kind == "func" else None
         imports.append(Import(each.module, each.name or "", kind, each.type, signature))
     exports = {each.name: each.type for each in module.exports}
     page = None

@@ -14,6 +14,7 @@ Source: WebAssembly core specification 3.0, 5.5.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from ..interruption import opcodes
@@ -32,6 +33,9 @@ _NAMES: Final = {0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64", 0x7B: "v128
 _STRETCH_BYTES: Final = 1 << 12  # read at once, with Python's lock held
 _FUNCTIONS_MAX: Final = 50_000  # that are exported to be told from each other
 _SEGMENTS_MAX: Final = 1_000
+_GLOBALS_MAX: Final = 100_000  # that are read
+_MUTABLE_MAX: Final = 10_000  # that are exported: wasmtime's bindings take long for each
+_LOOKS_EVERY: Final = 1000  # at the clock
 # Of constant expressions: (instructions without operands; with one LEB128; followed by so many bytes)
 _PLAIN: Final = frozenset((0x6A, 0x6B, 0x6C, 0x7C, 0x7D, 0x7E))
 _ONE_NUMBER: Final = frozenset((0x23, 0x41, 0x42, 0xD0, 0xD2))
@@ -63,12 +67,13 @@ class Inside(NamedTuple):
     added: frozenset[str] = frozenset()
 
 
-def expose(wasm: bytes) -> tuple[bytes, Inside]:
+def expose(wasm: bytes, check_time: Callable[[], None] = lambda: None) -> tuple[bytes, Inside]:
     """The module with its inside exported, and what that is. `wasm`: a core module that wasmtime has found valid.
+    `check_time`: called every few milliseconds; raises what ends this.
 
     A module that cannot be read as a whole comes back as it is. Raises nothing of its own.
     """
-    read = _Module(wasm)
+    read = _Module(wasm, check_time)
     functions: dict[str, Signature | None] = {}
     try:
         functions = read.exported_functions()
@@ -80,8 +85,9 @@ def expose(wasm: bytes) -> tuple[bytes, Inside]:
 
 
 class _Module:
-    def __init__(self, wasm: bytes) -> None:
+    def __init__(self, wasm: bytes, check_time: Callable[[], None]) -> None:
         self.wasm = wasm
+        self._check_time = check_time
         self.outline = outline.read(wasm)
         self.imported = sum(kind == "func" for _, _, kind in self.outline.imports)
         self.found: dict[int, Section] = {}
@@ -110,7 +116,7 @@ class _Module:
         """Of all functions, the imported ones first."""
         indexes = []
         content = self._content(_IMPORTS)
-        for _ in range(self._vector(content)):
+        for _ in self._each(self._vector(content)):
             content.name(), content.name()
             kind = content.byte()
             if kind:
@@ -118,8 +124,14 @@ class _Module:
             else:
                 indexes.append(content.number())
         content = self._content(_FUNCTIONS)
-        indexes += [content.number() for _ in range(self._vector(content))]
+        indexes += [content.number() for _ in self._each(self._vector(content))]
         return indexes
+
+    def _each(self, count: int) -> Iterator[int]:
+        """The numbers below `count`, with looks at the clock."""
+        for begin in range(0, count, _LOOKS_EVERY):
+            self._check_time()
+            yield from range(begin, min(begin + _LOOKS_EVERY, count))
 
     @staticmethod
     def _vector(content: Reader) -> int:
@@ -185,7 +197,10 @@ class _Module:
     def _mutable_globals(self) -> tuple[list[int], bool]:
         """Their indexes; whether one of them can be a function."""
         content, mutable, of_functions = self._content(_GLOBALS), [], False
-        for index in range(self._vector(content)):
+        count = self._vector(content)
+        if count > _GLOBALS_MAX:
+            raise CannotRewriteError(f"it has more than {_GLOBALS_MAX:,} globals")
+        for index in self._each(count):
             type_ = content.byte()
             if type_ not in _NAMES:
                 raise CannotRewriteError(f"its global {index} has a type that cannot be copied ({type_:#x})")
@@ -193,6 +208,8 @@ class _Module:
                 mutable.append(index)
                 of_functions = of_functions or type_ == _FUNCREF
             self._expression(content)
+        if len(mutable) > _MUTABLE_MAX:
+            raise CannotRewriteError(f"it has more than {_MUTABLE_MAX:,} globals that can change")
         return mutable, of_functions
 
     def _tables(self) -> list[int]:
@@ -213,7 +230,7 @@ class _Module:
         """All that a reference can be made of: those in elements, in globals, and exported ones."""
         found = {index for _, kind, index in self.outline.exports if kind == "func"}
         content = self._content(_GLOBALS)
-        for _ in range(self._vector(content)):
+        for _ in self._each(self._vector(content)):
             content.byte(), content.byte()
             found.update(self._expression(content))
         for _, _, functions in self._elements():
@@ -224,7 +241,7 @@ class _Module:
         """Of each segment: whether it is passive, the type of what is in it, and the functions."""
         content = self._content(_ELEMENTS)
         segments = []
-        for _ in range(self._vector(content)):
+        for _ in self._each(self._vector(content)):
             flags = content.number()
             if flags > 7:
                 raise outline.Unreadable
@@ -238,7 +255,7 @@ class _Module:
                 if not flags & 4:
                     type_ = _FUNCREF  # a kind, of which there is one
             functions: list[int] = []
-            for _ in range(content.number()):
+            for _ in self._each(content.number()):
                 if flags & 4:
                     functions += self._expression(content) or [-1]
                 else:
@@ -271,7 +288,7 @@ class _Module:
         bodies: list[bytes] = []
         if changes.drops_data and self.outline.memories:
             content = self._content(_DATA)
-            for index in range(self._vector(content)):
+            for index in self._each(self._vector(content)):
                 flags = content.number()
                 if flags == 2:
                     content.number()
@@ -302,6 +319,7 @@ class _Changes:
         self.tables = self.drops_data = self.drops_elements = False
         content = module._content(_CODE)
         for _ in range(module._vector(content)):
+            module._check_time()
             for opcode in _Interesting(module.wasm, content.part(content.number())).found:
                 if opcode in (b"\xfc\x09", b"\xfc\x0d"):
                     self.drops_data = self.drops_data or opcode[1] == 0x09

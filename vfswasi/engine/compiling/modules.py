@@ -84,7 +84,7 @@ def load(
 
     Raises InvalidModuleError, CompileError.
     """
-    wasm = _checked(wasm, name, limits)
+    wasm = binary(wasm, name, limits)
     digest = hashlib.sha256(wasm)
     if kept is None:
         kept = not outline.is_component(wasm) and all(name != "_start" for name, _, _ in outline.read(wasm).exports)
@@ -98,12 +98,16 @@ def load(
         known = _recall(key, stack_bytes)
         if known is not None:
             return known
+        _check_fit(wasm, name)
         settings = (fuel, features, stack_bytes, way)
         inside = None
         if kept:
-            wasm, inside = _exposed(_main(wasm, name, features), name, settings)
+            wasm, inside = _exposed(_main(wasm, name, features), name, settings, limits)
         got = _module(wasm, name, digest, settings, limits)
-        compiled = described(_known_main(wasm), *got, inside)
+        try:
+            compiled = described(_known_main(wasm), *got, inside)
+        except outline.Unreadable:
+            raise InvalidModuleError(f"{name}: its imports are written in a way that is not known here") from None
         with _lock:
             _remembered[key, stack_bytes] = compiled
             while len(_remembered) > _REMEMBERED:
@@ -111,25 +115,25 @@ def load(
         return compiled
 
 
-def _exposed(wasm: bytes, name: str, settings: Settings) -> tuple[bytes, Inside]:
-    """A module whose instances can be kept and copied. Raises InvalidModuleError."""
+def _exposed(wasm: bytes, name: str, settings: Settings, limits: Limits) -> tuple[bytes, Inside]:
+    """A module whose instances can be kept and copied. Raises InvalidModuleError, CompileTimeoutError."""
     from . import exposing  # of no use to runs
 
     fuel, features, stack_bytes, _ = settings
+    seconds, began = limits.compile_seconds, time.monotonic()
+
+    def check_time() -> None:
+        if seconds is not None and time.monotonic() - began >= seconds:
+            from .apart import parent as apart
+
+            raise apart.timeout(name, limits)
+
     try:
         # As it was given: what names a function that is not there must not find one of ours.
         wasmtime.Module.validate(engine(fuel, features, stack_bytes, EPOCH), wasm)
     except wasmtime.WasmtimeError as error:
         raise InvalidModuleError(f"{name}: {refusals.why(wasm, error, features)}") from error
-    return exposing.expose(wasm)
-
-
-def _checked(wasm: bytes, name: str, limits: Limits) -> bytes:
-    """In the binary format. Raises InvalidModuleError, CompileError."""
-    wasm = binary(wasm, name, limits=limits)
-    if not outline.is_component(wasm):
-        _check_counts(wasm, name)
-    return wasm
+    return exposing.expose(wasm, check_time)
 
 
 def _main(wasm: bytes, name: str, on: Features) -> bytes:
@@ -141,7 +145,7 @@ def _main(wasm: bytes, name: str, on: Features) -> bytes:
 
     main = mains.checked(wasm, name, on)
     _check_sections(main, name)
-    _check_counts(main, name)
+    _check_fit(main, name)
     return main
 
 
@@ -154,10 +158,11 @@ def _known_main(wasm: bytes) -> bytes:
     return main_module(wasm)
 
 
-def _check_counts(wasm: bytes, name: str) -> None:
-    excess = outline.too_many(wasm)
-    if excess is not None:
-        raise InvalidModuleError(f"{name}: {refusals.excess(excess)}")
+def _check_fit(wasm: bytes, name: str) -> None:
+    """Of a component it is the main module that is looked at, as soon as that is known."""
+    unfit = None if outline.is_component(wasm) else refusals.unfit(wasm)
+    if unfit is not None:
+        raise InvalidModuleError(f"{name}: {unfit}")
 
 
 def _check_sections(wasm: bytes, name: str) -> None:
@@ -205,7 +210,8 @@ def precompile(wasm: bytes, name: str, fuel: bool, features: Features, way: Way,
 
     Raises InvalidModuleError, CompileError (also if it cannot be kept).
     """
-    wasm = _checked(wasm, name, limits)
+    wasm = binary(wasm, name, limits)
+    _check_fit(wasm, name)
     digest = hashlib.sha256(wasm)
     settings = (fuel, features, STACK_BYTES, way)
     with _alone(key_of(digest, way, fuel, features), name, limits):
@@ -268,27 +274,34 @@ def _made(
         try:
             return apart.compiled(wasm, name, asked, limits, load)
         except apart.UnavailableError as error:
-            _warn_that_it_is_here(error)
+            _check_without_limits(name, limits, error)
     module, got = compiled_here(wasm, name, settings)
     return module, got, time.monotonic() - started
 
 
 def _is_cheap(limits: Limits) -> bool:
     """Whether what is small stays within them."""
-    seconds = limits.compile_seconds
-    return (seconds is None or seconds >= costs.SECONDS) and limits.compile_memory_bytes >= costs.MEMORY_BYTES
+    seconds, size = limits.compile_seconds, limits.compile_memory_bytes
+    return (seconds is None or seconds >= costs.SECONDS) and (size is None or size >= costs.MEMORY_BYTES)
 
 
 @cache
 def _warn_once(reason: str) -> None:
     _log.warning(
-        "modules are compiled in this process, where Limits.compile_seconds and compile_memory_bytes do not hold and "
-        "Ctrl-C waits: %s",
-        reason,
+        "modules are compiled in this process, without limits of time and memory, and Ctrl-C waits: %s", reason
     )
 
 
-def _warn_that_it_is_here(error: Exception) -> None:
+def _check_without_limits(name: str, limits: Limits, error: Exception) -> None:
+    """Whether a module may be compiled in this process, where nothing limits that. `error`: why nowhere else. Raises
+    CompileError: there are limits to keep to."""
+    held = [limit for limit in ("compile_seconds", "compile_memory_bytes") if getattr(limits, limit) is not None]
+    if held:
+        nones, options = ", ".join(f"{each}=None" for each in held), " ".join(f"--limit {each}=none" for each in held)
+        raise CompileError(
+            f"compiling {name}: no process can be started that keeps to Limits.{' and '.join(held)} ({error}); if you "
+            f"trust it, pass Limits({nones}) ({options}), and it is compiled in this process"
+        ) from error
     _warn_once(str(error))
 
 
@@ -321,7 +334,7 @@ def _translated(text: bytes, name: str, limits: Limits) -> bytes:
         try:
             return apart.from_text(text, name, limits)
         except apart.UnavailableError as error:
-            _warn_that_it_is_here(error)
+            _check_without_limits(name, limits, error)
     return from_text(text, name)
 
 

@@ -11,6 +11,7 @@ import wasmtime
 from ...abi.layouts import ABI_BY_MODULE
 from ...printing import printable
 from . import features as wasm_features
+from . import outline as outlines
 from .features import Features
 from .outline import Outline, read
 
@@ -140,7 +141,18 @@ def verdict(wasm: bytes, on: Features) -> str | None:
     return None if error is None else why(wasm, error, on)
 
 
-def excess(what: str) -> str:
+def unfit(wasm: bytes) -> str | None:
+    """Why a core module is not even looked at by wasmtime: it has too much of something, or lists that nobody here can
+    count."""
+    excess = outlines.too_many(wasm)
+    if excess is not None:
+        return _excess(excess)
+    if outlines.has_compact_imports(wasm):
+        return "its imports are in the compact form, which is not known here: build it without compact imports"
+    return None
+
+
+def _excess(what: str) -> str:
     """What is to be said of a module that has too much of something, see `outline.too_many`."""
     advice = "; link it without --export-all" if what.endswith("exports") else ""
     return f"it has {what}, which is more than a program needs{advice}"

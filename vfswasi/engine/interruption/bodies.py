@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from ...printing import counted
 from ..compiling import outline
 from . import opcodes
 
@@ -129,7 +130,7 @@ def with_checks(wasm: bytes, start: int, end: int, cuts: list[int], check: bytes
     Raises CannotRewriteError if it gets too large for wasmtime."""
     size = end - start + len(cuts) * len(check)
     if size > _SIZE_MAX_BYTES:
-        raise CannotRewriteError(f"with its checks, the function at byte {start} has {size} bytes")
+        raise CannotRewriteError(f"with its checks, the function at byte {start} has {counted(size, 'byte')}")
     parts = [leb(size)]
     for cut in cuts:
         parts.append(wasm[start:cut])

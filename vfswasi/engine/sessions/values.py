@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final, SupportsIndex
 
 from ...errors import MissingExportError
+from ...printing import counted
 from ..capi import VAL_RAW_BYTES
 from ..compiling.outline import Signature
 
@@ -62,7 +63,7 @@ def unpacked(signature: Signature, raw: bytearray) -> Any:
 def _counted(params: Sequence[str]) -> str:
     if not params:
         return "no arguments"
-    return f"{len(params)} argument{'s' if len(params) > 1 else ''} ({', '.join(params)})"
+    return f"{counted(len(params), 'argument')} ({', '.join(params)})"
 
 
 def _told(kind: str) -> str:

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from typing import Final, Protocol
 
 from ...errors import Errno, FsError
+from ...printing import counted
 from .. import waiting
 from ..budget import Budget
 from ..charge import Charge
@@ -83,13 +84,16 @@ def reserve(count: int, what: str) -> Charge:
     """Memory for a decoder of `count` bytes, taken from idle ones if need be. Raises NOMEM."""
     budget = waiting.buffers()
     if count > budget.most:
-        raise FsError(Errno.NOMEM, f"{what} needs {count:,} bytes, more than {budget.name} ({budget.most:,} bytes)")
+        raise FsError(
+            Errno.NOMEM,
+            f"{what} needs {counted(count, 'byte')}, more than {budget.name} ({counted(budget.most, 'byte')})",
+        )
     while True:
         try:
             return Charge(budget, count)
         except FsError as error:
             if not (_give_way(budget, False) or _give_way(budget, True)):
-                raise FsError(Errno.NOMEM, f"{what} needs {count:,} bytes; {error.detail}") from error
+                raise FsError(Errno.NOMEM, f"{what} needs {counted(count, 'byte')}; {error.detail}") from error
 
 
 def _give_way(budget: Budget, all_runs: bool) -> bool:

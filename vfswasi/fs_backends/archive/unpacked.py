@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import IO, Final, NamedTuple, Protocol
 
 from ...errors import Errno, FsError, MountError
+from ...printing import counted
 from ..charge import Charge
 from ..waiting import check_time
 from .decoders import DEFLATE_BYTES, bzip2_bytes, reserve, xz_bytes, zstd_bytes
@@ -229,7 +230,7 @@ def _unpack_stream(
         rest = b""
         if spool.size + len(piece) > max_bytes:
             raise MountError(
-                f"cannot mount tar archive {source.name}: it unpacks to more than {max_bytes} bytes; "
+                f"cannot mount tar archive {source.name}: it unpacks to more than {counted(max_bytes, 'byte')}; "
                 "raise max_unpacked_bytes"
             )
         spool.write(piece)

@@ -20,6 +20,7 @@ from itertools import count, islice
 from typing import Any, TypeVar
 
 from ...errors import Errno, FsError
+from ...printing import counted
 from ..base import Caps, DirEntry, FileType, Handle, Key, Stat
 from ..turns import give_way
 from .by_path import TreeByPath
@@ -176,7 +177,7 @@ class MemoryBackend(TreeByPath):
         self._root = grown_from(state["tree"], self._space, self._versions)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {self._space.inodes:,} names, {self._space.used:,} bytes>"
+        return f"<{type(self).__name__}: {counted(self._space.inodes, 'name')}, {counted(self._space.used, 'byte')}>"
 
     def _repr_html_(self) -> str:
         """For notebooks: the tree, or its beginning."""
@@ -217,7 +218,7 @@ class MemoryBackend(TreeByPath):
             raise FsError(Errno.EXIST)
         space = self._space
         if space.inodes >= space.max_inodes:
-            raise FsError(Errno.NOSPC, f"more than {space.max_inodes} names in memory")
+            raise FsError(Errno.NOSPC, f"more than {counted(space.max_inodes, 'name')} in memory")
         space.inodes += 1
         directory.entries[key[-1]] = node
         directory.mtim = directory.ctim = node.ctim
@@ -296,7 +297,7 @@ class MemoryBackend(TreeByPath):
             except UnicodeEncodeError as error:
                 raise FsError(Errno.ILSEQ) from error
             if self._space.used + link.size > self._space.max_bytes:
-                raise FsError(Errno.NOSPC, f"more than {self._space.max_bytes} bytes in memory")
+                raise FsError(Errno.NOSPC, f"more than {counted(self._space.max_bytes, 'byte')} in memory")
             self._add(key, link)
             self._space.used += link.size
 

@@ -6,6 +6,7 @@ import threading
 import time
 
 from ...errors import Errno, FsError
+from ...printing import counted
 from ..base import Buffer, FileType, Handle, ReadableBuffer, Stat
 from ..turns import STEP_BYTES, copy, give_way
 from ..waiting import check_time
@@ -117,7 +118,7 @@ class Space:
             raise FsError(Errno.FBIG)
         reserved = file.reserved
         if self.used + grown - reserved > self.max_bytes:
-            raise FsError(Errno.NOSPC, f"more than {self.max_bytes} bytes in memory")
+            raise FsError(Errno.NOSPC, f"more than {counted(self.max_bytes, 'byte')} in memory")
         try:
             if gap > STEP_BYTES:
                 bytes(gap)  # what the machine does not have is refused before any of it is taken

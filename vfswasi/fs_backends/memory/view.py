@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...printing import UNTOUCHED, html_text
+from ...printing import UNTOUCHED, counted, html_text
 from .file import Directory, File, Link, Node
 
 _LINES_MAX = 100
@@ -27,7 +27,7 @@ def tree_html(root: Directory) -> str:
         elif isinstance(node, Link):
             lines.append(f"{indent}{html_text(name, _NAME_MAX)} -&gt; {html_text(node.target, _NAME_MAX)}")
         elif isinstance(node, File):
-            lines.append(f"{indent}{html_text(name, _NAME_MAX)}  <i>{len(node.data):,} bytes</i>")
+            lines.append(f"{indent}{html_text(name, _NAME_MAX)}  <i>{counted(len(node.data), 'byte')}</i>")
     if todo or len(root.entries) > _LINES_MAX:
         lines.append("<i>and more</i>")
     return _PRE.format("\n".join(lines)) if lines else ""

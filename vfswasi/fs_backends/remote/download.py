@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ...errors import Errno, FsError
+from ...printing import counted
 from ..waiting import Threads
 from .client import Counter, Data
 from .translate import STATUSES, stand_in
@@ -98,7 +99,8 @@ class Downloader:
                 number = STATUSES.get(answer.status, Errno.IO)
                 raise FsError(number, f"{self._name}: get: HTTP status {answer.status}")
             if answer.length != count:
-                raise FsError(Errno.IO, f"{self._name}: {answer.length} bytes come instead of {count}")
+                length = counted(answer.length or 0, "byte")
+                raise FsError(Errno.IO, f"{self._name}: {length} come instead of {count:,}")
             if not _is_range(answer, headers.get("Range", "")):
                 raise FsError(Errno.IO, f"{self._name}: another range comes than was asked for")
             data = self._buffer(count)
@@ -107,7 +109,7 @@ class Downloader:
                 while done < count:
                     got = answer.readinto(view[done : done + _PIECE_BYTES])
                     if not got:
-                        raise FsError(Errno.IO, f"{self._name}: {done} bytes came instead of {count}")
+                        raise FsError(Errno.IO, f"{self._name}: {counted(done, 'byte')} came instead of {count:,}")
                     done += got
                     self._counter.count(received=got)
             answer.read()

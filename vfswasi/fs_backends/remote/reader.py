@@ -20,6 +20,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from ...errors import Errno, FsError
+from ...printing import counted
 from .. import waiting
 from ..base import Buffer
 from ..budget import Budget
@@ -261,7 +262,7 @@ class Reader:
     def _result(self, future: Fetched, start: int, end: int) -> Data:
         data: Data = waiting.result(future, self._options.timeout_s, f"{self._name}: bytes {start} to {end}")
         if len(data) != end - start:
-            raise FsError(Errno.IO, f"{self._name}: {len(data)} bytes came instead of {end - start}")
+            raise FsError(Errno.IO, f"{self._name}: {counted(len(data), 'byte')} came instead of {end - start:,}")
         return data
 
     def advise(self, offset: int, length: int, advice: str) -> None:

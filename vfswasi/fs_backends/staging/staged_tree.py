@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...errors import Errno, FsError
+from ...printing import counted
 from ..archive.tree import MAX_PATH_BYTES
 from ..archive.tree import Directory as Archived
 from ..archive.tree import Node as ArchivedNode
@@ -174,7 +175,7 @@ class StagedTree(MemoryBackend):
             if self._prefix_bytes + _path_bytes(key) > MAX_PATH_BYTES:
                 raise FsError(Errno.NAMETOOLONG, "no reader takes a longer name")
             if self._count >= self._max_entries:
-                raise FsError(Errno.NOSPC, f"more than {self._max_entries} entries")
+                raise FsError(Errno.NOSPC, f"more than {counted(self._max_entries, 'entry')}")
         directory = super()._add(key, node)
         self._count += 1
         self.changed = True

@@ -14,6 +14,7 @@ import threading
 from typing import IO
 
 from ...errors import Errno, FsError
+from ...printing import counted
 from ..base import Buffer, ReadableBuffer
 
 PAGE_BYTES = 32 << 10
@@ -41,7 +42,9 @@ class StagingSpace:
     def charge(self, count: int) -> None:
         """Take `count` bytes; a negative number gives them back. Raises NOSPC."""
         if self.used_bytes + count > self.max_bytes and count > 0:
-            raise FsError(Errno.NOSPC, f"more than {self.max_bytes} bytes wait to be written into the archive")
+            raise FsError(
+                Errno.NOSPC, f"more than {counted(self.max_bytes, 'byte')} wait to be written into the archive"
+            )
         self.used_bytes += count
 
     def take_memory(self, count: int) -> bool:

@@ -15,6 +15,7 @@ from ...fs_backends.base import Traffic
 from ...kernel.clocks import Deadline
 from ...limits import Limits, Usage
 from ...mounts.options import Mount, guest_name
+from ...printing import counted
 from ..module_source import read_module
 from ..mounting import Bounds
 from ..runs.result import Result
@@ -174,7 +175,8 @@ class Isolated:
             answer = worker.ask(request, fds, stop=stop, seconds=seconds)
             error = error_of(answer, Result([], -9))
         except TimeOverError:
-            message = f"{self.name}: {what} was not done after {seconds:g} seconds; its worker process was ended"
+            time = counted(seconds or 0, "second")
+            message = f"{self.name}: {what} was not done after {time}; its worker process was ended"
             raise GuestTimeoutError(message, result=Result([], -9, usage=Usage(seconds or 0.0))) from None
         if isinstance(error, MemoryOverError):
             raise self.memory_over(worker)

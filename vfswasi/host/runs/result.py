@@ -17,6 +17,7 @@ from ...fs_backends.layers.readonly import ReadOnly
 from ...fs_backends.memory.backend import MemoryBackend
 from ...kernel.process import Preopen, Process
 from ...limits import Usage
+from ...printing import counted
 from ...records import field, record
 from .files import Files, files_of
 
@@ -107,7 +108,9 @@ class Result(Generic[Captured]):
         if self._interrupted:
             raise GuestInterruptedError(f"{name}: the run was interrupted", result=self)
         if self.limit == "wall_seconds":
-            raise GuestTimeoutError(f"{name} was still running after {self._timeout_s or 0:g} seconds", result=self)
+            raise GuestTimeoutError(
+                f"{name} was still running after {counted(self._timeout_s or 0, 'second')}", result=self
+            )
         if self.limit == "fuel":
             raise GuestFuelError(f"{name} had used up its fuel of {self.usage.fuel or 0:,}", result=self)
         if self.trap is not None:

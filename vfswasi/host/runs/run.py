@@ -16,6 +16,7 @@ from ...fs_backends.waiting import bounded_by
 from ...kernel.process import Preopen, Process
 from ...kernel.streams.stream import Stream
 from ...limits import Usage, check_seconds
+from ...printing import counted
 from ..closing import NOTHING, Finished, finish, traffic_since, uncommitted
 from ..mounting import Bounds
 from ..stdio import capture_of, was_cut
@@ -137,8 +138,7 @@ class Run(Generic[AnyStr]):
         None. rest: what was read of pipes by somebody else, by "stdout" and "stderr"; truncated: not all
         of it was kept."""
         self._settle()
-        if self._raised is not None:
-            raise self._raised
+        self._raise()
         return self._answer(self._asked.check if check is None else check, rest, truncated)
 
     def give_up(self) -> None:
@@ -182,8 +182,7 @@ class Run(Generic[AnyStr]):
         """Wait for the end; the return code. Raises TimeoutError when it is still running after `timeout` seconds, and
         then it goes on; and what a callable of the caller's has raised to end it."""
         self._wait(timeout)
-        if self._raised is not None:
-            raise self._raised
+        self._raise()
         assert self._result is not None
         return self._result.returncode
 
@@ -196,8 +195,7 @@ class Run(Generic[AnyStr]):
         """
         self._close_stdin()
         self._wait(timeout)
-        if self._raised is not None:
-            raise self._raised
+        self._raise()
         return self._answer(check)
 
     def communicate(self, input: AnyStr | None = None, timeout: float | None = None) -> tuple[AnyStr | None, ...]:
@@ -206,8 +204,7 @@ class Run(Generic[AnyStr]):
         until = None if timeout is None else time.monotonic() + check_seconds("timeout", timeout)
         self._pipes.feed(input, self._asked.codec, until, self._call.settled)
         self._wait(timeout, until)
-        if self._raised is not None:
-            raise self._raised
+        self._raise()
         result = self._take_rest()
         return result.stdout, result.stderr
 
@@ -256,8 +253,8 @@ class Run(Generic[AnyStr]):
         try:
             self._close_stdin()
             self._wait(None)
-            if error is None and self._raised is not None:
-                raise self._raised
+            if error is None:
+                self._raise()
         except BaseException:
             self.kill()
             raise
@@ -280,8 +277,13 @@ class Run(Generic[AnyStr]):
             until = time.monotonic() + check_seconds("timeout", timeout)
         self._pipes.drain(until, self._call.settled)
         if not self._call.wait(None if until is None else max(until - time.monotonic(), 0)):
-            raise TimeoutError(f"{self.args[0]} is still running after {timeout:g} seconds")
+            raise TimeoutError(f"{self.args[0]} is still running after {counted(timeout or 0, 'second')}")
         self._settle()
+
+    def _raise(self) -> None:
+        """What a callable of the caller's has raised to end it, if one has, each time that somebody asks."""
+        if self._raised is not None:
+            raise self._raised
 
     def _settle(self) -> None:
         """Note how it ended, once. Whatever interrupts this, such as a signal handler, the next one who asks knows."""

@@ -12,7 +12,7 @@ from typing import Any
 from ...fs_backends.memory.backend import MemoryBackend
 from ...limits import LIMIT_NAMES, Limits, Usage
 from ...mounts.table import MountTable
-from ...printing import UNTOUCHED, html_text
+from ...printing import UNTOUCHED, counted, html_text
 
 _ARGS_MAX = 8
 _SHORT = 60  # characters of one value in a repr
@@ -65,7 +65,7 @@ def _used(usage: Usage) -> str:
     if usage.fuel is not None:
         parts.append(f"{usage.fuel:,} units of fuel")
     if usage.remote_requests:
-        parts.append(f"{usage.remote_requests:,} requests, {usage.remote_bytes:,} bytes")
+        parts.append(f"{counted(usage.remote_requests, 'request')}, {counted(usage.remote_bytes, 'byte')}")
     return ", ".join(parts)
 
 

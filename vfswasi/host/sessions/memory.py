@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from ...engine.memory import WasmMemory
+from ...printing import counted
 
 Lend = Callable[[bool], AbstractContextManager[WasmMemory]]
 
@@ -47,4 +48,6 @@ def _check(offset: int, size: int, there: int) -> None:
         if not isinstance(value, int) or isinstance(value, bool):
             raise TypeError(f"{name} must be an int, not {type(value).__name__}")
     if offset < 0 or size < 0 or offset + size > there:
-        raise IndexError(f"{size:,} bytes at {offset:,} are not all in the memory, which has {there:,} bytes")
+        raise IndexError(
+            f"{counted(size, 'byte')} at {offset:,} are not all in the memory, which has {counted(there, 'byte')}"
+        )

@@ -28,6 +28,7 @@ from ...fs_backends.waiting import bounded_by
 from ...kernel.clocks import Deadline, DeadlinePassed
 from ...kernel.streams.ends import CaptureSink
 from ...limits import Usage, check_seconds
+from ...printing import counted
 from ..closing import finish, traffic_since, uncommitted
 from ..runs.result import result_of
 from .origin import Copied, Origin, Parts
@@ -199,7 +200,7 @@ class Running:
         if ending.returncode is None:
             if ending.limit == "fuel":
                 return GuestFuelError(f"{name} had used up its fuel of {self._origin.limits.fuel:,}", **given)
-            return GuestTimeoutError(f"{name} was still running after {seconds or 0:g} seconds", **given)
+            return GuestTimeoutError(f"{name} was still running after {counted(seconds or 0, 'second')}", **given)
         if ending.trap is not None:
             return GuestTrapError(f"{name} trapped: {ending.trap}", **given)
         if ending.returncode < 0:

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from ...errors import Errno, FsError
 from ...fs_backends.turns import STEP_BYTES, give_way
+from ...printing import counted
 from ..clocks import Deadline
 from .host_descriptor import HostDescriptor
 
@@ -323,7 +324,7 @@ class FileSink(Sink):
         if not self._partial or not piece:
             return len(piece)
         if not isinstance(taken, int) or not 0 < taken <= len(piece):
-            raise FsError(Errno.IO, f"standard output: write() returned {taken!r} for {len(piece)} bytes")
+            raise FsError(Errno.IO, f"standard output: write() returned {taken!r} for {counted(len(piece), 'byte')}")
         return taken
 
     def copy(self) -> Sink:

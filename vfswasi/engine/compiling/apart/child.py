@@ -56,11 +56,14 @@ def _end_with_parent(seconds: float | None) -> None:
     os._exit(1)
 
 
-def _limit_memory(size: int) -> None:
-    """What the system counts as data: private memory that can be written to, not what is only reserved."""
+def _limit_memory(size: int | None) -> None:
+    """What the system counts as data: private memory that can be written to, not what is only reserved. None: as much
+    as there is."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if size is None:
+        return
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     size = min(size, sys.maxsize) if most == resource.RLIM_INFINITY else min(size, most)
     resource.setrlimit(resource.RLIMIT_DATA, (size, size))

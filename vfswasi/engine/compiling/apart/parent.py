@@ -29,7 +29,7 @@ import wasmtime
 
 from ....errors import CompileError, CompileLimitError, CompileTimeoutError, InvalidModuleError
 from ....limits import Limits
-from ....printing import printable
+from ....printing import counted, printable
 from ..cache import Unusable
 from .answers import INVALID, MADE, NO_MEMORY, READY
 from .watching import watcher
@@ -313,8 +313,13 @@ def _judged(lines: list[bytes], talk: _Talk, name: str, limits: Limits) -> Any:
         except ValueError:
             raise _garbage(name) from None
     last_words = printable(talk.words.decode("utf-8", "replace").strip().rpartition("\n")[2][:300])
-    if not answers and talk.status is not None and talk.status >= 0:
-        raise UnavailableError(f"{sys.executable}: {last_words or f'exit status {talk.status}'}")
+    if not answers and talk.status is not None:
+        # No limit of ours holds before it is ready, so none of them is to blame. There is an interpreter, though, and
+        # what it has too little of may be missing here too: this is no reason to compile in this process.
+        if talk.status < 0:
+            raise _crashed(-talk.status, name)
+        last_words = last_words or f"{sys.executable}: exit status {talk.status}"
+        raise CompileError(f"compiling {name}: the compiler did not begin: {last_words}")
     if answers[:1] != [{READY: None}] and answers:
         raise _garbage(name)
     if len(answers) < 2:
@@ -335,24 +340,33 @@ def _ended_badly(talk: _Talk, last_words: str, name: str, limits: Limits) -> Com
     status = talk.status
     if any(words in talk.words for words in _WORDS_OF_NO_MEMORY):
         return _no_memory(name, limits)
-    if b"ThreadPoolBuildError" in talk.words and limits.compile_memory_bytes < _THREADS_BYTES:
+    most = limits.compile_memory_bytes
+    if b"ThreadPoolBuildError" in talk.words and most is not None and most < _THREADS_BYTES:
         return _no_memory(name, limits)
     if status is None:
         return _garbage(name)
     if status >= 0:
         return CompileError(f"compiling {name}: the compiler failed: {last_words or f'exit status {status}'}")
+    return _crashed(-status, name)
+
+
+def _crashed(number: int, name: str) -> CompileError:
+    """`number`: of the signal that ended it."""
     with contextlib.suppress(ValueError):
-        if signal.Signals(-status) == signal.SIGKILL:
+        if signal.Signals(number) == signal.SIGKILL:
             return CompileError(
                 f"compiling {name}: the compiler was killed (SIGKILL), as a system does that is out of memory"
             )
-        return CompileError(f"compiling {name}: the compiler crashed ({signal.Signals(-status).name})")
-    return CompileError(f"compiling {name}: the compiler crashed (signal {-status})")
+        return CompileError(f"compiling {name}: the compiler crashed ({signal.Signals(number).name})")
+    return CompileError(f"compiling {name}: the compiler crashed (signal {number})")
 
 
-def _no_memory(name: str, limits: Limits) -> CompileLimitError:
+def _no_memory(name: str, limits: Limits) -> CompileError:
+    if limits.compile_memory_bytes is None:
+        return CompileError(f"compiling {name} needs more memory than the system gives")
+    most = counted(limits.compile_memory_bytes, "byte")
     return CompileLimitError(
-        f"compiling {name} needs more memory than compile_memory_bytes ({limits.compile_memory_bytes:,} bytes); "
+        f"compiling {name} needs more memory than compile_memory_bytes ({most}); "
         + _HINT.format("compile_memory_bytes")
     )
 

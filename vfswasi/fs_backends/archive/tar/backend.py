@@ -42,6 +42,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ....errors import Errno, FsError, MountError
+from ....printing import counted
 from ... import waiting
 from ...base import Handle, Key, Traffic
 from ...charge import Charge
@@ -188,7 +189,7 @@ def _index(source: ArchiveSource, max_entries: int, charge: Charge) -> tuple[Dir
         return build_index(source, max_entries, charge)
     except TooManyEntries as error:
         raise MountError(
-            f"cannot mount tar archive {source.name}: more than {max_entries} entries; raise max_entries"
+            f"cannot mount tar archive {source.name}: more than {counted(max_entries, 'entry')}; raise max_entries"
         ) from error
     except (BrokenHeader, FsError) as error:
         raise refused("tar", source.name, error, "it is not a tar archive, cut short or corrupt") from error

@@ -13,6 +13,7 @@ import logging
 from array import array
 from dataclasses import dataclass, field
 
+from ....printing import counted
 from ...base import FileType, Stat
 from ...charge import Charge
 from ...waiting import check_time
@@ -164,7 +165,7 @@ class _Indexer:
             extended.values["path" if header.type == b"L" else "linkpath"] = name
             return
         if header.size > _PAX_MAX_BYTES:
-            raise BrokenHeader(f"a PAX header of {header.size} bytes is too large")
+            raise BrokenHeader(f"a PAX header of {counted(header.size, 'byte')} is too large")
         into = self._globals if header.type == b"g" else extended.values
         for number, (keyword, value) in enumerate(pax_records(self._payload(at, header.size))):
             if not number % 64:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 
 from ....errors import Errno, FsError, MountError
+from ....printing import counted
 from ... import waiting
 from ...base import Handle
 from ...budget import Budget
@@ -63,7 +64,7 @@ class ZipArchive:
         """The target of a link as it stands. Raises NAMETOOLONG (over 4096 bytes), ILSEQ (no UTF-8, or NUL), IO."""
         size = member.stat.size
         if size > MAX_PATH_BYTES:
-            raise FsError(Errno.NAMETOOLONG, f"link target of {size} bytes")
+            raise FsError(Errno.NAMETOOLONG, f"link target of {counted(size, 'byte')}")
         if member.data_start < 0:
             locate(self.source, member)
         if member.info.method == zipfile.ZIP_STORED:
@@ -108,7 +109,7 @@ def _read_index(source: ArchiveSource, max_entries: int, charge: Charge, whole: 
         return index
     except TooManyEntries as error:
         raise MountError(
-            f"cannot mount zip archive {source.name}: more than {max_entries} entries; raise max_entries"
+            f"cannot mount zip archive {source.name}: more than {counted(max_entries, 'entry')}; raise max_entries"
         ) from error
     except (zipfile.BadZipFile, FsError, OSError) as error:
         raise refused("zip", source.name, error, advice) from error

@@ -12,6 +12,7 @@ from typing import Any
 from zipfile import ZIP_DEFLATED, ZIP_LZMA, BadZipFile
 
 from ....errors import Errno, FsError
+from ....printing import counted
 from ...charge import Charge
 from ...waiting import check_time
 from ..decoders import DEFLATE_BYTES, INPUT_BYTES, bzip2_bytes, reserve
@@ -65,7 +66,7 @@ class Decoder:
         while missing:
             piece = self._step_checked(missing)
             if not piece and self._exhausted():
-                raise corrupt(self._info, f"data end after {self.position} of {self._info.file_size} bytes")
+                raise corrupt(self._info, f"data end after {self.position} of {counted(self._info.file_size, 'byte')}")
             missing -= len(piece)
             self.position += len(piece)
             self.crc = zlib.crc32(piece, self.crc)
@@ -76,7 +77,7 @@ class Decoder:
         """Make sure that the member ends here as it should. Raises IO."""
         while not self._inner.eof:
             if self._step_checked(1):
-                raise corrupt(self._info, f"more than the {self._info.file_size} bytes that it should have")
+                raise corrupt(self._info, f"more than the {counted(self._info.file_size, 'byte')} that it should have")
             if self._exhausted() and not self._inner.eof:
                 if self._info.method == ZIP_LZMA and not self._info.flags & _FLAG_LZMA_END_MARK:
                     break
@@ -168,7 +169,7 @@ class BlockDecoder(Decoder):
         # A window larger than the file is never used, and is the archive's way to make us allocate.
         dictionary = min(int.from_bytes(properties[1:], "little"), max(self._info.file_size, 4096))
         if dictionary > _LZMA_DICTIONARY_MAX_BYTES:
-            raise corrupt(self._info, f"lzma dictionary of {dictionary} bytes is too large")
+            raise corrupt(self._info, f"lzma dictionary of {counted(dictionary, 'byte')} is too large")
         self.charge = reserve(dictionary + INPUT_BYTES, f"the lzma dictionary of zip member {self._info.name!r}")
         rest, lc = divmod(properties[0], 9)
         pb, lp = divmod(rest, 5)

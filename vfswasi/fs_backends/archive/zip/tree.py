@@ -16,6 +16,7 @@ from operator import le
 from typing import Final
 from zipfile import BadZipFile
 
+from ....printing import counted
 from ...base import FileType, Stat
 from ...charge import Charge
 from ...waiting import check_time
@@ -56,7 +57,7 @@ class ZipIndex:
 
     def __init__(self, source: ArchiveSource, ending: Ending, max_entries: int, charge: Charge) -> None:
         if ending.size > max_entries * _MEAN_BYTES_MAX + (1 << 20):
-            raise BadZipFile(f"a directory of {ending.size} bytes is too large")
+            raise BadZipFile(f"a directory of {counted(ending.size, 'byte')} is too large")
         charge.take(ending.size)
         self.ending = ending
         self.raw = bytearray(ending.size)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ....errors import Errno, FsError
+from ....printing import counted
 from ..client import Info, Unranged
 from ..entries import http_date
 from ..translate import STATUSES
@@ -85,7 +86,7 @@ def version_of(headers: Headers, size: int | None) -> str | None:
 def check_version(headers: Headers, size: int | None, info: Info, what: str) -> None:
     """That an answer is of the version that `info` told of, as far as both tell. Raises STALE."""
     if size is not None and info.size is not None and size != info.size:
-        raise FsError(Errno.STALE, f"{what}: it has {size} bytes now, not {info.size}")
+        raise FsError(Errno.STALE, f"{what}: it has {counted(size, 'byte')} now, not {info.size:,}")
     if info.version is None:
         return
     if info.version.startswith('"'):
@@ -161,7 +162,7 @@ class Decoder:
     def _counted(self, piece: bytes) -> bytes:
         self.count += len(piece)
         if self.count > self._most:
-            raise FsError(Errno.FBIG, f"{self._what}: it is larger than {self._most:,} bytes")
+            raise FsError(Errno.FBIG, f"{self._what}: it is larger than {counted(self._most, 'byte')}")
         return piece
 
     def finish(self) -> None:

@@ -25,6 +25,7 @@ import aiohttp
 import yarl
 
 from ....errors import Errno, FsError, MountError
+from ....printing import counted
 from ... import waiting
 from ...base import FileType, Key
 from ...charge import Charge
@@ -289,11 +290,11 @@ class HttpClient(FsspecClient):
             data[done : done + more] = piece[:more]
             done += more
             if more < len(piece) and alone:
-                raise FsError(Errno.IO, f"{what}: more than {count} bytes come")
+                raise FsError(Errno.IO, f"{what}: more than {counted(count, 'byte')} come")
             if done == count and not alone:
                 break
         if done != count:
-            raise FsError(Errno.IO, f"{what}: {done} bytes came instead of {count}")
+            raise FsError(Errno.IO, f"{what}: {counted(done, 'byte')} came instead of {count:,}")
         return data
 
     def download(self, key: Key, info: Info, write: Callable[[Data], None]) -> None:
@@ -308,11 +309,11 @@ class HttpClient(FsspecClient):
                     waiting.check_time(what)
                     waiting.spend(count=len(piece))
                     if info.size is not None and decoder.count > info.size:
-                        raise FsError(Errno.IO, f"{what}: more than {info.size} bytes come")
+                        raise FsError(Errno.IO, f"{what}: more than {counted(info.size, 'byte')} come")
                     write(piece)
             decoder.finish()
             if info.size is not None and decoder.count != info.size:
-                raise FsError(Errno.STALE, f"{what}: {decoder.count} bytes came instead of {info.size}")
+                raise FsError(Errno.STALE, f"{what}: {counted(decoder.count, 'byte')} came instead of {info.size:,}")
         finally:
             asyncio.run_coroutine_threadsafe(stack.aclose(), self.fs.loop)
 

@@ -25,6 +25,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from ....errors import Errno, FsError
+from ....printing import counted
 from ... import waiting
 from ...base import Key
 from ..client import DIRECTORY, Body, Data, Guard, Info, Page, Upload, fits_a_key, sound
@@ -216,9 +217,9 @@ class S3Client(Bucket):
             self.counter.count(received=len(piece))
             data += piece
             if count is not None and len(data) > count:
-                raise FsError(Errno.IO, f"{self.name}: more than {count} bytes came")
+                raise FsError(Errno.IO, f"{self.name}: more than {counted(count, 'byte')} came")
         if count is not None and len(data) != count:
-            raise FsError(Errno.IO, f"{self.name}: {len(data)} bytes came instead of {count}")
+            raise FsError(Errno.IO, f"{self.name}: {counted(len(data), 'byte')} came instead of {count:,}")
         return data
 
     # Writing
