@@ -9,7 +9,7 @@ from itertools import count
 from typing import Final
 
 from ....errors import Errno, FsError
-from ...base import Backend, FileType, Handle, Key, Stat
+from ...base import Backend, FileType, Key, Stat
 from ...waiting import check_time
 from .entries import Was
 from .nodes import FIRST_NEW_IDENT, DirectoryNode, FileNode, LinkNode, Lower, Node, ObjectNode, ident_of
@@ -169,12 +169,9 @@ class Tree:
 
     def lower_of(self, file: FileNode) -> Lower:
         """Its bytes in the base."""
-
-        def opened() -> Handle:
-            assert file.base is not None
-            return self.base.open(file.base, False)
-
-        return Lower(opened, None)
+        base, place = self.base, file.base  # and not what refers to the file: it goes without the garbage collector
+        assert place is not None
+        return Lower(lambda: base.open(place, False), None)
 
     def node_at(self, place: Key, found: Stat) -> Node:
         """A node for an object of the base, which is to be put into a directory. Its links' targets stay there."""
