@@ -1,10 +1,12 @@
 """python -m tests.endurance faults [--all] [--program NAME] [--store NAME]
 python -m tests.endurance leaks [--runs COUNT] [--store NAME]
 python -m tests.endurance endings [--runs COUNT]
+python -m tests.endurance model [--steps COUNT] [--seed FIRST]
 
 faults: every call of every program fails with one kind of fault of each class; with --all with every kind, once and for
 good, and lies. leaks: so many runs (2,000) of every ending, with the fast path and without, on each store.
 endings: so many runs (10,000) on eight threads, each ended at a random moment, interrupted by page and by epoch.
+model: so many random calls (100,000) on overlays three deep, which give what a model in Python gives.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from .endings import ended_at_random
 from .faults import FIRST, KINDS, Bench, class_of
 from .leaks import ENDINGS, left_behind
 from .lies import lies_of
+from .model import play
 from .stores import STORES
 
 PROGRAMS = ("steps-exit", "steps-status", "steps-trap", "as", "ld", "objcopy", "stdio", "tree")
@@ -86,19 +89,39 @@ def _endings(runs: int) -> int:
     return 1 if found else 0
 
 
+def _model(steps: int, seed: int) -> int:
+    done = found = 0
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as place:
+        while done < steps:
+            try:
+                done += play(seed, 500, Path(place) / "root")
+            except AssertionError as error:
+                print(error, flush=True)
+                found += 1
+                done += 500
+            seed += 1
+    print(f"{done} calls, {found} complaints, {time.monotonic() - started:.0f} s", flush=True)
+    return 1 if found else 0
+
+
 def main() -> int:
     """1 if anything was found."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.endurance", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["faults", "leaks", "endings"])
+    parser.add_argument("what", choices=["faults", "leaks", "endings", "model"])
     parser.add_argument("--runs", type=int)
+    parser.add_argument("--steps", type=int, default=100_000, help="for model")
+    parser.add_argument("--seed", type=int, default=0, help="for model: the first one")
     parser.add_argument("--all", action="store_true", help="all kinds of faults, and lies")
     parser.add_argument("--program", choices=PROGRAMS, action="append")
     parser.add_argument("--store", choices=list(STORES), action="append")
     chosen = parser.parse_args()
     fastpath.HEAT = fastpath.WARMTH = 1  # as in the tests
     found = 0
+    if chosen.what == "model":
+        return _model(chosen.steps, chosen.seed)
     if chosen.what == "leaks":
         return _leaks(chosen.runs or 2000, chosen.store)
     if chosen.what == "endings":

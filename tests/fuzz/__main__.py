@@ -1,4 +1,4 @@
-"""python -m tests.fuzz plans --minutes 30 --stores memory,local,zip,poor,faulty,wrapped,trusted --seed 1
+"""python -m tests.fuzz plans --minutes 30 --stores memory,local,zip,poor,faulty,wrapped,trusted,overlay --seed 1
 python -m tests.fuzz archives --minutes 10
 python -m tests.fuzz servers --minutes 10
 python -m tests.fuzz modules --minutes 10"""

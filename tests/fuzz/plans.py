@@ -25,7 +25,7 @@ from vfswasi.errors import HostCallError
 from .calls import Maker, Step
 from .runs import Outcome, Setup, difference, once
 
-STORES = ("memory", "local", "zip", "poor", "faulty", "wrapped", "trusted")
+STORES = ("memory", "local", "zip", "poor", "faulty", "wrapped", "trusted", "overlay")
 # How a plan is run again after it was made: fast path on, and whether the stores are brought up to date at each step.
 _AGAIN = ((True, False), (True, True))
 

@@ -262,7 +262,7 @@ class _Run:
         sizes of directories. Whether there was any."""
         if answer != "SUCCESS":
             return False
-        numbers = self.ground.on_disk or self.setup.everywhere
+        numbers = self.ground.numbered_anew or self.setup.everywhere
         if step.name in ("random_get", "clock_time_get", "poll_oneoff") or (numbers and step.name == "fd_readdir"):
             for start, length in outputs(step, self.abi, before, self.process):
                 self.view[start : start + length] = bytes(len(self.view[start : start + length]))

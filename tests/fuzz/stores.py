@@ -33,35 +33,9 @@ from vfswasi.fs_backends.remote.reader import ReadOptions
 from vfswasi.fs_backends.trust import SERVER
 from vfswasi.mounts.sources import open_source
 
+from .layered import Layered
+from .trees import ABSOLUTE, DECOYS, TREE, disk_tree, write_tree
 from .wrappers import Counted, Poor
-
-SECRET = b"the secret"
-TREE: dict[str, Any] = {
-    "a": b"content of a",
-    "b": bytes(range(256)) * 20,
-    "d": {"a": b"below", "e": {"f": b"deep"}, "up": Symlink("../a")},
-    "empty": {},
-    "l": Symlink("a"),
-    "ld": Symlink("d"),
-    "dl": Symlink("d/"),
-    "fl": Symlink("a/"),
-    "dots": Symlink(".."),
-    "out": Symlink("../root-evil/secret"),
-    "outdir": Symlink("../root-evil"),
-    "back": Symlink("d/../../root/a"),
-    "loop": Symlink("loop"),
-    "double": Symlink("ld/up"),
-    "gone": Symlink("nothing"),
-    "goneout": Symlink("../root-evil/made"),
-}
-ABSOLUTE = {"abs": "root-evil/secret", "absdir": "root-evil", "absin": "root/a", "absgone": "root-evil/made"}
-DECOYS: dict[str, Any] = {
-    "root-evil": {"secret": SECRET, "a": SECRET, "d": {"a": SECRET}},
-    "rootbreak": {"secret": SECRET},
-    "a": SECRET,
-    "d": {"a": SECRET},
-    "secret": SECRET,
-}
 
 
 def _trusted(root: Path) -> Backend:
@@ -106,10 +80,13 @@ class Ground:
     def __init__(self, kind: str, layout: int, tight: bool, place: Path, seed: int = 0) -> None:
         """`kind`: memory, local, zip (with memory beside it), poor (memory that can do less), faulty (memory that
         fails now and then, as the seed says), wrapped (local, by other names: see `SPELLINGS`), trusted (local, as a
-        server that follows links and is trusted: its store is looked at from outside alone)."""
+        server that follows links and is trusted: its store is looked at from outside alone), overlay (over memory,
+        local, zip, another overlay: see `Layered`)."""
         self.kind = kind
         self.on_disk = kind in ON_DISK
+        self.numbered_anew = self.on_disk  # objects have other numbers in each run
         self.place = place
+        self.layered: Layered | None = None
         self.main: Backend
         self.mounted: list[Counted] = []
         self._read_only: list[Backend] = []
@@ -124,6 +101,10 @@ class Ground:
             spelled = SPELLINGS[kind]
             self.main = spelled[layout % len(spelled)](place / "root")
             other: Backend = spelled[(layout + 1) % len(spelled)](place / "shown")
+        elif kind == "overlay":
+            self.layered = Layered(seed, place, room["max_bytes"], io.BytesIO(ZIP))
+            self.main, self.numbered_anew = self.layered.overlay, True
+            other = MemoryBackend(TREE)
         else:
             memory = self.main = MemoryBackend(TREE, **room)
             for name, target in ABSOLUTE.items():
@@ -165,6 +146,8 @@ class Ground:
             return {}
         if self.on_disk:
             return disk_tree(self.place / "root")
+        if self.layered is not None:
+            return self.layered.inside(self.mounted[0].live)
         found: dict[str, Any] = {}
         for path, node in self._nodes():
             found[path] = (node.ident, node.nlink, node.atim, node.mtim, node.ctim, content(node))
@@ -174,6 +157,8 @@ class Ground:
 
     def shape(self) -> dict[str, Any]:
         """Path -> (link count, contents or target), which are the same on every store."""
+        if self.layered is not None:
+            return self.layered.shape()
         if not self.on_disk:
             return {path: (node.nlink, content(node)) for path, node in self._nodes()}
         return {f"/{path}" * bool(path): (what[1], what[-1]) for path, what in self.inside().items()}
@@ -183,6 +168,8 @@ class Ground:
         found: dict[str, Any] = {str(index): look(store) for index, store in enumerate(self._read_only)}
         if self.on_disk:
             found |= {path: what for path, what in disk_tree(self.place).items() if not _below_root(path)}
+        if self.layered is not None:
+            found["base"] = self.layered.below()
         return found
 
     def charged(self) -> tuple[int, int]:
@@ -193,6 +180,8 @@ class Ground:
 
     def accounts(self) -> str:
         """What is wrong with the space that the memory store charges, and with its link counts; or nothing."""
+        if self.layered is not None:
+            return self.layered.accounts(self.mounted[0].live)
         if not isinstance(self.main, MemoryBackend):
             return ""
         names: dict[Node, int] = {}
@@ -239,6 +228,8 @@ class Ground:
     def close(self) -> None:
         for counted in self.mounted:
             counted.close()
+        if self.layered is not None:
+            self.layered.close()
         if self.on_disk:
             shutil.rmtree(self.place, ignore_errors=True)
 
@@ -263,34 +254,6 @@ def _below_root(path: str) -> bool:
     return path in ("", "root") or path.startswith("root/")
 
 
-def write_tree(directory: Path, tree: Mapping[str, Any]) -> None:
-    directory.mkdir(exist_ok=True)
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            write_tree(directory / name, value)
-        elif isinstance(value, Symlink):
-            (directory / name).symlink_to(value.target)
-        else:
-            (directory / name).write_bytes(value)
-
-
-def disk_tree(directory: Path) -> dict[str, Any]:
-    """Path -> (mode, links, inode, modification time, contents or target), for everything below and with it."""
-    found: dict[str, Any] = {}
-    todo: list[str] = [""]
-    read: dict[bool, Callable[[str], Any]] = {True: os.readlink, False: _contents}
-    while todo:
-        below = todo.pop()
-        full = f"{directory}/{below}" if below else str(directory)
-        status = os.lstat(full)
-        kind = status.st_mode & 0o170000
-        what = None if kind == 0o040000 else read[kind == 0o120000](full)
-        found[below] = (status.st_mode, status.st_nlink, status.st_ino, status.st_mtime_ns, what)
-        if kind == 0o040000:
-            todo.extend(f"{below}/{name}" if below else name for name in os.listdir(full))
-    return found
-
-
 def open_host_fds() -> int:
     """How many descriptors this process has open, sockets aside, which may be those of another test's server; 0
     where that cannot be seen."""
@@ -301,11 +264,6 @@ def open_host_fds() -> int:
         except FileNotFoundError:  # that of the listing itself
             continue
     return count
-
-
-def _contents(path: str) -> bytes:
-    with open(path, "rb", buffering=0) as file:
-        return file.read()
 
 
 def look(backend: Backend, key: Key = ()) -> dict[Key, Any]:

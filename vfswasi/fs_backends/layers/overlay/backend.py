@@ -184,7 +184,7 @@ class OverlayBackend(Looking):
             if isinstance(node, FileNode):
                 self._relink(node, 1)
             else:
-                node.nlink += 1
+                self._relink_other(node, 1)
                 node.ctim = now_ns()
             self._put(directory, name, node)
 
@@ -195,6 +195,12 @@ class OverlayBackend(Looking):
         file.nlink += count
         file.ctim = now_ns()
         self.touch(file)
+
+    def _relink_other(self, node: Node, count: int) -> None:
+        if node.origin is not None:
+            self._tree.relink(node.ident, node.origin.nlink, count)
+        else:
+            node.nlink += count
 
     def _found(self, key: Key) -> tuple[DirectoryNode, str, Node | None, Stat | None]:
         """(directory, name, node or None, what the base says or None) of what is at `key`. Raises NOENT, NOTDIR."""
@@ -247,12 +253,16 @@ class OverlayBackend(Looking):
         if isinstance(node, FileNode):
             self._relink(node, -1)
             self.closed(node)
-        elif isinstance(node, LinkNode):
-            node.nlink -= 1
+        elif node is None:
+            assert found is not None
+            if found.ident is not None:
+                tree.relink(found.ident, found.nlink, -1)
         elif isinstance(node, DirectoryNode):
             node.nlink = 0
             if node.base is not None:
                 tree.removed[node.base] = node.gone
+        else:
+            self._relink_other(node, -1)
 
     def rename(self, old: Key, new: Key) -> None:
         if not old or not new:

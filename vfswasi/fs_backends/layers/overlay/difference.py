@@ -163,11 +163,17 @@ class _Difference:
     def _new_file(self, where: Key, directory: DirectoryNode, stat: Stat, content: Content | None) -> Entry:
         place = directory.place_of(where[-1])
         hidden = None if place is None else directory.gone.get(where[-1])
-        if place is None or hidden is None or hidden.filetype is not FileType.REGULAR_FILE or self._is_moved(place):
+        one = hidden is not None and hidden.filetype is FileType.REGULAR_FILE and not self._has_other_names(hidden)
+        if place is None or hidden is None or not one or self._is_moved(place):
             return Entry("added", "/".join(where), stat.filetype, None, None, *_times(stat), content)
         self._consumed.add(place)
         old = "/".join(place) if place != where else None
         return Entry("modified", "/".join(where), stat.filetype, old, hidden, *_times(stat), content)
+
+    def _has_other_names(self, hidden: Was) -> bool:
+        """Whether a file that lost a name of the base has another one: that does not get the new contents."""
+        file = None if hidden.ident is None else self._tree.files.get(hidden.ident)
+        return file is not None and file.nlink > 0
 
     def _is_moved(self, place: Key) -> bool:
         return place in self._moved or place in self._places_of_moved

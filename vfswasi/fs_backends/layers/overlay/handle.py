@@ -127,6 +127,8 @@ class OverlayHandle(Handle, OpenFile):
         with self._lock:
             file = self._file
             file.handles.remove(self)
+            for name in ("read_into", "advise"):  # which refer to it
+                self.__dict__.pop(name, None)
             if file.staged is not None and not file.handles:
                 file.staged.reserve(0)
             self._owner.closed(file)

@@ -60,7 +60,7 @@ class Looking(Backend):
             return number, self._stat_of(node) if number and node is not None else None
 
     def _stat_of(self, node: Node) -> Stat:
-        return self._tree.stat_of(node) if isinstance(node, FileNode) else node.stat()
+        return self._tree.stat_of_node(node)
 
     def stat_of(self, file: FileNode) -> Stat:
         return self._tree.stat_of(file)

@@ -61,19 +61,36 @@ def _take_out(tree: Tree, entry: Entry) -> Node:
     if entry.kind == "removed":
         if isinstance(node, DirectoryNode):
             _remember_below(tree, place, entry.was)
-        elif isinstance(node, FileNode):
-            node.nlink = found.nlink - 1
-            node.relinked = True
-            if node.nlink <= 0:
-                tree.files.pop(node.ident, None)
+        else:
+            _lose_a_name(tree, node, found)
     directory.version = next(tree.versions)
     return node
+
+
+def _lose_a_name(tree: Tree, node: Node, found: Stat) -> None:
+    if not isinstance(node, FileNode):
+        tree.relink(node.ident, found.nlink, -1)
+        return
+    if not node.relinked:  # or another name of it was taken out before
+        node.nlink = found.nlink
+        node.relinked = True
+    node.nlink -= 1
+    if node.nlink <= 0:
+        tree.files.pop(node.ident, None)
 
 
 def _remember_below(tree: Tree, place: Key, known: Was | None) -> None:
     for path, each in () if known is None else known.below.items():
         inner = (*place, *path.split("/"))
         tree.removed.setdefault(inner[:-1], {})[inner[-1]] = each
+        if each.ident is not None and each.filetype is not FileType.DIRECTORY:  # elsewhere a file has one name only
+            check_time("taking out what was removed")
+            try:
+                found = tree.base.stat(inner)
+            except FsError:
+                continue  # it has gone by itself
+            if found.nlink > 1:
+                _lose_a_name(tree, tree.node_at(inner, found), found)
 
 
 def _checked(tree: Tree, entry: Entry, place: Key) -> Stat:

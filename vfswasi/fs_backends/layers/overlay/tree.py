@@ -10,7 +10,7 @@ from itertools import count
 from typing import Final
 
 from ....errors import Errno, FsError
-from ...base import Backend, FileType, Handle, Key, Stat
+from ...base import Backend, FileType, Key, Stat
 from ...waiting import check_time
 from .entries import Was
 from .nodes import FIRST_NEW_IDENT, DirectoryNode, FileNode, LinkNode, Lower, Node, ObjectNode, ident_of
@@ -33,6 +33,8 @@ class Tree:
         self._idents = count(FIRST_NEW_IDENT + (next(_overlays) % _OVERLAYS_MAX) * _NEW_IDENTS)
         # Files of the base that are open, or of which something is ours, by number.
         self.files: dict[int, FileNode] = {}
+        # Of links and objects of the base that got or lost a name, how many they have now, by number.
+        self.link_counts: dict[int, int] = {}
         # What was hidden in directories of the base when they were removed, by their places.
         self.removed: dict[Key, dict[str, Was]] = {}
         self.root = self._directory_node((), self.base.stat(()))
@@ -113,7 +115,24 @@ class Tree:
             if file is not None and file.touched and found.filetype is FileType.REGULAR_FILE:
                 file.places[place] = None
                 return self.stat_of(file, found)
-        return found
+        return self._counted(found) if self.link_counts else found
+
+    def _counted(self, found: Stat) -> Stat:
+        assert found.ident is not None
+        if found.filetype is FileType.REGULAR_FILE:
+            return found
+        count = self.link_counts.get(found.ident)
+        return found if count is None else found._replace(nlink=count)
+
+    def relink(self, ident: int, before: int, count: int) -> None:
+        """A link or object of the base, which has `before` names there, got so many names more."""
+        if before > 1 or count > 0 or ident in self.link_counts:
+            self.link_counts[ident] = self.link_counts.get(ident, before) + count
+
+    def stat_of_node(self, node: Node) -> Stat:
+        if isinstance(node, FileNode):
+            return self.stat_of(node)
+        return self._counted(node.stat()) if self.link_counts else node.stat()
 
     def stat_of(self, file: FileNode, found: Stat | None = None) -> Stat:
         """`found`: what the base says, where that is known."""
@@ -130,7 +149,7 @@ class Tree:
         node, place = self.locate(key)
         if node is None:
             return self.shown(self.base.stat(place), place)
-        return self.stat_of(node) if isinstance(node, FileNode) else node.stat()
+        return self.stat_of_node(node)
 
     # What becomes ours.
 
@@ -179,12 +198,9 @@ class Tree:
 
     def opener(self, file: FileNode) -> Callable[[], Handle]:
         """What opens its bytes in the base."""
-
-        def opened() -> Handle:
-            assert file.base is not None
-            return self.base.open(file.base, False)
-
-        return opened
+        base, place = self.base, file.base  # and not what refers to the file: it goes without the garbage collector
+        assert place is not None
+        return lambda: base.open(place, False)
 
     def node_at(self, place: Key, found: Stat) -> Node:
         """A node for an object of the base, which is to be put into a directory. Its links' targets stay there."""
