@@ -3,43 +3,52 @@
 A content is a map of pages of 32 KiB; a page that is not there is that of what lies under the content, or zeros. Pages
 are in memory until `memory_bytes` are used by all contents of a space together, and slots of the temporary file from
 then on, so that neither the memory nor the number of open files grows with what a guest writes.
+
+What is in memory cannot fail to be changed, and one write into one slot happens or does not. So a call that changes more
+than that makes new pages first, and puts them in the place of the old ones when nothing can fail any more.
+
+Longer than other files: what keeps a content as it was, whatever fails, is to be read together.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-import tempfile
 import threading
-import weakref
 from collections.abc import Callable
-from typing import IO, Final
+from typing import Final
 
 from ...errors import Errno, FsError
 from ..base import Buffer, ReadableBuffer
 from ..waiting import check_time
+from .slots import Slots
 
 PAGE_BYTES: Final = 32 << 10
 MEMORY_BYTES: Final = 64 << 20
 MAX_BYTES: Final = 4 << 30
 SIZE_MAX: Final = (1 << 63) - 1
-_PAGE_COST_BYTES = 200  # of a page in memory, beside its bytes
-_ZEROS = bytes(PAGE_BYTES)
-_PAGES_AT_ONCE = 256  # between two looks at the time
+_SHIFT: Final = 15
+_MASK: Final = PAGE_BYTES - 1
+_PAGE_COST_BYTES: Final = 200  # of a page in memory, beside its bytes
+_ZEROS: Final = bytes(PAGE_BYTES)
+_PAGES_AT_ONCE: Final = 64  # between two looks at the time
 
 # Fills all of a view from an offset.
 Under = Callable[[int, memoryview], None]
 
 
 class StagingSpace:
-    """What all contents of one owner share. Everything here and in `Staged` happens under `lock`.
+    """What all contents of one owner share. Whatever changes here or in `Staged` does so under `lock`.
 
-    memory_bytes: the most that is kept in memory. max_bytes: the most that all contents may have, holes included.
-    directory: where the temporary file is made; None: where the system has such files.
+    memory_bytes: the most that is kept in memory. max_bytes: the most that all contents may have, holes included, and
+    without what shows of something under them. directory: where the temporary file is made; None: where the system has
+    such files. file_memory_bytes: what of each content may be in memory, so that a large one leaves room for others.
     """
 
     def __init__(
-        self, memory_bytes: int = MEMORY_BYTES, max_bytes: int = MAX_BYTES, directory: str | None = None
+        self,
+        memory_bytes: int = MEMORY_BYTES,
+        max_bytes: int = MAX_BYTES,
+        directory: str | None = None,
+        file_memory_bytes: int = SIZE_MAX,
     ) -> None:
         self.lock = threading.RLock()
         self.memory_bytes = memory_bytes
@@ -47,10 +56,8 @@ class StagingSpace:
         self.used_memory_bytes = 0
         self.used_bytes = 0
         self.directory = directory
-        self._file: IO[bytes] | None = None
-        self._close: weakref.finalize[..., StagingSpace] | None = None
-        self._free: list[int] = []
-        self._slots = 0
+        self._memory_pages = file_memory_bytes >> _SHIFT
+        self.slots = Slots(PAGE_BYTES, directory)
 
     def charge(self, count: int) -> None:
         """Take `count` bytes; a negative number gives them back. Raises NOSPC."""
@@ -58,305 +65,373 @@ class StagingSpace:
             raise FsError(Errno.NOSPC, f"more than {self.max_bytes} bytes wait to be stored")
         self.used_bytes += count
 
-    def take_memory(self, count: int) -> bool:
-        """Whether a page may have `count` more bytes of memory."""
+    def _take_memory(self, count: int) -> bool:
         if self.used_memory_bytes + count > self.memory_bytes:
             return False
         self.used_memory_bytes += count
         return True
 
-    def new_page(self, count: int) -> bytearray | int:
-        """A page of at least `count` zeros: bytes in memory, or the number of a slot. Raises NOSPC, IO."""
-        if self.take_memory(count + _PAGE_COST_BYTES):
-            return bytearray(count)
-        return self.new_slot()
+    def new_page(self, number: int, data: bytearray) -> bytearray | int:
+        """What page `number` of a content with these bytes is: they themselves, in memory, or the number of a slot that
+        has them and zeros. Raises NOSPC, IO."""
+        if number < self._memory_pages and self._take_memory(len(data) + _PAGE_COST_BYTES):
+            return data
+        return self.slots.put(data)
 
-    def new_slot(self) -> int:
-        """A slot full of zeros, whose place on the disk is taken. Raises NOSPC, IO."""
-        try:
-            if self._file is None:
-                self._file = tempfile.TemporaryFile(buffering=0, dir=self.directory)  # noqa: SIM115
-                self._close = weakref.finalize(self, self._file.close)
-            slot = self._free.pop() if self._free else self._slots
-            if slot == self._slots:
-                self._slots += 1
-            self.write_slot(slot, 0, _ZEROS)
-        except OSError as error:
-            raise _no_space(error) from error
-        except FsError:
-            self._free.append(slot)
-            raise
-        return slot
+    def extend(self, page: bytearray, size: int) -> bool:
+        """Add zeros to a page up to a size, if there is memory for them."""
+        more = size - len(page)
+        if not self._take_memory(more):
+            return False
+        page += _ZEROS[:more]
+        return True
+
+    def shorten(self, page: bytearray, size: int) -> None:
+        """Keep the first bytes of a page."""
+        self.used_memory_bytes -= len(page) - size
+        del page[size:]
 
     def free_page(self, page: bytearray | int) -> None:
         """Give a page back."""
         if isinstance(page, bytearray):
             self.used_memory_bytes -= len(page) + _PAGE_COST_BYTES
             return
-        self._free.append(page)
-        if len(self._free) == self._slots and self._file is not None:
-            self._free.clear()
-            self._slots = 0
-            try:
-                os.ftruncate(self._file.fileno(), 0)
-            except (OSError, ValueError):  # its space is not back yet, or the file is closed
-                pass
-
-    def write_slot(self, slot: int, offset: int, data: ReadableBuffer) -> None:
-        """Write into a slot. Raises NOSPC, IO."""
-        assert self._file is not None
-        try:
-            done = 0
-            with memoryview(data) as view:
-                while done < len(view):
-                    done += os.pwrite(self._file.fileno(), view[done:], slot * PAGE_BYTES + offset + done)
-        except (OSError, ValueError) as error:
-            raise _no_space(error) from error
-
-    def read_slot(self, slot: int, offset: int, view: memoryview) -> None:
-        """Fill `view` from a slot. Raises IO."""
-        assert self._file is not None
-        try:
-            count = os.preadv(self._file.fileno(), (view,), slot * PAGE_BYTES + offset)
-        except (OSError, ValueError) as error:
-            raise FsError(Errno.IO, "the temporary file of what was written cannot be read") from error
-        if count != len(view):
-            raise FsError(Errno.IO, "the temporary file of what was written became shorter")
+        self.slots.free(page)
 
     def close(self) -> None:
         """Drop the temporary file."""
-        if self._close is not None:
-            self._close()
-
-
-def _no_space(error: Exception) -> FsError:
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return FsError(Errno.NOSPC if full else Errno.IO, f"no room for what was written: {error}")
+        self.slots.close()
 
 
 class Staged:
-    """One content. A method does all that it should, or raises and has changed nothing that can be seen.
+    """One content. A method does all that it should, or raises and has changed nothing that can be seen. Any thread may
+    call it.
 
     under: what lies below it, of `size` bytes, which shows wherever nothing was written. It may raise FsError.
     """
 
-    __slots__ = ("_charged", "_pages", "_reserved", "_space", "_under", "size", "under_bytes")
+    __slots__ = ("_charged", "_over_bytes", "_pages", "_promised", "_space", "_under", "size", "under_bytes")
 
     def __init__(self, space: StagingSpace, under: Under | None = None, size: int = 0) -> None:
         self.size = self.under_bytes = size
         self._space = space
         self._under = under
-        self._charged = self._reserved = 0
-        # Bytes of a page behind the end of the content are zeros, or not there.
+        self._charged = 0
+        self._promised = 0  # the end of what is reserved
+        self._over_bytes = 0  # of what lies under it and is behind a page
+        # Behind the end of the content a page in memory has zeros, or nothing, and a slot has anything.
         self._pages: dict[int, bytearray | int] = {}
 
     @property
     def whole(self) -> bool:
         """Whether nothing of what lies under it shows."""
-        return not self.under_bytes or all(number in self._pages for number in range(_pages_of(self.under_bytes)))
+        return self._over_bytes == self.under_bytes
+
+    # Reading
 
     def read_into(self, offset: int, buf: Buffer, under: Under | None = None) -> int:
         """Like `Handle.read_into`. `under`: in place of its own. Raises IO, and what `under` raises."""
-        count = max(0, min(len(buf), self.size - offset))
-        done = steps = 0
-        with memoryview(buf) as view:
-            while done < count:
-                number, start = divmod(offset + done, PAGE_BYTES)
-                length = min(count - done, PAGE_BYTES - start)
-                page = self._pages.get(number)
-                if page is None:
-                    # What lies under it is read in one go up to the next page of ours.
-                    while done + length < count and number + 1 not in self._pages:
-                        number += 1
-                        length = min(count - done, length + PAGE_BYTES)
-                    with view[done : done + length] as piece:
-                        self._read_under(offset + done, piece, under or self._under)
-                else:
-                    with view[done : done + length] as piece:
-                        self._read_page(page, start, piece)
-                done += length
-                steps += 1
-                if not steps % _PAGES_AT_ONCE:
-                    check_time("reading what was written")
-        return count
+        count = len(buf)
+        with self._space.lock:
+            end = offset + count
+            if end <= self.size:
+                page = self._pages.get(offset >> _SHIFT)
+                start = offset & _MASK
+                if type(page) is bytearray and start + count <= len(page):
+                    buf[:] = page[start : start + count]
+                    return count
+            else:
+                count = max(0, self.size - offset)
+            if count:
+                with memoryview(buf) as view:
+                    self._read(offset, view[:count], under or self._under)
+            return count
 
-    def _read_page(self, page: bytearray | int, start: int, piece: memoryview) -> None:
-        if isinstance(page, int):
-            self._space.read_slot(page, start, piece)
-            return
-        there = page[start : start + len(piece)]
-        piece[: len(there)] = there
-        if len(there) < len(piece):
-            _clear(piece[len(there) :])
+    def _read(self, offset: int, view: memoryview, under: Under | None) -> None:
+        done = steps = 0
+        while done < len(view):
+            number, start = divmod(offset + done, PAGE_BYTES)
+            length = min(len(view) - done, PAGE_BYTES - start)
+            page = self._pages.get(number)
+            if page is None:
+                # What lies under it is read in one go up to the next page of ours.
+                while done + length < len(view) and number + 1 not in self._pages:
+                    number += 1
+                    length = min(len(view) - done, length + PAGE_BYTES)
+            with view[done : done + length] as piece:
+                if page is None:
+                    self._read_under(offset + done, piece, under)
+                elif isinstance(page, int):
+                    self._space.slots.read(page, start, piece)
+                else:
+                    there = page[start : start + length]
+                    piece[: len(there)] = there
+                    _clear(piece[len(there) :])
+            done += length
+            steps += 1
+            if not steps % _PAGES_AT_ONCE:
+                check_time("reading what was written")
 
     def _read_under(self, offset: int, piece: memoryview, under: Under | None) -> None:
         shown = max(0, min(len(piece), self.under_bytes - offset))
         if shown:
             assert under is not None
             under(offset, piece[:shown])
-        if shown < len(piece):
-            _clear(piece[shown:])
+        _clear(piece[shown:])
 
     def read(self, offset: int, count: int) -> bytes:
         """Up to `count` bytes at `offset`."""
-        buf = bytearray(min(count, max(self.size - offset, 0)))
-        self.read_into(offset, buf)
+        with self._space.lock:
+            buf = bytearray(min(count, max(self.size - offset, 0)))
+            self.read_into(offset, buf)
         return bytes(buf)
 
+    # Writing
+
     def write(self, offset: int, buf: ReadableBuffer) -> None:
-        """Write all of `buf`, which is not empty. Raises FBIG, NOSPC, IO, and what `under` raises."""
-        end = offset + len(buf)
+        """Write all of `buf`; a gap before it reads as zeros. Raises FBIG, NOSPC, IO, and what `under` raises."""
+        count = len(buf)
+        end = offset + count
+        space = self._space
+        with space.lock:
+            page = self._pages.get(offset >> _SHIFT)
+            if type(page) is bytearray:  # most writes end here: over or behind what is in one page in memory
+                start = offset & _MASK
+                size = self.size
+                there = len(page)
+                if end <= size:
+                    if start + count <= there:
+                        page[start : start + count] = buf
+                        return
+                elif (
+                    offset == size
+                    and start == there
+                    and start + count <= PAGE_BYTES
+                    and not self._promised
+                    and space.used_bytes + count <= space.max_bytes
+                    and space.used_memory_bytes + count <= space.memory_bytes
+                ):
+                    page += buf
+                    space.used_bytes += count
+                    space.used_memory_bytes += count
+                    self._charged += count
+                    self.size = end
+                    return
+            elif page is None and offset == self.size and count <= PAGE_BYTES and not offset & _MASK and count:
+                self._charge(end, self._over_bytes)  # the first bytes of a page
+                try:
+                    self._pages[offset >> _SHIFT] = space.new_page(offset >> _SHIFT, bytearray(buf))
+                except BaseException:
+                    self._charge(offset, self._over_bytes)
+                    raise
+                self.size = end
+                return
+            if count:
+                self._write(offset, end, buf)
+
+    def _write(self, offset: int, end: int, buf: ReadableBuffer) -> None:
+        """In all other cases; `end` is behind `offset`."""
         if end > SIZE_MAX:
             raise FsError(Errno.FBIG)
-        growth = max(0, end - self.size)
-        self._grow(growth)
-        fresh: list[int] = []
+        size = max(self.size, end)
+        first, last = offset >> _SHIFT, (end - 1) >> _SHIFT
+        in_place = first == last or self._promised > 0
+        over = self._over_bytes
+        kept: list[int] = []
+        made: dict[int, bytearray | int] = {}
         try:
-            # All space first, so that what fails then is only the disk itself.
-            for number in range(offset // PAGE_BYTES, (end - 1) // PAGE_BYTES + 1):
-                self._make_room(number, min(PAGE_BYTES, end - number * PAGE_BYTES), fresh)
-            self._fill(offset, buf)
-        except BaseException:
-            self._charge(-growth)
-            for number in fresh:
-                self._space.free_page(self._pages.pop(number))
-            self._cut(self.size)
-            raise
-        self.size = max(self.size, end)
-
-    def _grow(self, growth: int) -> None:
-        """Charge for growth, of which some may have been reserved."""
-        reserved = min(growth, self._reserved)
-        self._charge(growth - reserved)
-        self._reserved -= reserved
-
-    def _charge(self, count: int) -> None:
-        self._space.charge(count)
-        self._charged += count
-
-    def _make_room(self, number: int, count: int, fresh: list[int]) -> None:
-        """See to it that a page has its first `count` bytes, and what lies under it. `fresh`: gets the numbers of pages
-        that are made here."""
-        if len(fresh) % _PAGES_AT_ONCE == _PAGES_AT_ONCE - 1:
-            check_time("writing")
-        page = self._pages.get(number)
-        if page is None:
-            below = max(0, min(PAGE_BYTES, self.under_bytes - number * PAGE_BYTES))
-            self._pages[number] = page = self._space.new_page(max(count, below))
-            fresh.append(number)
-            if below:
-                data = bytearray(below)
-                assert self._under is not None
-                self._under(number * PAGE_BYTES, memoryview(data))
-                if isinstance(page, int):
-                    self._space.write_slot(page, 0, data)
-                else:
-                    page[:below] = data
-        elif isinstance(page, bytearray) and len(page) < count:
-            if self._space.take_memory(count - len(page)):
-                page.extend(_ZEROS[: count - len(page)])
-                return
-            slot = self._space.new_slot()
-            self._space.write_slot(slot, 0, page)
-            self._pages[number] = slot
-            self._space.free_page(page)
-
-    def _fill(self, offset: int, buf: ReadableBuffer) -> None:
-        done = 0
-        with memoryview(buf) as view:
-            while done < len(view):
-                number, start = divmod(offset + done, PAGE_BYTES)
-                with view[done : done + PAGE_BYTES - start] as piece:
+            self._charge(size, over)
+            self._clear_gap(offset)
+            with memoryview(buf) as view:
+                for number in range(first, last + 1):
+                    start, stop = _part(number, offset, end)
+                    at = (number << _SHIFT) + start
+                    page = self._pages.get(number)
+                    with view[at - offset : at - offset + stop - start] as piece:
+                        if isinstance(page, bytearray) and (stop <= len(page) or self._space.extend(page, stop)):
+                            kept.append(number)
+                        elif isinstance(page, int) and (in_place or at >= self.size):
+                            self._space.slots.write(page, start, piece)
+                        else:
+                            if not start and (stop == PAGE_BYTES or at + stop >= self.size):
+                                data = bytearray(piece)
+                            else:
+                                data = self._shown(number, stop)
+                                data[start:stop] = piece
+                            made[number] = self._space.new_page(number, data)
+                            over += self._below(number) if page is None else 0
+                    if not (number - first + 1) % _PAGES_AT_ONCE:
+                        check_time("writing")
+                self._charge(size, over)
+                # Nothing fails from here on.
+                for number in kept:
+                    start, stop = _part(number, offset, end)
+                    at = (number << _SHIFT) + start - offset
                     page = self._pages[number]
-                    if isinstance(page, int):
-                        self._space.write_slot(page, start, piece)
-                    else:
-                        page[start : start + len(piece)] = piece
-                    done += len(piece)
+                    assert isinstance(page, bytearray)
+                    with view[at : at + stop - start] as piece:
+                        page[start:stop] = piece
+        except BaseException:
+            for page in made.values():
+                self._space.free_page(page)
+            self._charge(self.size, self._over_bytes)
+            if not self._promised:
+                self._trim(self.size, self.size)
+            raise
+        for number, page in made.items():
+            old = self._pages.get(number)
+            self._pages[number] = page
+            if old is not None:
+                self._space.free_page(old)
+        self.size, self._over_bytes = size, over
+
+    def _charge(self, size: int, over_bytes: int) -> None:
+        """For a content of this size with so much behind its pages, and what is reserved."""
+        due = max(size, self._promised) - self.under_bytes + over_bytes
+        self._space.charge(due - self._charged)
+        self._charged = due
+
+    def _below(self, number: int) -> int:
+        """How much of what lies under it is in the place of a page."""
+        return max(0, min(PAGE_BYTES, self.under_bytes - (number << _SHIFT)))
+
+    def _shown(self, number: int, count: int) -> bytearray:
+        """All that shows where a page is, or is to be, and `count` bytes at least."""
+        page = self._pages.get(number)
+        if isinstance(page, bytearray):
+            return page.ljust(count, b"\0")
+        base = number << _SHIFT
+        shown = min(PAGE_BYTES, self.size - base) if page is not None else self._below(number)
+        data = bytearray(max(count, shown))
+        if shown > 0:
+            with memoryview(data) as view, view[:shown] as piece:
+                if page is not None:
+                    self._space.slots.read(page, 0, piece)
+                else:
+                    assert self._under is not None
+                    self._under(base, piece)
+        return data
+
+    def _clear_gap(self, end: int) -> None:
+        """What slots have between the end of the content and `end` will be seen."""
+        if end > self.size:
+            for number in self._numbers(self.size >> _SHIFT, _pages_of(end)):
+                page = self._pages[number]
+                if isinstance(page, int):
+                    start, stop = _part(number, self.size, end)
+                    self._space.slots.write(page, start, _ZEROS[: stop - start])
+
+    def _numbers(self, first: int, last: int) -> list[int]:
+        """The pages that there are from `first` to before `last`."""
+        if last - first < len(self._pages):
+            return [number for number in range(first, last) if number in self._pages]
+        return [number for number in self._pages if first <= number < last]
 
     def truncate(self, size: int) -> None:
-        """Set the size; growth reads as zeros and takes no space but is counted. Raises FBIG, NOSPC, IO."""
+        """Set the size; growth reads as zeros and takes no space but is counted. What was reserved is so no more.
+        Raises FBIG, NOSPC, IO."""
         if size > SIZE_MAX:
             raise FsError(Errno.FBIG)
-        self.reserve(0)
-        if size < self.size:
-            self._cut(size)
-            self._charge(-min(self.size - size, self._charged))
-        else:
-            self._charge(size - self.size)
-        self.size = size
+        with self._space.lock:
+            self._unreserve()
+            if size < self.size:
+                self._trim(size, self.size)
+            else:
+                self._clear_gap(size)
+            self._charge(size, self._over_bytes)
+            self.size = size
 
-    def reserve(self, end: int) -> bool:
-        """See to it that writes before `end` find space; what was promised before does not count any more."""
-        self._charge(-self._reserved)
-        self._reserved = 0
-        if not end:
-            return True
-        fresh: list[int] = []
-        growth = max(0, end - self.size)
-        try:
-            self._charge(growth)
-            self._reserved = growth
-            for number in range(self.size // PAGE_BYTES, _pages_of(end)):
-                self._make_room(number, min(PAGE_BYTES, end - number * PAGE_BYTES), fresh)
-        except FsError:
-            self.reserve(0)
-            for number in fresh:
-                self._space.free_page(self._pages.pop(number))
-            return False
-        return True
-
-    def _cut(self, size: int) -> None:
-        """Drop all bytes from `size` on."""
-        self.under_bytes = min(self.under_bytes, size)
+    def _trim(self, size: int, end: int) -> None:
+        """Drop all bytes from `size` on. There are no pages behind `end`."""
         last, rest = divmod(size, PAGE_BYTES)
         page = self._pages.get(last)
-        if rest and isinstance(page, int):
-            self._space.write_slot(page, rest, _ZEROS[rest:])
-        elif rest and isinstance(page, bytearray) and len(page) > rest:
-            self._space.used_memory_bytes -= len(page) - rest
-            del page[rest:]
-        for number in [number for number in self._pages if number >= last + bool(rest)]:
+        if rest and isinstance(page, bytearray) and len(page) > rest:
+            self._space.shorten(page, rest)
+        for number in self._numbers(_pages_of(size), _pages_of(end)):
             self._space.free_page(self._pages.pop(number))
+        if size < self.under_bytes:
+            self.under_bytes = size
+            self._over_bytes = sum(map(self._below, self._pages))
+
+    def reserve(self, offset: int, length: int) -> bool:
+        """Like `Handle.reserve`: whether writes in this range will find space; what was promised before does not count
+        any more."""
+        end = offset + length
+        with self._space.lock:
+            self._unreserve()
+            if not length:
+                return True
+            if end > SIZE_MAX:
+                return False
+            try:
+                self._promised = end
+                self._charge(self.size, self._over_bytes)
+                for number in range(offset >> _SHIFT, _pages_of(end)):
+                    self._make_room(number, _part(number, offset, end)[1])
+                    if not number % _PAGES_AT_ONCE:
+                        check_time("reserving space")
+            except (FsError, MemoryError):
+                self._unreserve()
+                return False
+        return True
+
+    def _make_room(self, number: int, count: int) -> None:
+        page = self._pages.get(number)
+        if isinstance(page, int) or (page is not None and (len(page) >= count or self._space.extend(page, count))):
+            return
+        over = self._over_bytes + (self._below(number) if page is None else 0)
+        self._charge(self.size, over)
+        made = self._space.new_page(number, self._shown(number, count))
+        self._pages[number] = made
+        self._over_bytes = over
+        if page is not None:
+            self._space.free_page(page)
+
+    def _unreserve(self) -> None:
+        if self._promised:
+            end, self._promised = max(self.size, self._promised), 0
+            self._trim(self.size, end)
+            self._charge(self.size, self._over_bytes)
 
     def copy(self, space: StagingSpace, under: Under | None) -> Staged:
         """The same content in another space, over the same bytes. Raises NOSPC, IO."""
         made = Staged(space, under, self.under_bytes)
-        made.size = self.size
-        made._charge(max(0, self._charged - self._reserved))
-        fresh: list[int] = []
-        try:
-            for number, page in self._pages.items():
-                data = page
-                if isinstance(page, int):
-                    data = bytearray(PAGE_BYTES)
-                    self._space.read_slot(page, 0, memoryview(data))
-                assert isinstance(data, bytearray)
-                made._pages[number] = room = space.new_page(len(data))
-                fresh.append(number)
-                if isinstance(room, int):
-                    space.write_slot(room, 0, data)
-                else:
-                    room[:] = data
-        except BaseException:
-            made.release()
-            raise
+        with self._space.lock, space.lock:
+            try:
+                made._charge(self.size, self._over_bytes)
+                made.size, made._over_bytes = self.size, self._over_bytes
+                for step, number in enumerate(self._numbers(0, _pages_of(self.size))):
+                    made._pages[number] = space.new_page(number, self._shown(number, 0))
+                    if not (step + 1) % _PAGES_AT_ONCE:
+                        check_time("copying what was written")
+            except BaseException:
+                made.release()
+                raise
         return made
 
     def release(self) -> None:
         """Give everything back; the content is empty then."""
-        for page in self._pages.values():
-            self._space.free_page(page)
-        self._pages.clear()
-        self._charge(-self._charged)
-        self.size = self.under_bytes = self._reserved = 0
+        with self._space.lock:
+            for page in self._pages.values():
+                self._space.free_page(page)
+            self._pages.clear()
+            self.size = self.under_bytes = self._over_bytes = self._promised = 0
+            self._charge(0, 0)
 
 
 def _pages_of(size: int) -> int:
-    return -(-size // PAGE_BYTES)
+    return (size + _MASK) >> _SHIFT
+
+
+def _part(number: int, offset: int, end: int) -> tuple[int, int]:
+    """What of a page lies between two offsets."""
+    base = number << _SHIFT
+    return max(offset - base, 0), min(end - base, PAGE_BYTES)
 
 
 def _clear(piece: memoryview) -> None:
     for start in range(0, len(piece), PAGE_BYTES):
         part = piece[start : start + PAGE_BYTES]
         part[:] = _ZEROS[: len(part)]
+        if not (start + PAGE_BYTES) % (_PAGES_AT_ONCE * PAGE_BYTES):
+            check_time("reading what was never written")

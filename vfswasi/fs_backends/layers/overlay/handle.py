@@ -106,7 +106,7 @@ class OverlayHandle(Handle, OpenFile):
             staged = self._file.staged
             if not self._write or staged is None:
                 return False
-            return staged.reserve(offset + length if length else 0)
+            return staged.reserve(offset, length)
 
     def size(self) -> int:
         staged = self._file.staged
@@ -130,5 +130,5 @@ class OverlayHandle(Handle, OpenFile):
             for name in ("read_into", "advise"):  # which refer to it
                 self.__dict__.pop(name, None)
             if file.staged is not None and not file.handles:
-                file.staged.reserve(0)
+                file.staged.reserve(0, 0)
             self._owner.closed(file)
