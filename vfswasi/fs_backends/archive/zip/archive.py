@@ -10,13 +10,13 @@ from ...base import Handle
 from ...budget import Budget
 from ...charge import Charge
 from ..kind import beginning_of, is_tar_block
-from ..member_spool import SPOOL_BYTES
 from ..source import ArchiveSource
 from ..tree import MAX_PATH_BYTES, TooManyEntries
 from ..tree_backend import link_target, refused
 from .decoder import inflate
 from .directory import find_directory, has_directory
 from .member import InflatedHandle, MemberCache, StoredHandle, locate
+from .member_spool import SPOOL_BYTES
 from .tree import Member, ZipIndex
 
 MAX_ENTRIES = 1_000_000

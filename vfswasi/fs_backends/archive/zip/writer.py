@@ -45,6 +45,7 @@ from ...base import Backend, Caps, DirEntry, Handle, Key, Stat
 from ...budget import INDEX_BYTES, Budget, index_budget
 from ...charge import Charge
 from ...memory.file import Directory, Link, Node
+from ...staging.replacing import one_at_a_time, sync_directory, take_after, translated, version_of
 from ...staging.staged_file import ArchivedDirectory, ArchivedFile, ArchivedObject, Base
 from ...staging.staged_tree import StagedTree
 from ...staging.tree import Staged, StagingSpace
@@ -55,7 +56,6 @@ from ..tree_backend import refused
 from .archive import CACHE_BYTES, MAX_ENTRIES, ZipArchive
 from .member import find_data
 from .output import ZipOutput
-from .replacing import one_at_a_time, sync_directory, take_after, translated, version_of
 from .tree import Member, ZipIndex
 
 STAGING_MEMORY_BYTES = 64 << 20
@@ -238,7 +238,7 @@ class WritableZipBackend(Backend):
 
     def _write_node(self, output: ZipOutput, path: str, node: Node) -> None:
         member = getattr(node, "member", None)
-        old = member.info if member is not None else None
+        old = member
         if isinstance(node, Directory):
             same = isinstance(node, ArchivedDirectory) and node.mtim == node.loaded_mtim
             if member is not None and same and self._copied(output, path, member):
