@@ -1,0 +1,350 @@
+"""`OverlayBackend`: copy-on-write over any store, which is never touched.
+
+A directory that is renamed or removed costs one node, whatever is below it. A file is copied when it is first written
+to, one of more than 1 MiB only in the pages that are written to; until then it is read through the base's own handle.
+Numbers of objects are those of the base, also after they were written to; where the base has none they are made of the
+names that the objects had in it.
+
+What somebody else changes in the base meanwhile shows through where nothing was changed here. A file of which a part
+was copied, and that is another one in the base now (by its size and time), can be read no longer: STALE, never a
+mixture of the two.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ....errors import Errno, FsError
+from ...base import Backend, Caps, FileType, Handle, Key, Stat, Traffic
+from ...staging.space import MAX_BYTES, MEMORY_BYTES, StagingSpace
+from .entries import Entry, Layer
+from .handle import OverlayHandle
+from .looking import Looking
+from .nodes import DirectoryNode, FileNode, LinkNode, Node, ident_of, now_ns
+from .tree import Tree, was
+
+_OWN: Final = (
+    Caps.WRITE
+    | Caps.RANDOM_WRITE
+    | Caps.EMPTY_DIRS
+    | Caps.SYMLINKS
+    | Caps.HARDLINKS
+    | Caps.SET_TIMES
+    | Caps.ATOMIC_RENAME
+    | Caps.HANDLE_SURVIVES_UNLINK
+    | Caps.DURABLE_WRITES
+)
+
+
+class OverlayBackend(Looking):
+    """`base`, as if it could be written to.
+
+    changes: what is to be different from the beginning. memory_bytes, max_bytes: the most that is kept in memory of
+    what is written, and of it at all; beyond the one in an unnamed file (in `directory`, None: where the system has
+    such files), beyond the other NOSPC. private: the base was made for this overlay, nobody else has it. close_base:
+    `close` closes it too.
+
+    Raises FsError: STALE, `changes` do not fit what is there; and what `base` raises.
+    """
+
+    def __init__(
+        self,
+        base: Backend,
+        changes: Layer | None = None,
+        *,
+        memory_bytes: int = MEMORY_BYTES,
+        max_bytes: int = MAX_BYTES,
+        directory: str | None = None,
+        private: bool = False,
+        close_base: bool = False,
+    ) -> None:
+        self.inner = base
+        self.fixed = private or Caps.IMMUTABLE in base.caps
+        self.caps = _OWN | (base.caps & Caps.DEVICES) | (Caps.NONE if self.fixed else Caps.SHARED)
+        self.space = StagingSpace(memory_bytes, max_bytes, directory)
+        self._lock = self.space.lock
+        self._close_base = close_base
+        self._tree = Tree(base, self.fixed, private)
+        if changes is not None:
+            from .starting import start
+
+            start(self._tree, changes)
+
+    @property
+    def place(self) -> Key | None:
+        return self.inner.place
+
+    def entries(self) -> tuple[Entry, ...]:
+        """What differs from the base now, in the order of the paths. Contents are those of this moment only as long as
+        nothing more is written."""
+        from .difference import difference
+
+        with self._lock:
+            return tuple(difference(self._tree))
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything differs from the base."""
+        tree = self._tree
+        touched = tree.root.children or tree.root.gone or any(file.touched for file in tree.files.values())
+        return bool(touched and self.entries())
+
+    # Files.
+
+    def open(self, key: Key, write: bool) -> Handle:
+        with self._lock:
+            tree = self._tree
+            node, place = tree.locate(key)
+            kind = node.filetype if node is not None else FileType.UNKNOWN
+            if node is None:
+                found = tree.base.stat(place)
+                kind = found.filetype
+                if kind is FileType.REGULAR_FILE:
+                    node = tree.file_at(place, found)
+            if isinstance(node, FileNode):
+                try:
+                    return OverlayHandle(self, node, write)
+                except BaseException:
+                    self.closed(node)
+                    raise
+        if kind is FileType.DIRECTORY:
+            raise FsError(Errno.ISDIR)
+        raise FsError(Errno.LOOP if kind is FileType.SYMBOLIC_LINK else Errno.ACCES)
+
+    def touch(self, file: FileNode) -> None:
+        """Something of it is ours from now on."""
+        if file.base is not None:
+            self._tree.files[file.ident] = file
+
+    def closed(self, file: FileNode) -> None:
+        """A handle was closed, or a name has gone."""
+        if file.handles:
+            return
+        if file.lower is not None:
+            file.lower.close()
+        if file.nlink <= 0:
+            file.release()
+            self._tree.files.pop(file.ident, None)
+        elif not file.touched:
+            self._tree.files.pop(file.ident, None)
+
+    def create(self, key: Key) -> Handle:
+        with self._lock:
+            directory, name = self._room_for(key)
+            file = FileNode(self._tree.new_ident(), None, None)
+            file.stage(self.space, False, True)
+            self._put(directory, name, file)
+            return OverlayHandle(self, file, True)
+
+    def _room_for(self, key: Key) -> tuple[DirectoryNode, str]:
+        if not key:
+            raise FsError(Errno.EXIST)
+        directory = self._tree.directory(key[:-1])
+        if self._tree.existing(directory, key[-1]) != (None, None):
+            raise FsError(Errno.EXIST)
+        return directory, key[-1]
+
+    def _put(self, directory: DirectoryNode, name: str, node: Node) -> None:
+        self._tree.put_in(directory, name, node)
+        directory.changed(next(self._tree.versions))
+
+    # Names.
+
+    def mkdir(self, key: Key) -> None:
+        with self._lock:
+            directory, name = self._room_for(key)
+            self._put(directory, name, self._tree.new_directory())
+            directory.link(1)
+
+    def symlink(self, target: str, key: Key) -> None:
+        if "\0" in target:
+            raise FsError(Errno.INVAL)
+        try:
+            target.encode()
+        except UnicodeEncodeError as error:
+            raise FsError(Errno.ILSEQ) from error
+        with self._lock:
+            directory, name = self._room_for(key)
+            self._put(directory, name, LinkNode(self._tree.new_ident(), None, None, target))
+
+    def link(self, old: Key, new: Key) -> None:
+        with self._lock:
+            tree = self._tree
+            node, place = tree.locate(old)
+            found = tree.base.stat(place) if node is None else None
+            if (found.filetype if found is not None else node and node.filetype) is FileType.DIRECTORY:
+                raise FsError(Errno.PERM)
+            directory, name = self._room_for(new)
+            if found is not None:
+                node = tree.node_at(place, found)
+                if not isinstance(node, FileNode):  # there is no other way to come from one name to the other
+                    tree.directory(old[:-1]).children[old[-1]] = node
+            assert node is not None
+            if isinstance(node, FileNode):
+                self._relink(node, 1)
+            else:
+                node.nlink += 1
+                node.ctim = now_ns()
+            self._put(directory, name, node)
+
+    def _relink(self, file: FileNode, count: int) -> None:
+        if not file.relinked:
+            file.nlink = self._tree.stat_of(file).nlink
+            file.relinked = True
+        file.nlink += count
+        file.ctim = now_ns()
+        self.touch(file)
+
+    def _found(self, key: Key) -> tuple[DirectoryNode, str, Node | None, Stat | None]:
+        """(directory, name, node or None, what the base says or None) of what is at `key`. Raises NOENT, NOTDIR."""
+        tree = self._tree
+        directory, name = tree.directory(key[:-1]), key[-1]
+        node, found = tree.existing(directory, name)
+        if node is None and found is None:
+            raise FsError(Errno.NOENT)
+        return directory, name, node, found
+
+    def rmdir(self, key: Key) -> None:
+        if not key:
+            raise FsError(Errno.BUSY)
+        with self._lock:
+            directory, name, node, found = self._found(key)
+            if (found.filetype if node is None and found else node and node.filetype) is not FileType.DIRECTORY:
+                raise FsError(Errno.NOTDIR)
+            node = self._tree.directory(key)
+            if not self._tree.is_empty(node):
+                raise FsError(Errno.NOTEMPTY)
+            self._drop(directory, name, node, None)
+            directory.link(-1)
+            directory.changed(next(self._tree.versions))
+
+    def remove(self, key: Key) -> None:
+        if not key:
+            raise FsError(Errno.ISDIR)
+        with self._lock:
+            directory, name, node, found = self._found(key)
+            if (found.filetype if found is not None else node and node.filetype) is FileType.DIRECTORY:
+                raise FsError(Errno.ISDIR)
+            self._drop(directory, name, node, found)
+            directory.changed(next(self._tree.versions))
+
+    def _drop(self, directory: DirectoryNode, name: str, node: Node | None, found: Stat | None) -> None:
+        """What is no directory, or an empty one, loses a name."""
+        tree = self._tree
+        if node is not None:
+            tree.take_out(directory, name, node)
+        else:
+            assert found is not None
+            place = directory.place_of(name)
+            assert place is not None
+            if found.filetype is FileType.REGULAR_FILE:
+                node = tree.files.get(ident_of(place) if found.ident is None else found.ident)
+                if node is None and found.nlink > 1:
+                    node = tree.file_at(place, found)
+            written = isinstance(node, FileNode) and node.written
+            directory.gone[name] = was(node.origin if written and node and node.origin else found)
+        if isinstance(node, FileNode):
+            self._relink(node, -1)
+            self.closed(node)
+        elif isinstance(node, LinkNode):
+            node.nlink -= 1
+        elif isinstance(node, DirectoryNode):
+            node.nlink = 0
+            if node.base is not None:
+                tree.removed[node.base] = node.gone
+
+    def rename(self, old: Key, new: Key) -> None:
+        if not old or not new:
+            raise FsError(Errno.BUSY)
+        with self._lock:
+            tree = self._tree
+            source, old_name, node, found = self._found(old)
+            into, new_name = tree.directory(new[:-1]), new[-1]
+            over, over_found = tree.existing(into, new_name)
+            if over is None and over_found is not None:
+                place = into.place_of(new_name)
+                assert place is not None
+                if over_found.filetype is FileType.REGULAR_FILE:
+                    over = tree.file_at(place, over_found)
+            if node is None and found is not None:
+                place = source.place_of(old_name)
+                assert place is not None
+                node = tree.node_at(place, found)
+            assert node is not None
+            if over is node or (old == new and found is not None):
+                return
+            if new[: len(old)] == old:
+                raise FsError(Errno.INVAL)
+            over_kind = over.filetype if over is not None else over_found.filetype if over_found is not None else None
+            is_directory = isinstance(node, DirectoryNode)
+            if over_kind is not None:
+                self._check_replaced(new, is_directory, over_kind)
+                if over_kind is FileType.DIRECTORY:
+                    over = tree.directory(new)
+                self._drop(
+                    into, new_name, over if over_kind is FileType.DIRECTORY else into.children.get(new_name), over_found
+                )
+            if found is not None:
+                source.gone[old_name] = was(found)
+            else:
+                tree.take_out(source, old_name, node)
+            tree.put_in(into, new_name, node)
+            if is_directory:
+                source.link(-1)
+                into.link(0 if over_kind is FileType.DIRECTORY else 1)
+            if isinstance(node, FileNode):
+                self.touch(node)
+            for directory in (source, into):
+                directory.changed(next(tree.versions))
+            if isinstance(node, DirectoryNode):
+                node.version = next(tree.versions)
+
+    def _check_replaced(self, new: Key, is_directory: bool, over_kind: FileType) -> None:
+        if is_directory and over_kind is not FileType.DIRECTORY:
+            raise FsError(Errno.NOTDIR)
+        if not is_directory and over_kind is FileType.DIRECTORY:
+            raise FsError(Errno.ISDIR)
+        if is_directory and not self._tree.is_empty(self._tree.directory(new)):
+            raise FsError(Errno.NOTEMPTY)
+
+    def set_times(self, key: Key, atim_ns: int | None, mtim_ns: int | None) -> None:
+        with self._lock:
+            tree = self._tree
+            if not key:
+                tree.root.set_times(atim_ns, mtim_ns)
+                return
+            node, place = tree.locate(key)
+            if node is None:
+                found = tree.base.stat(place)
+                if found.filetype is FileType.DIRECTORY:
+                    node = tree.directory(key)
+                else:
+                    node = tree.node_at(place, found)
+                    if not isinstance(node, FileNode):
+                        tree.directory(key[:-1]).children[key[-1]] = node
+            if isinstance(node, FileNode):
+                if not node.written:
+                    now = tree.stat_of(node)
+                    node.atim, node.mtim = now.atim_ns, now.mtim_ns
+                self.touch(node)
+            node.set_times(atim_ns, mtim_ns)
+
+    # The end.
+
+    def rebase(self, base: Backend) -> None:
+        """From now on `base` is what lies below, and it has all that was changed. What is open goes on; what lay below
+        before is not closed, since it may be needed for that."""
+        with self._lock:
+            self._tree = self._tree.over(base)
+            self.inner = base
+
+    def traffic(self) -> Traffic | None:
+        return self.inner.traffic()
+
+    def close(self) -> None:
+        with self._lock:
+            for file in self._tree.files.values():
+                if file.lower is not None:
+                    file.lower.close()
+        if self._close_base:
+            self.inner.close()

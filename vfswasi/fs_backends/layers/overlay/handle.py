@@ -1,0 +1,132 @@
+"""An open file of an overlay: the base's own handle until something is written, then what was staged."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ....errors import Errno, FsError
+from ...base import Buffer, Handle, ReadableBuffer, Stat
+from ...staging.space import Staged, StagingSpace
+from .nodes import FileNode, OpenFile, now_ns
+
+
+class Owner(Protocol):
+    """The overlay that handles belong to. fixed: nobody else changes the base."""
+
+    space: StagingSpace
+    fixed: bool
+
+    def stat_of(self, file: FileNode) -> Stat: ...
+
+    def touch(self, file: FileNode) -> None: ...
+
+    def closed(self, file: FileNode) -> None: ...
+
+
+class OverlayHandle(Handle, OpenFile):
+    """`read_into` is the base's own method as long as the bytes are there, so that reading costs nothing more."""
+
+    def __init__(self, owner: Owner, file: FileNode, write: bool) -> None:
+        """Raises what opening the base's file raises."""
+        self._owner = owner
+        self._file = file
+        self._write = write
+        self._lock = owner.space.lock
+        self._place()
+        file.handles.append(self)
+
+    def _place(self) -> None:
+        file = self._file
+        if file.staged is not None:
+            self.read_into = self._read_staged  # type: ignore[method-assign]
+            self.advise = self._advise_nothing  # type: ignore[method-assign]
+        elif file.lower is not None:
+            handle = file.lower.handle()
+            self.read_into = handle.read_into  # type: ignore[method-assign]
+            self.advise = handle.advise  # type: ignore[method-assign]
+        else:
+            self.read_into = self._read_nothing  # type: ignore[method-assign]
+
+    def moved(self) -> None:
+        self._place()
+
+    def _read_staged(self, offset: int, buf: Buffer) -> int:
+        with self._lock:
+            staged = self._file.staged
+            return 0 if staged is None else staged.read_into(offset, buf)
+
+    def _read_nothing(self, offset: int, buf: Buffer) -> int:
+        return 0
+
+    def _advise_nothing(self, offset: int, length: int, advice: int) -> None:
+        pass
+
+    def _staged(self, keep: bool = True) -> Staged:
+        if not self._write:
+            raise FsError(Errno.ROFS)
+        file = self._file
+        staged = file.staged
+        if staged is None:
+            self._owner.touch(file)
+            staged = file.stage(self._owner.space, keep, self._owner.fixed)
+            for handle in file.handles:
+                handle.moved()
+        return staged
+
+    def write_from(self, offset: int, buf: ReadableBuffer) -> None:
+        if not self._write:
+            raise FsError(Errno.ROFS)
+        if not len(buf):
+            return
+        with self._lock:
+            file = self._file
+            (file.staged or self._staged()).write(offset, buf)
+            file.mtim = file.ctim = now_ns()
+
+    def append(self, buf: ReadableBuffer) -> int:
+        with self._lock:
+            end = self.size()
+            self.write_from(end, buf)
+            return end + len(buf)
+
+    def truncate(self, size: int) -> None:
+        with self._lock:
+            self._staged(keep=size > 0).truncate(size)
+            file = self._file
+            file.mtim = file.ctim = now_ns()
+
+    def allocate(self, offset: int, length: int) -> None:
+        if not self._write:
+            raise FsError(Errno.ROFS)
+        with self._lock:
+            super().allocate(offset, length)
+
+    def reserve(self, offset: int, length: int) -> bool:
+        with self._lock:
+            staged = self._file.staged
+            if not self._write or staged is None:
+                return False
+            return staged.reserve(offset + length if length else 0)
+
+    def size(self) -> int:
+        staged = self._file.staged
+        return self.stat().size if staged is None else staged.size
+
+    def stat(self) -> Stat:
+        return self._owner.stat_of(self._file)
+
+    def ident(self) -> int:
+        return self._file.ident
+
+    def set_times(self, atim_ns: int | None, mtim_ns: int | None) -> None:
+        with self._lock:
+            self._owner.touch(self._file)
+            self._file.set_times(atim_ns, mtim_ns)
+
+    def close(self) -> None:
+        with self._lock:
+            file = self._file
+            file.handles.remove(self)
+            if file.staged is not None and not file.handles:
+                file.staged.reserve(0)
+            self._owner.closed(file)

@@ -1,0 +1,134 @@
+"""What an overlay answers when it is looked at."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from ....errors import Errno, FsError
+from ...base import Backend, Device, DirEntry, Key, Stat
+from ...waiting import check_time
+from .nodes import DirectoryNode, FileNode, LinkNode, Node, ident_of
+from .tree import Tree
+
+_VERSION_BITS: Final = 64
+
+
+class Looking(Backend):
+    """The tree of nodes, and the base below it, as one."""
+
+    _lock: threading.RLock
+    _tree: Tree
+
+    def stat(self, key: Key) -> Stat:
+        with self._lock:
+            return self._tree.stat(key)
+
+    def walk(self, key: Key, names: Key) -> tuple[int, Stat | None]:
+        with self._lock:
+            tree = self._tree
+            try:
+                node, place = tree.locate(key)
+            except FsError as error:
+                if error.errno is Errno.NOENT:
+                    return 0, None
+                raise
+            number = 0
+            if node is not None:
+                if node.children is None:
+                    raise FsError(Errno.NOTDIR)
+                below: Node | None = None
+                for number, name in enumerate(names):
+                    children = node.children
+                    if children is None:
+                        return number, self._stat_of(node)
+                    below = children.get(name)
+                    if below is None:
+                        assert isinstance(node, DirectoryNode)
+                        if node.base is None or name in node.gone:
+                            return number, self._stat_of(node) if number else None
+                        place = node.base
+                        break
+                    node = below
+                else:
+                    return len(names), self._stat_of(node) if names else None
+                names = names[number:]
+            count, found = tree.base.walk(place, names)
+            if found is not None and count:
+                return number + count, tree.shown(found, place + names[:count])
+            return number, self._stat_of(node) if number and node is not None else None
+
+    def _stat_of(self, node: Node) -> Stat:
+        return self._tree.stat_of(node) if isinstance(node, FileNode) else node.stat()
+
+    def stat_of(self, file: FileNode) -> Stat:
+        return self._tree.stat_of(file)
+
+    def list(self, key: Key) -> Iterable[DirEntry]:
+        with self._lock:
+            node, place = self._tree.locate(key)
+            if node is None:
+                return self._named(self._tree.base.list(place), place)
+            if not isinstance(node, DirectoryNode):
+                raise FsError(Errno.NOTDIR)
+            ours = dict(node.children)
+            hidden = ours.keys() | node.gone.keys()
+            below: Iterable[DirEntry] = ()
+            if node.base is not None:
+                below = self._named(self._tree.base.list(node.base), node.base)
+        return self._merged(below, hidden, ours)
+
+    @staticmethod
+    def _named(entries: Iterable[DirEntry], place: Key) -> Iterator[DirEntry]:
+        for entry in entries:
+            yield entry if entry.ident is not None else entry._replace(ident=ident_of((*place, entry.name)))
+
+    @staticmethod
+    def _merged(below: Iterable[DirEntry], hidden: set[str], ours: dict[str, Node]) -> Iterator[DirEntry]:
+        for number, entry in enumerate(below):
+            if not number & 1023:
+                check_time("listing")
+            if entry.name not in hidden:
+                yield entry
+        for name, node in ours.items():
+            yield DirEntry(name, node.filetype, node.ident)
+
+    def listing_version(self, key: Key) -> int | None:
+        with self._lock:
+            node: Node = self._tree.root
+            for depth, name in enumerate(key):
+                below = None if node.children is None else node.children.get(name)
+                if below is None:
+                    assert isinstance(node, DirectoryNode)
+                    if node.base is None or name in node.gone:
+                        raise FsError(Errno.NOENT)
+                    place: Key | None = node.base + key[depth:]
+                    break
+                node = below
+            else:
+                place = node.base
+            if not isinstance(node, DirectoryNode):
+                raise FsError(Errno.NOTDIR)
+            # What is not ours has the number of the directory of ours above it: that may have come from elsewhere.
+            version = None if place is None else self._tree.base.listing_version(place)
+            if place is not None and version is None:
+                return None
+            return (version or 0) << _VERSION_BITS | node.version
+
+    def readlink(self, key: Key) -> str:
+        with self._lock:
+            node, place = self._tree.locate(key)
+            if node is not None and not isinstance(node, LinkNode):
+                raise FsError(Errno.INVAL)
+            if isinstance(node, LinkNode):
+                if node.target is not None:
+                    return node.target
+                assert node.base is not None
+                place = node.base
+            return self._tree.base.readlink(place)
+
+    def device(self, key: Key) -> Device | None:
+        with self._lock:
+            node, place = self._tree.locate(key)
+            return self._tree.base.device(place) if node is None else node.device(self._tree.base)

@@ -1,0 +1,252 @@
+"""The tree of an overlay: where names lead, and nodes for what becomes ours.
+
+Everything here happens under the lock of the overlay.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Final
+
+from ....errors import Errno, FsError
+from ...base import Backend, FileType, Handle, Key, Stat
+from ...waiting import check_time
+from .entries import Was
+from .nodes import FIRST_NEW_IDENT, DirectoryNode, FileNode, LinkNode, Lower, Node, ObjectNode, ident_of
+
+_overlays = count()
+_OVERLAYS_MAX: Final = 1 << 30
+_NEW_IDENTS: Final = 1 << 33
+
+
+class Tree:
+    """Over `base`, which is never changed. fixed: nor does anybody else change it. made_anew: it was made for this
+    overlay, so that its times say nothing."""
+
+    def __init__(self, base: Backend, fixed: bool, made_anew: bool = False) -> None:
+        self.base = base
+        self.fixed = fixed
+        self.made_anew = made_anew
+        self.versions = count(1)
+        # Another overlay may lie below: no two of one process give the same numbers.
+        self._idents = count(FIRST_NEW_IDENT + (next(_overlays) % _OVERLAYS_MAX) * _NEW_IDENTS)
+        # Files of the base that are open, or of which something is ours, by number.
+        self.files: dict[int, FileNode] = {}
+        # What was hidden in directories of the base when they were removed, by their places.
+        self.removed: dict[Key, dict[str, Was]] = {}
+        self.root = self._directory_node((), self.base.stat(()))
+
+    def over(self, base: Backend) -> Tree:
+        """A tree over what has all that differs here: only what is open is remembered, each file at its name now."""
+        made = Tree(base, self.fixed, self.made_anew)
+        made.versions, made._idents = self.versions, self._idents
+        made.root.version = next(made.versions)
+        for key, file in self.open_files():
+            directory = made.directory(key[:-1])
+            found = base.stat(key)
+            file.become(key, found)
+            file.lower = made.lower_of(file)
+            file.in_tree = 1
+            directory.children[key[-1]] = file  # or it would have the number that the new base gives
+            for handle in file.handles:
+                handle.moved()
+            made.files[file.ident] = file
+        return made
+
+    def open_files(self) -> list[tuple[Key, FileNode]]:
+        """Files with handles, each with one of its names now."""
+        found: dict[int, tuple[Key, FileNode]] = {}
+        todo: list[tuple[Key, DirectoryNode]] = [((), self.root)]
+        shown: dict[Key, tuple[Key, DirectoryNode]] = {}
+        while todo:
+            where, directory = todo.pop()
+            if directory.base is not None:
+                shown[directory.base] = where, directory
+            for name, node in directory.children.items():
+                if isinstance(node, DirectoryNode):
+                    todo.append(((*where, name), node))
+                elif isinstance(node, FileNode) and node.handles:
+                    found[node.ident] = (*where, name), node
+        for ident, file in self.files.items():
+            for place in file.places if file.handles and ident not in found else ():
+                now = now_at(shown, place)
+                if now is not None:
+                    found[ident] = now, file
+        return list(found.values())
+
+    def new_ident(self) -> int:
+        return next(self._idents)
+
+    # Looking up.
+
+    def locate(self, key: Key) -> tuple[Node | None, Key]:
+        """(node, ()), or (None, the place in the base) of what no node in a directory speaks of, if it is there.
+        Raises NOENT, NOTDIR."""
+        node: Node = self.root
+        for depth, name in enumerate(key):
+            children = node.children
+            if children is None:
+                raise FsError(Errno.NOTDIR)
+            below = children.get(name)
+            if below is None:
+                assert isinstance(node, DirectoryNode)
+                if node.base is None or name in node.gone:
+                    raise FsError(Errno.NOENT)
+                return None, node.base + key[depth:]
+            node = below
+        return node, ()
+
+    def shown(self, found: Stat, place: Key) -> Stat:
+        """What the base says, with what is ours of it."""
+        ident = found.ident
+        if ident is None:
+            ident = ident_of(place)
+            found = found._replace(ident=ident)
+        if self.files:
+            file = self.files.get(ident)
+            if file is not None and file.touched and found.filetype is FileType.REGULAR_FILE:
+                file.places[place] = None
+                return self.stat_of(file, found)
+        return found
+
+    def stat_of(self, file: FileNode, found: Stat | None = None) -> Stat:
+        """`found`: what the base says, where that is known."""
+        if file.written or file.base is None:
+            return file.stat()
+        if found is None:
+            handle = file.lower._handle if file.lower is not None else None
+            found = self.base.stat(file.base) if handle is None else handle.stat()
+        if file.dated:
+            found = found._replace(atim_ns=file.atim, mtim_ns=file.mtim, ctim_ns=file.ctim)
+        return found._replace(nlink=file.nlink if file.relinked else found.nlink, ident=file.ident)
+
+    def stat(self, key: Key) -> Stat:
+        node, place = self.locate(key)
+        if node is None:
+            return self.shown(self.base.stat(place), place)
+        return self.stat_of(node) if isinstance(node, FileNode) else node.stat()
+
+    # What becomes ours.
+
+    def _directory_node(self, place: Key | None, found: Stat | None) -> DirectoryNode:
+        if found is None or place is None:
+            return DirectoryNode(self.new_ident(), None, None, next(self.versions))
+        ident = ident_of(place) if found.ident is None else found.ident
+        return DirectoryNode(ident, place, found, next(self.versions))
+
+    def new_directory(self) -> DirectoryNode:
+        return self._directory_node(None, None)
+
+    def directory(self, key: Key) -> DirectoryNode:
+        """The node of the directory at `key`, made if there is none. Raises NOENT, NOTDIR."""
+        node: Node = self.root
+        for name in key:
+            if not isinstance(node, DirectoryNode):
+                raise FsError(Errno.NOTDIR)
+            below = node.children.get(name)
+            if below is None:
+                place = node.place_of(name)
+                if place is None or name in node.gone:
+                    raise FsError(Errno.NOENT)
+                found = self.base.stat(place)
+                if found.filetype is not FileType.DIRECTORY:
+                    raise FsError(Errno.NOTDIR)
+                below = node.children[name] = self._directory_node(place, found)
+            node = below
+        if not isinstance(node, DirectoryNode):
+            raise FsError(Errno.NOTDIR)
+        return node
+
+    def file_at(self, place: Key, found: Stat) -> FileNode:
+        """The node of a regular file of the base."""
+        ident = ident_of(place) if found.ident is None else found.ident
+        file = self.files.get(ident)
+        if file is None:
+            file = self.files[ident] = FileNode(ident, place, found._replace(ident=ident))
+            file.lower = self.lower_of(file)
+        file.places[place] = None
+        return file
+
+    def lower_of(self, file: FileNode) -> Lower:
+        """Its bytes in the base."""
+
+        def opened() -> Handle:
+            assert file.base is not None
+            return self.base.open(file.base, False)
+
+        return Lower(opened, None)
+
+    def node_at(self, place: Key, found: Stat) -> Node:
+        """A node for an object of the base, which is to be put into a directory. Its links' targets stay there."""
+        if found.filetype is FileType.REGULAR_FILE:
+            return self.file_at(place, found)
+        if found.filetype is FileType.DIRECTORY:
+            return self._directory_node(place, found)
+        ident = ident_of(place) if found.ident is None else found.ident
+        if found.filetype is FileType.SYMBOLIC_LINK:
+            return LinkNode(ident, place, found)
+        return ObjectNode(ident, place, found)
+
+    def existing(self, directory: DirectoryNode, name: str) -> tuple[Node | None, Stat | None]:
+        """(node, None), (None, what the base says), or (None, None): there is no such name."""
+        node = directory.children.get(name)
+        if node is not None:
+            return node, None
+        if directory.base is None or name in directory.gone:
+            return None, None
+        found = self.base.walk(directory.base, (name,))[1]
+        return None, found
+
+    def take_out(self, directory: DirectoryNode, name: str, node: Node) -> None:
+        """A node of ours leaves a directory."""
+        del directory.children[name]
+        if isinstance(node, FileNode):
+            node.in_tree -= 1
+        place = directory.place_of(name)
+        if place is not None and node.base == place:
+            # It stood in its own place, where the base would show through.
+            assert node.origin is not None
+            directory.gone[name] = was(node.origin)
+
+    def put_in(self, directory: DirectoryNode, name: str, node: Node) -> None:
+        """Under a name that is free, or whose object was hidden or taken out."""
+        place = directory.place_of(name)
+        if isinstance(node, FileNode):
+            if place is not None and place in node.places:
+                directory.gone.pop(name, None)  # back to where it came from: the base shows it
+                return
+            node.in_tree += 1
+        elif place is not None and node.base == place:
+            directory.gone.pop(name, None)
+        directory.children[name] = node
+
+    def is_empty(self, directory: DirectoryNode) -> bool:
+        if directory.children:
+            return False
+        if directory.base is None:
+            return True
+        for number, entry in enumerate(self.base.list(directory.base)):
+            if entry.name not in directory.gone:
+                return False
+            if not number & 255:
+                check_time("looking whether a directory is empty")
+        return True
+
+
+def was(found: Stat) -> Was:
+    """What the base said of an object, as the entries of changes keep it."""
+    size = 0 if found.filetype is FileType.DIRECTORY else found.size
+    return Was(found.filetype, size, found.mtim_ns, found.ident)
+
+
+def now_at(shown: dict[Key, tuple[Key, DirectoryNode]], place: Key) -> Key | None:
+    """Where an object of the base is shown that is in no directory of ours; None: nowhere. `shown`: directories of ours
+    by what they show of the base, with where they are."""
+    for depth in range(len(place) - 1, -1, -1):
+        found = shown.get(place[:depth])
+        if found is not None:
+            where, directory = found
+            name = place[depth]
+            hidden = name in directory.gone or name in directory.children
+            return None if hidden else where + place[depth:]
+    return None
