@@ -20,8 +20,8 @@ from tests.fs_backends.zip_forge import DEFLATED, Entry
 from vfswasi import Mount
 from vfswasi.errors import MountError
 from vfswasi.fs_backends.archive.tar.backend import TarBackend
+from vfswasi.fs_backends.archive.writable import WritableZipBackend
 from vfswasi.fs_backends.archive.zip.backend import ZipBackend
-from vfswasi.fs_backends.archive.zip.writer import WritableZipBackend
 from vfswasi.mounts.sources import open_source
 
 ZIP = zip_forge.forge(Entry("inner.txt", b"x", DEFLATED))

@@ -19,11 +19,10 @@ anew.
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from typing import IO, Final, NoReturn, Self
+from typing import IO, NoReturn, Self
 
 from ...errors import Errno, FsError, MountError
 from ...printing import shown
@@ -33,7 +32,7 @@ from ..layers.overlay.entries import Entry
 from ..memory.backend import MemoryBackend
 from ..staging.replacing import one_at_a_time, sync_directory, take_after, translated, version_of
 from ..waiting import check_time, indexes
-from .kind import beginning_of
+from .kind import ENDINGS, beginning_of, named
 from .plan import Plan, find
 from .source import PathSource
 from .tar import output as tar_output
@@ -44,13 +43,6 @@ from .unpacked import needed_for
 from .zip import output as zip_output
 from .zip.archive import CACHE_BYTES, MAX_ENTRIES
 from .zip.backend import ZipBackend
-
-_TAR_NAME: Final = re.compile(r"\.(?:tar(?:\.([a-z0-9]+))?|(tgz|tbz2?|txz|tzst))$", re.IGNORECASE)
-_COMPRESSIONS: Final = {
-    "gz": "gzip", "tgz": "gzip", "bz2": "bzip2", "tbz": "bzip2", "tbz2": "bzip2", "xz": "xz", "txz": "xz",
-    "zst": "zstd", "tzst": "zstd",
-}  # fmt: skip
-_ENDINGS = ".zip, .tar, .tar.gz, .tar.bz2, .tar.xz or .tar.zst"
 
 Progress = Callable[[int, int], None]
 
@@ -77,12 +69,8 @@ def rewrite(
         if check is not None:
             check(old.backend)
         if entries:
-            old.rewritten(entries, progress=progress).close()
-
-
-def is_new_archive_name(path: str) -> bool:
-    """Whether a file that is not there would be an archive, by its name."""
-    return path.lower().endswith(".zip") or _TAR_NAME.search(path) is not None
+            with old.rewritten(entries, progress) as new:
+                new.sync()
 
 
 class ArchiveFile:
@@ -122,7 +110,7 @@ class ArchiveFile:
         if os.path.lexists(self.path):
             self._open(kind)
         else:
-            self.kind = "zip" if kind == "zip" else self._kind_of_new(given)
+            self.kind = self._kind_of_new(given, kind)
             self.backend = MemoryBackend()
             if self.root:
                 raise MountError(
@@ -160,15 +148,14 @@ class ArchiveFile:
             tar = TarBackend(source, root=self.root, max_entries=self._max_entries, whole=True, budget=self._budget)
             self.backend, self.compression = tar, tar.compression
 
-    def _kind_of_new(self, path: str) -> str:
-        if path.lower().endswith(".zip"):
-            return "zip"
-        found = _TAR_NAME.search(path)
-        ending = None if found is None else (found[1] or found[2] or "").lower()
-        if ending is None or (ending and ending not in _COMPRESSIONS):
-            raise MountError(f"cannot make an archive {self._shown}: its name must end in {_ENDINGS}")
-        self.compression = _COMPRESSIONS[ending] if ending else None
-        return "tar"
+    def _kind_of_new(self, path: str, kind: str | None) -> str:
+        found = named(path)
+        if kind == "zip" or (found is None and kind is not None):
+            return kind
+        if found is None or (kind is not None and found[0] != kind):
+            raise MountError(f"cannot make an archive {self._shown}: its name must end in {ENDINGS}")
+        self.compression = found[1]
+        return found[0]
 
     def _check_encoder(self) -> None:
         try:
@@ -177,10 +164,21 @@ class ArchiveFile:
             self.close()
             raise MountError(f"cannot mount {self.name} for writing: {needed_for(self.compression or '')}") from error
 
-    def rewritten(self, entries: Sequence[Entry], progress: Progress | None = None) -> ArchiveFile:
-        """The archive that has taken the place of this one, which stays open. Raises what `rewrite` raises."""
+    def rewritten(
+        self, entries: Sequence[Entry], progress: Progress | None = None, most_new_bytes: int | None = None
+    ) -> ArchiveFile:
+        """The archive that has taken the place of this one, which stays open; `sync` makes it durable. most_new_bytes:
+        beyond what there is already.
+
+        Raises what `rewrite` raises.
+        """
         self._check_unchanged()
         plan = self._plan(entries)
+        backend = self.backend
+        # A sparse file that is written to gets all of its holes.
+        there = backend.source.size if isinstance(backend, TarBackend) else plan.new_bytes
+        if most_new_bytes is not None and plan.new_bytes > there + most_new_bytes:
+            raise FsError(Errno.NOSPC, f"{self.name}: {plan.new_bytes:,} bytes are too many")
         with translated(self.name):
             descriptor, temporary = tempfile.mkstemp(".tmp", ".vfswasi-", os.path.dirname(self.path))
         try:
@@ -199,13 +197,12 @@ class ArchiveFile:
                 pass
             raise
         new.path = self.path
-        try:
-            with translated(self.name):
-                sync_directory(os.path.dirname(self.path))
-        except BaseException:
-            new.close()
-            raise
         return new
+
+    def sync(self) -> None:
+        """Make the name durable. Raises IO."""
+        with translated(self.name):
+            sync_directory(os.path.dirname(self.path))
 
     def _plan(self, entries: Sequence[Entry]) -> Plan:
         backend = self.backend

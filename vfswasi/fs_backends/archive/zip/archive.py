@@ -87,8 +87,8 @@ def _read_index(source: ArchiveSource, max_entries: int, charge: Charge, whole: 
             what = "a tar archive" if kind == "tar" else f"a {kind} file"
             if whole:
                 raise MountError(
-                    f"cannot mount zip archive {source.name} for writing: it begins like {what}; only directories and "
-                    "zip archives can be mounted with rw"
+                    f"cannot mount zip archive {source.name} for writing: it begins like {what}; mount it as that, "
+                    "with its path or tar://"
                 )
             raise MountError(
                 f"cannot mount zip archive {source.name}: it begins like {what}; mount it as that, with its path or "
@@ -96,8 +96,8 @@ def _read_index(source: ArchiveSource, max_entries: int, charge: Charge, whole: 
             )
         if whole and kind is None and not has_directory(source):
             raise MountError(
-                f"cannot mount zip archive {source.name} for writing: it is no zip archive; only directories and zip "
-                "archives can be mounted with rw"
+                f"cannot mount zip archive {source.name} for writing: it is no archive; only directories, zip "
+                "archives and tars can be mounted with rw"
             )
         index = ZipIndex(source, find_directory(source), max_entries, charge)
         if whole and (kind is None or is_tar_block(source.read(0, min(source.size, 512))) or not index.covers(source)):
