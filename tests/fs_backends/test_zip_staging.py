@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vfswasi.fs_backends.staging.space import PAGE_BYTES, Staged, StagingSpace
 
 from tests.fs_backends.tar_forge import tree
 from tests.fs_backends.zip_forge import DEFLATED, Entry, archive, forge, noise
@@ -21,6 +20,7 @@ from vfswasi.errors import Errno, FsError, MountError
 from vfswasi.fs_backends.archive.writable import WritableZipBackend
 from vfswasi.fs_backends.base import Backend, FileType
 from vfswasi.fs_backends.memory.backend import MemoryBackend
+from vfswasi.fs_backends.staging.space import PAGE_BYTES, Staged, StagingSpace
 from vfswasi.testing.ground import contents, errno_of
 
 

@@ -44,7 +44,7 @@ class Plan:
             self._take(entry)
         self.added = sorted(self.new.items(), key=lambda pair: pair[0].split("/"))
         self._check()
-        self.needed = [*self._emptied()]
+        self.needed = list(dict.fromkeys(self._emptied()))
 
     def _take(self, entry: Entry) -> None:
         path = self._path(entry.path)

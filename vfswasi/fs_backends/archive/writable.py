@@ -21,9 +21,10 @@ from itertools import count
 from typing import Final
 
 from ...errors import Errno, FsError
-from ..base import Backend, Caps, DirEntry, FileType, Handle, Key, Stat
+from ..base import Backend, Buffer, Caps, DirEntry, FileType, Handle, Key, Stat
 from ..layers.overlay.backend import OverlayBackend
 from ..layers.overlay.entries import Entry
+from ..layers.overlay.handle import OverlayHandle
 from ..layers.overlay.nodes import DirectoryNode, Node
 from ..layers.overlay.tree import Tree
 from ..staging.space import MAX_BYTES, MEMORY_BYTES, StagingSpace
@@ -34,6 +35,27 @@ from .tree import MAX_PATH_BYTES
 from .zip.archive import CACHE_BYTES, MAX_ENTRIES
 
 _NUMBERS: Final = 32  # bits of the numbers of one archive's objects
+
+
+class _Handle(OverlayHandle):
+    """Everything under the lock: a commit of another thread replaces what it reads from."""
+
+    def _place(self) -> None:
+        super()._place()
+        self._read = self.__dict__.pop("read_into")
+
+    def read_into(self, offset: int, buf: Buffer) -> int:
+        with self._lock:
+            count: int = self._read(offset, buf)
+            return count
+
+    def size(self) -> int:
+        with self._lock:
+            return super().size()
+
+    def stat(self) -> Stat:
+        with self._lock:
+            return super().stat()
 
 
 class WritableArchive(OverlayBackend):
@@ -48,6 +70,8 @@ class WritableArchive(OverlayBackend):
 
     Raises MountError (no such directory, not writable, corrupt, no such root), TypeError.
     """
+
+    handles = _Handle
 
     def __init__(
         self,
