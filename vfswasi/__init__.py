@@ -47,8 +47,8 @@ from .mounts.options import Mount
 
 if _TYPE_CHECKING:
     from .fs_backends.archive.tar.backend import TarBackend
+    from .fs_backends.archive.writable import WritableZipBackend
     from .fs_backends.archive.zip.backend import ZipBackend
-    from .fs_backends.archive.zip.writer import WritableZipBackend
     from .fs_backends.devices import DeviceBackend
     from .fs_backends.local.backend import LocalBackend
     from .fs_backends.pyfilesystem.backend import PyFilesystemBackend
@@ -81,7 +81,7 @@ _LATE = {
     "Snapshot": "host.sessions.session",
     "TarBackend": "fs_backends.archive.tar.backend",
     "WASI": "host.wasi",
-    "WritableZipBackend": "fs_backends.archive.zip.writer",
+    "WritableZipBackend": "fs_backends.archive.writable",
     "ZipBackend": "fs_backends.archive.zip.backend",
     # For annotations of those who wrap us.
     **dict.fromkeys(["Args", "HostFunction", "HostFunctions", "Module", "Stdin", "Stdout"], "host.types"),

@@ -33,8 +33,8 @@ def _weak(tree: dict[str, Any], _place: Path) -> tuple[Backend, Callable[[], dic
 
 
 def _zip(tree: dict[str, Any], place: Path) -> tuple[Backend, Callable[[], dict[str, Any]]]:
+    from vfswasi.fs_backends.archive.writable import WritableZipBackend
     from vfswasi.fs_backends.archive.zip.backend import ZipBackend
-    from vfswasi.fs_backends.archive.zip.writer import WritableZipBackend
 
     path = place / "store.zip"
     path.unlink(missing_ok=True)

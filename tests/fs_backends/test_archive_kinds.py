@@ -20,8 +20,8 @@ from tests.fs_backends.zip_forge import DEFLATED, Entry
 from vfswasi import Mount
 from vfswasi.errors import MountError
 from vfswasi.fs_backends.archive.tar.backend import TarBackend
+from vfswasi.fs_backends.archive.writable import WritableZipBackend
 from vfswasi.fs_backends.archive.zip.backend import ZipBackend
-from vfswasi.fs_backends.archive.zip.writer import WritableZipBackend
 from vfswasi.mounts.sources import open_source
 
 ZIP = zip_forge.forge(Entry("inner.txt", b"x", DEFLATED))
@@ -49,7 +49,15 @@ SEEN: dict[str, tuple[bytes, dict[str, object]]] = {
     "a zip with rubbish behind it": (ZIP + b"rubbish", {"inner.txt": b"x"}),
     "an empty zip": (EMPTY_ZIP, {}),
 }  # fmt: skip
-WRITABLE = {"a zip with a tar stored in it", "a zip whose first member is a tar", "an empty zip"}
+WRITABLE = {
+    "a zip with a tar stored in it": "zip",
+    "a zip whose first member is a tar": "zip",
+    "an empty zip": "zip",
+    "a tar whose last member is a zip": "tar",
+    "a tar that ends with a zip": "tar",
+    "gzip that holds a tar with a zip": "tar",
+    "xz that holds a tar with a zip": "tar",
+}
 
 
 @pytest.mark.parametrize("what", SEEN)
@@ -63,23 +71,28 @@ def test_the_beginning_of_a_file_says_what_it_is(what: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("what", SEEN)
-def test_only_what_is_a_zip_archive_as_a_whole_is_written_to(what: str, tmp_path: Path) -> None:
+def test_only_what_is_an_archive_as_a_whole_is_written_to(what: str, tmp_path: Path) -> None:
     data, seen = SEEN[what]
     path = tmp_path / "a.zip"
     path.write_bytes(data)
-    if what not in WRITABLE:
-        for source in (str(path), f"zip://{path}", f"zip://*::file://{path}"):
-            with pytest.raises(MountError, match="for writing"):
+    kind = WRITABLE.get(what)
+    spelled = {"": str(path), "zip": f"zip://{path}", "zip ": f"zip://*::file://{path}", "tar": f"tar://{path}"}
+    for spelling, source in spelled.items():
+        if kind is None or spelling.strip() not in ("", kind):
+            with pytest.raises(MountError, match=r"for writing|it begins like|not a tar archive"):
                 open_source(Mount(source, rw=True))
-        assert path.read_bytes() == data
+            assert path.read_bytes() == data
+    if kind is None:
         return
-    backend = open_source(Mount(str(path), rw=True))
-    backend.mkdir(("new",))
-    backend.finish(True)
-    backend.close()
-    again = ZipBackend(path)
-    assert tree(again) == {**seen, "new": {}}
+    for number, source in enumerate((str(path), f"{kind}://{path}")):
+        backend = open_source(Mount(source, rw=True))
+        backend.mkdir((f"new{number}",))
+        backend.finish(True)
+        backend.close()
+    again = ZipBackend(path) if kind == "zip" else TarBackend(path)
+    assert tree(again) == {**seen, "new0": {}, "new1": {}}
     again.close()
+    assert path.read_bytes()[:2] == data[:2]
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pytest
 
 from tests.fs_backends.tar_forge import tree
 from tests.fs_backends.zip_forge import DEFLATED, Entry, forge, mount
+from vfswasi.fs_backends.archive.writable import WritableZipBackend
 from vfswasi.fs_backends.archive.zip.backend import ZipBackend
-from vfswasi.fs_backends.archive.zip.writer import WritableZipBackend
 from vfswasi.fs_backends.base import FileType
 
 RAW = "été.txt".encode()

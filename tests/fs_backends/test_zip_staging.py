@@ -17,10 +17,10 @@ from tests.fs_backends.zip_forge import DEFLATED, Entry, archive, forge, noise
 from tests.fs_backends.zip_written import OLD, check, put
 from tests.open_files import open_files, opened_since
 from vfswasi.errors import Errno, FsError, MountError
-from vfswasi.fs_backends.archive.zip.writer import WritableZipBackend
+from vfswasi.fs_backends.archive.writable import WritableZipBackend
 from vfswasi.fs_backends.base import Backend, FileType
 from vfswasi.fs_backends.memory.backend import MemoryBackend
-from vfswasi.fs_backends.staging.tree import PAGE_BYTES, Staged, StagingSpace
+from vfswasi.fs_backends.staging.space import PAGE_BYTES, Staged, StagingSpace
 from vfswasi.testing.ground import contents, errno_of
 
 
@@ -48,11 +48,11 @@ def test_staging_takes_little_memory_and_one_descriptor(path: Path) -> None:
         expected[f"f{number}"] = data
         put(backend, (f"f{number}",), data)
     tracemalloc.stop()
-    assert backend._staging.used_memory_bytes <= 1 << 20
+    assert backend.space.used_memory_bytes <= 1 << 20
     assert len(opened_since(before)) == 1
     assert tree(backend) == expected
     backend.commit()
-    assert backend._staging.used_memory_bytes == 0
+    assert backend.space.used_memory_bytes == 0
     check(path, expected)
     backend.close()
 
@@ -78,11 +78,11 @@ def test_what_is_staged_is_bounded(path: Path, old: bytes) -> None:
     backend.remove(("new",))
     handle.close()
     other.close()
-    assert backend._staging.used_bytes == len(OLD["keep"])
+    assert backend.space.used_bytes == len(OLD["keep"])
     backend.remove(("keep",))
-    assert backend._staging.used_bytes == 0
+    assert backend.space.used_bytes == 0
     backend.rollback()
-    assert backend._staging.used_bytes == backend._staging.used_memory_bytes == 0
+    assert backend.space.used_bytes == backend.space.used_memory_bytes == 0
     backend.close()
 
 
@@ -137,7 +137,7 @@ def test_what_cannot_be_opened(path: Path) -> None:
     assert errno_of(backend.readlink, ("link",)) is Errno.ILSEQ
     handle = backend.open(("bad",), True)
     assert errno_of(handle.write_from, 0, b"y") is Errno.IO
-    assert backend._staging.used_bytes == 0
+    assert backend.space.used_bytes == 0
     assert not backend.changed
     handle.truncate(0)
     handle.write_from(0, b"good")

@@ -20,9 +20,9 @@ from tests.fs_backends.zip_forge import BZIP2, DEFLATED, LZMA, Entry, archive, f
 from tests.fs_backends.zip_written import OLD, check, fill, only, put
 from tests.open_files import open_files, opened_since
 from vfswasi.errors import Errno, FsError, MountError
+from vfswasi.fs_backends.archive.writable import WritableZipBackend
 from vfswasi.fs_backends.archive.zip.backend import ZipBackend
 from vfswasi.fs_backends.archive.zip.directory import extra_fields
-from vfswasi.fs_backends.archive.zip.writer import WritableZipBackend
 from vfswasi.fs_backends.base import Backend, Caps, FileType
 from vfswasi.fs_backends.memory.backend import MemoryBackend, Symlink
 from vfswasi.testing import BackendConformance
@@ -52,9 +52,9 @@ class _Temporary(WritableZipBackend):
         self.commit()
         expected = tree(self)
         super().close()
-        if os.path.exists(self._path):
-            check(Path(self._path), expected)
-        shutil.rmtree(os.path.dirname(self._path))
+        if os.path.exists(self._archive.path):
+            check(Path(self._archive.path), expected)
+        shutil.rmtree(os.path.dirname(self._archive.path))
 
 
 class TestNewZip(BackendConformance):
@@ -88,7 +88,7 @@ class TestExistingZipStagedInAFile(TestExistingZip):
     def make(self, tree: dict[str, Any]) -> Backend:
         backend = super().make(tree)
         assert isinstance(backend, WritableZipBackend)
-        backend._staging.memory_bytes = 0
+        backend.space.memory_bytes = 0
         return backend
 
 
@@ -139,8 +139,8 @@ def test_a_new_archive(path: Path) -> None:
     assert infos["üñ"].flag_bits & 0x800
     assert infos["short"].date_time == (2020, 9, 13, 12, 26, 40)
     assert infos["short"].extra == struct.pack("<HHBi", 0x5455, 5, 1, 1_600_000_001)
-    # The running backend still knows what the archive cannot hold.
-    assert backend.stat(("short",)).mtim_ns == 1_600_000_001_500_000_000
+    # What the archive cannot hold, nobody sees any more.
+    assert backend.stat(("short",)).mtim_ns == 1_600_000_001_000_000_000
     backend.close()
     again = WritableZipBackend(path)
     assert again.stat(("short",)).mtim_ns == 1_600_000_001_000_000_000
@@ -334,7 +334,7 @@ def test_directories_without_an_entry_get_one_when_it_is_needed(path: Path) -> N
     backend.commit()
     backend.close()
     with zipfile.ZipFile(path) as file:
-        assert file.namelist() == ["a/b/", "c/g"]
+        assert file.namelist() == ["c/g", "a/b/"]
     check(path, {"a": {"b": {}}, "c": {"g": b"2"}})
 
 
@@ -448,7 +448,7 @@ def test_rollback_returns_to_the_last_commit(path: Path, old: bytes) -> None:
     assert tree(backend) == before
     assert backend.listing_version(()) != version
     assert not backend.changed
-    assert backend._staging.used_bytes == 0
+    assert backend.space.used_bytes == 0
     assert path.read_bytes() == old
     put(backend, ("second",), b"2")
     backend.commit()
@@ -483,7 +483,7 @@ def test_handles_go_on_through_a_commit(path: Path, old: bytes) -> None:
         backend.mkdir((f"n{number}",))
         made.append(b"made")
         backend.commit()
-        assert backend._staging.used_bytes == 0
+        assert backend.space.used_bytes == 0
         assert read(untouched, 40_000, 10_000) == OLD["keep"][40_000:]
         assert read(lazy, 0, 9) == b"in"
         assert read(changed, 0, 12) == b"CHANGEchange"
@@ -499,7 +499,7 @@ def test_handles_go_on_through_a_commit(path: Path, old: bytes) -> None:
     for handle in (untouched, lazy, changed, unlinked, made):
         handle.close()
     assert contents(backend, ("d", "in")) == b"in!"
-    assert backend._staging.used_bytes == 0
+    assert backend.space.used_bytes == 0
     backend.close()
     assert ZipBackend(path).stat(("made",)).size == 12
 
@@ -541,5 +541,5 @@ def test_handles_go_on_after_a_rollback_without_a_name(path: Path, old: bytes) -
     assert not backend.changed
     changed.close()
     same.close()
-    assert backend._staging.used_bytes == 0
+    assert backend.space.used_bytes == 0
     backend.close()

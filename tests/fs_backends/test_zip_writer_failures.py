@@ -24,9 +24,9 @@ from tests.fs_backends.zip_forge import archive, noise
 from tests.fs_backends.zip_written import OLD, check, only, put
 from tests.open_files import open_files, opened_since
 from vfswasi.errors import Errno, FsError
+from vfswasi.fs_backends.archive.writable import WritableZipBackend
 from vfswasi.fs_backends.archive.zip.backend import ZipBackend
 from vfswasi.fs_backends.archive.zip.output import ZipOutput
-from vfswasi.fs_backends.archive.zip.writer import WritableZipBackend
 from vfswasi.testing.ground import errno_of
 
 ROOT = Path(__file__).parents[2]
@@ -213,7 +213,7 @@ def test_what_was_written_is_read_before_it_counts(path: Path, old: bytes, monke
 
 PROGRAM = """
     import os, sys, time
-    from vfswasi.fs_backends.archive.zip.writer import WritableZipBackend
+    from vfswasi.fs_backends.archive.writable import WritableZipBackend
     backend = WritableZipBackend(sys.argv[1])
     handle = backend.create(("new",))
     handle.write_from(0, os.urandom(1 << 20))
@@ -221,7 +221,7 @@ PROGRAM = """
     def wait(*arguments):
         print("here", flush=True)
         time.sleep(60)
-    import vfswasi.fs_backends.archive.zip.writer as module
+    import vfswasi.fs_backends.archive.rewriting as module
     {patch}
     backend.commit()
 """
@@ -232,7 +232,7 @@ PROGRAM = """
     [
         "os.fsync = wait",
         "os.replace = wait",
-        "module.ZipOutput.__exit__ = wait",
+        "module.zip_output.ZipOutput.__exit__ = wait",
         "module.version_of = wait",
     ],
 )

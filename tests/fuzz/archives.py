@@ -20,8 +20,8 @@ from typing import Any
 
 from vfswasi.errors import Errno, FsError, MountError
 from vfswasi.fs_backends.archive.tar.backend import TarBackend
+from vfswasi.fs_backends.archive.writable import WritableZipBackend
 from vfswasi.fs_backends.archive.zip.backend import ZipBackend
-from vfswasi.fs_backends.archive.zip.writer import WritableZipBackend
 from vfswasi.fs_backends.base import Backend, Caps, FileType, Handle, Key, Stat
 from vfswasi.mounts.sources import open_source
 

@@ -28,7 +28,7 @@ from vfswasi.engine.interruption import bodies, rewriting
 from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends.archive import tree
 from vfswasi.fs_backends.archive.ranges import RangeHandle
-from vfswasi.fs_backends.archive.zip.writer import WritableZipBackend
+from vfswasi.fs_backends.archive.writable import WritableZipBackend
 from vfswasi.fs_backends.budget import Budget
 from vfswasi.fs_backends.local.backend import LocalBackend
 from vfswasi.fs_backends.memory.backend import MemoryBackend

@@ -19,8 +19,8 @@ import pytest
 import vfswasi
 from vfswasi.abi import constants as c
 from vfswasi.errors import Errno
+from vfswasi.fs_backends.archive.writable import WritableZipBackend
 from vfswasi.fs_backends.archive.zip.backend import ZipBackend
-from vfswasi.fs_backends.archive.zip.writer import WritableZipBackend
 from vfswasi.fs_backends.base import Buffer, Handle, Key, ReadableBuffer
 from vfswasi.fs_backends.layers.faulty import Faulty
 

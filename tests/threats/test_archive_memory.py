@@ -22,8 +22,8 @@ from tests.fs_backends.zip_forge import BZIP2, LZMA, Entry, read
 from vfswasi.errors import Errno, FsError, MountError
 from vfswasi.fs_backends import waiting
 from vfswasi.fs_backends.archive.tar.backend import TarBackend
+from vfswasi.fs_backends.archive.writable import WritableZipBackend
 from vfswasi.fs_backends.archive.zip.backend import ZipBackend
-from vfswasi.fs_backends.archive.zip.writer import WritableZipBackend
 from vfswasi.fs_backends.budget import BUFFER_BYTES, INDEX_BYTES
 
 ROOT = Path(__file__).parents[2]

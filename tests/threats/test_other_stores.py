@@ -14,7 +14,7 @@ import pytest
 
 import vfswasi
 from vfswasi.errors import Errno
-from vfswasi.fs_backends.archive.zip.writer import WritableZipBackend
+from vfswasi.fs_backends.archive.writable import WritableZipBackend
 from vfswasi.kernel import rights
 
 from ..rawguest import ALL_FILE_RIGHTS, FREE, RawGuest

@@ -6,7 +6,7 @@
 | `"mem:"`                              | an empty memory tree, likewise                            |
 | `"dev:"`                              | devices, to be mounted at `/dev`                          |
 | a `PathLike`, a path to a directory   | that directory, live (see `source_text.py`)               |
-| a path to a zip or tar archive        | its contents; a zip archive, or a new one, with `rw` too  |
+| a path to a zip or tar archive        | its contents; with `rw` too, also of a new one            |
 | `zip://inner/dir::TARGET`, `zip://*::TARGET`, `zip:///abs.zip` | a directory inside the archive TARGET, |
 |                                                                | which is a path or a URL         |
 | `tar://inner/dir::TARGET`, `tar:///abs.tar.gz`                 | the same for tar                 |
@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -47,8 +46,6 @@ from .stores import backend_of, opened, remote_options, storage_options
 if TYPE_CHECKING:
     from ..fs_backends.archive.source import ArchiveSource
 
-_TAR = re.compile(r"\.(tar(\.[a-z0-9]+)?|tgz|tbz2?|txz|tzst)$", re.IGNORECASE)
-_TAR_IS_READ = "a tar archive can only be read; write to a directory or to a zip archive, such as new.zip"
 _ROOM_BYTES = 128 << 20  # for a tree that is opened to be looked at
 
 
@@ -150,23 +147,29 @@ def _open_path(path: str, mount: Mount) -> Backend:
         raise MountError("the source is empty" if not path else "the source contains a NUL character")
     below = names_below(mount.root)
     try:
-        if os.path.isfile(path) or (mount.rw and path.endswith(".zip") and not os.path.lexists(path)):
+        if os.path.isfile(path) or (mount.rw and _is_archive_to_be(path)):
             return _open_archive(path, mount, "/".join(below))
         return LocalBackend(path, below=below)
     except FileNotFoundError:
-        if mount.rw and _TAR.search(path):
-            raise MountError(f"{shown(path)}: {_TAR_IS_READ}") from None
         what = shown(path) + (f" with root={mount.root!r}" if below else "")
         raise MountError(f"{what} does not exist; create the directory or correct the path") from None
     except OSError as error:
         raise MountError(f"{shown(path)} cannot be opened: {error.strerror or error}") from error
 
 
-def _open_archive(path: str, mount: Mount, root: str = "") -> Backend:
-    if mount.rw and (is_archive_name(path) or not os.path.isfile(path)):
-        from ..fs_backends.archive.zip.writer import WritableZipBackend
+def _is_archive_to_be(path: str) -> bool:
+    if os.path.lexists(path):
+        return False
+    from ..fs_backends.archive.kind import is_archive_ending
 
-        return WritableZipBackend(path, root=root)
+    return is_archive_ending(path)
+
+
+def _open_archive(path: str, mount: Mount, root: str = "", kind: str | None = None) -> Backend:
+    if mount.rw and (kind is not None or is_archive_name(path) or not os.path.isfile(path)):
+        from ..fs_backends.archive.writable import WritableArchive
+
+        return WritableArchive(path, root=root, kind=kind)
     from ..fs_backends.archive.kind import beginning_of
     from ..fs_backends.archive.source import PathSource
     from ..fs_backends.archive.tar import backend as tar
@@ -176,8 +179,8 @@ def _open_archive(path: str, mount: Mount, root: str = "") -> Backend:
     # What is looked at is what is mounted, also if another file takes its name meanwhile.
     source = PathSource(path, "zip or tar")
     try:
-        kind = beginning_of(source)
-        if kind is None and not has_directory(source):
+        found = beginning_of(source)
+        if found is None and not has_directory(source):
             raise PlainFileError(path)
     except FsError as error:
         source.close()
@@ -186,11 +189,11 @@ def _open_archive(path: str, mount: Mount, root: str = "") -> Backend:
         source.close()
         raise
     if mount.rw:
-        from ..fs_backends.archive.zip.writer import WritableZipBackend
+        from ..fs_backends.archive.writable import WritableArchive
 
         source.close()
-        return WritableZipBackend(path, root=root)
-    return zip.ZipBackend(source, root=root) if kind in ("zip", None) else tar.TarBackend(source, root=root)
+        return WritableArchive(path, root=root)
+    return zip.ZipBackend(source, root=root) if found in ("zip", None) else tar.TarBackend(source, root=root)
 
 
 # PyFilesystem2
@@ -241,16 +244,14 @@ def _open_archive_url(kind: str, source: str, mount: Mount) -> Backend:
         raise MountError(f"{shown(source)} names no archive; write {kind}:///path/to/archive.{kind}")
     target, mount = without_caches(target, replace(mount, root=""))
     path = local_path(target)
-    if mount.rw and kind == "tar":
-        raise MountError(f"{shown(source)}: {_TAR_IS_READ}")
     if mount.rw and path is None:
         raise MountError(
             f"{shown(source)}: an archive can only be written where it is a file of this machine; mount it without rw, "
-            "or write a zip archive here and upload it"
+            "or write an archive here and upload it"
         )
+    if mount.rw and path is not None and not inner.strip("/*"):
+        return _open_archive(path, mount, root, kind)
     if kind == "zip":
-        if mount.rw and path is not None and not inner.strip("/*"):
-            return _open_archive(path, mount, root)
         from ..fs_backends.archive.zip.backend import ZipBackend
 
         return ZipBackend(path if path is not None else source_of_file(target, mount, kind), root=root)

@@ -7,12 +7,36 @@ archive at its end.
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from .source import ArchiveSource
 from .tar.header import BLOCK_BYTES, ZERO_BLOCK, BrokenHeader, parse_header
 
 # A member; the end of an empty archive; the marker of one that is, or was to be, split into several files.
 ZIP_BEGINNINGS = (b"PK\3\4", b"PK\5\6", b"PK\7\x08", b"PK00PK\3\4")
 COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+
+ENDINGS: Final = ".zip, .tar, .tar.gz, .tar.bz2, .tar.xz or .tar.zst"
+_NAME: Final = re.compile(r"\.(?:(zip)|tar(?:\.([a-z0-9]+))?|(tgz|tbz2?|txz|tzst))$", re.IGNORECASE)
+_NAMED: Final = {
+    "": None, "gz": "gzip", "tgz": "gzip", "bz2": "bzip2", "tbz": "bzip2", "tbz2": "bzip2", "xz": "xz", "txz": "xz",
+    "zst": "zstd", "tzst": "zstd",
+}  # fmt: skip
+
+
+def is_archive_ending(path: str) -> bool:
+    """Whether somebody who gives this name to a new file means an archive, also one that cannot be made."""
+    return _NAME.search(path) is not None
+
+
+def named(path: str) -> tuple[str, str | None] | None:
+    """("zip" or "tar", compression) of a new archive with this name; None: there is none."""
+    found = _NAME.search(path)
+    if found is None:
+        return None
+    ending = (found[2] or found[3] or "").lower()
+    return ("zip", None) if found[1] else ("tar", _NAMED[ending]) if ending in _NAMED else None
 
 
 def beginning_of(source: ArchiveSource) -> str | None:

@@ -6,11 +6,12 @@ what comes out, and the checksums of the formats are checked.
 
 from __future__ import annotations
 
+import importlib
 import io
 import tempfile
 import zlib
 from collections.abc import Callable
-from typing import IO, Final, NamedTuple, Protocol
+from typing import IO, Any, Final, NamedTuple, Protocol
 
 from ...errors import Errno, FsError, MountError
 from ...printing import counted
@@ -81,12 +82,18 @@ def _xz(dictionary_bytes: int) -> _Decoder:
 
 
 def _zstd(window_bytes: int) -> _Decoder:
-    import importlib
-
-    zstd = importlib.import_module("compression.zstd")
+    zstd = zstd_module()
     window_log_max = max(window_bytes - 1, 1 << 10).bit_length()
     made: _Decoder = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: window_log_max})
     return made
+
+
+def zstd_module() -> Any:
+    """Python's own, or the package that brings the same to older ones. Raises ImportError."""
+    try:
+        return importlib.import_module("compression.zstd")
+    except ImportError:
+        return importlib.import_module("backports.zstd")
 
 
 class _Format(NamedTuple):
@@ -150,20 +157,26 @@ def _write(file: IO[bytes], data: memoryview) -> None:
         data = data[file.write(data) :]
 
 
-def unpacked(source: ArchiveSource, compression: str, max_bytes: int, charge: Charge) -> ArchiveSource:
+def unpacked(
+    source: ArchiveSource, compression: str, max_bytes: int, charge: Charge, whole: bool = False
+) -> ArchiveSource:
     """All that `source` unpacks to, which is no longer needed then. Raises MountError (corrupt, more than `max_bytes`,
     no decoder in this Python, a dictionary larger than the budget, no space for the spool), FsError (CANCELED).
 
-    charge: for the part of the spool that is in memory.
+    charge: for the part of the spool that is in memory. whole: nothing else may stand behind the streams.
     """
     spool = _Spool(charge)
     try:
-        _unpack(source, compression, spool, max_bytes)
+        if _unpack(source, compression, spool, max_bytes) and whole:
+            raise MountError(
+                f"cannot mount tar archive {source.name} for writing: the file holds more than the archive, which "
+                "would be lost; mount it read-only, or make a plain archive of it first"
+            )
         return spool.source(source.name)
     except ImportError as error:
         spool.close()
-        needs = "needs Python 3.14" if compression == "zstd" else "is not part of this Python"
-        raise MountError(f"cannot mount tar archive {source.name}: {compression} {needs}; unpack it first") from error
+        needs = needed_for(compression)
+        raise MountError(f"cannot mount tar archive {source.name}: {needs}, or unpack it first") from error
     except MountError:
         spool.close()
         raise
@@ -181,7 +194,15 @@ def unpacked(source: ArchiveSource, compression: str, max_bytes: int, charge: Ch
         raise
 
 
-def _unpack(source: ArchiveSource, compression: str, spool: _Spool, max_bytes: int) -> None:
+def needed_for(compression: str) -> str:
+    """For messages: what this Python lacks."""
+    if compression == "zstd":
+        return 'zstd needs Python 3.14, or `pip install "vfswasi[zstd]"`'
+    return f"{compression} is not part of this Python"
+
+
+def _unpack(source: ArchiveSource, compression: str, spool: _Spool, max_bytes: int) -> bytes:
+    """What stands behind the last stream."""
     format = _FORMATS[compression]
     magic = next(start for start, name in COMPRESSIONS.items() if name == compression)
     at = streams = 0
@@ -212,7 +233,7 @@ def _unpack(source: ArchiveSource, compression: str, spool: _Spool, max_bytes: i
             at += len(more)
             rest += more
         if not rest or (format.rubbish and not rest.startswith(magic)):
-            return
+            return rest
 
 
 def _unpack_stream(

@@ -1,7 +1,7 @@
 """A tar archive, plain or compressed, as a read-only file system.
 
 What it is, its first bytes say: plain tar (old, ustar, GNU and PAX), or tar in gzip, bzip2, xz or zstd (this one with
-Python 3.14).
+Python 3.14, or with `vfswasi[zstd]`).
 
 Cost. At the mount the headers are read once, and the tree stays in memory (about 250 bytes for each entry). Between the
 headers of a plain archive nothing is read, except where they lie within 4 KiB of each other. Members are ranges of the
@@ -45,6 +45,7 @@ from ....errors import Errno, FsError, MountError
 from ....printing import counted
 from ... import waiting
 from ...base import Handle, Key, Traffic
+from ...budget import Budget
 from ...charge import Charge
 from .. import source as archive_source
 from ..kind import beginning_of
@@ -56,10 +57,12 @@ from ..unpacked import unpacked
 from .entries import TarEntries
 from .header import BrokenHeader
 from .index import build_index
+from .members import Members
 from .sparse import MAP_MAX_BYTES, PIECE_COST_BYTES, BadMap, SparseHandle, bad_map, map_in_data
 
 MAX_ENTRIES = 1_000_000
 MAX_UNPACKED_BYTES = 4 << 30
+_LOOK_BYTES = 1 << 20
 
 
 class TarBackend(TreeBackend):
@@ -70,6 +73,8 @@ class TarBackend(TreeBackend):
     root: directory inside the archive that becomes the root of the mount, with `/` between names.
     max_entries: more entries, or more objects once implied directories are counted, are a MountError.
     max_unpacked_bytes: a compressed archive that unpacks to more is a MountError.
+    whole: the file must be the archive and nothing else, so that another can take its place. budget: for what is known
+        of its entries; None: that of what is being mounted.
 
     Raises MountError (missing, corrupt, too many entries, too large, no such root), TypeError.
     """
@@ -83,14 +88,18 @@ class TarBackend(TreeBackend):
         root: str = "",
         max_entries: int = MAX_ENTRIES,
         max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
+        whole: bool = False,
+        budget: Budget | None = None,
     ) -> None:
-        self._packed = self._source = archive_source.source_of(source, "tar")
+        self._packed = self.source = archive_source.source_of(source, "tar")
         self._place = archive_source.place_in(source, root)
-        self._charge = Charge(waiting.indexes())
+        self._charge = Charge(waiting.indexes() if budget is None else budget)
+        self.members = Members(self._charge) if whole else None
         try:
-            self._source = _plain(self._packed, max_unpacked_bytes, self._charge)
-            tree, self._entries = _index(self._source, max_entries, self._charge)
-            self._root = rooted(tree, root, f"tar archive {self._source.name}")
+            self.compression, self.source = _plain(self._packed, max_unpacked_bytes, self._charge, whole)
+            self.top, self.entries = _index(self.source, max_entries, self._charge, self.members)
+            self._entries = self.entries
+            self._root = rooted(self.top, root, f"tar archive {self.source.name}")
         except BaseException:
             self.close()
             raise
@@ -123,14 +132,14 @@ class TarBackend(TreeBackend):
         start, data_bytes = entries.place(number)
         status = entries.stat(number)
         if number not in entries.maps:
-            return RangeHandle(self._source, start, status)
+            return RangeHandle(self.source, start, status)
         pieces = entries.maps[number]
         if pieces is not None:
-            return SparseHandle(self._source, start, status, pieces)
+            return SparseHandle(self.source, start, status, pieces)
         # Each piece takes at least four bytes of the map.
         charge = Charge(waiting.buffers(), min(data_bytes, MAP_MAX_BYTES) // 4 * PIECE_COST_BYTES)
         try:
-            pieces, taken = map_in_data(self._source, start, data_bytes, status.size)
+            pieces, taken = map_in_data(self.source, start, data_bytes, status.size)
         except BadMap as error:
             charge.close()
             raise bad_map(error) from error
@@ -138,7 +147,7 @@ class TarBackend(TreeBackend):
             charge.close()
             raise
         charge.give(charge.used - len(pieces.starts) * PIECE_COST_BYTES)
-        return SparseHandle(self._source, start + taken, status, pieces, charge)
+        return SparseHandle(self.source, start + taken, status, pieces, charge)
 
     def _read_target(self, number: int) -> str:
         target = self._entries.target(number)
@@ -150,8 +159,8 @@ class TarBackend(TreeBackend):
         return self._packed.traffic()
 
     def close(self) -> None:
-        if self._source is not self._packed:
-            self._source.close()
+        if self.source is not self._packed:
+            self.source.close()
         self._packed.close()
         self._charge.close()
 
@@ -171,7 +180,8 @@ def is_tar(path: str | os.PathLike[str]) -> bool:
         source.close()
 
 
-def _plain(source: ArchiveSource, max_bytes: int, charge: Charge) -> ArchiveSource:
+def _plain(source: ArchiveSource, max_bytes: int, charge: Charge, whole: bool) -> tuple[str | None, ArchiveSource]:
+    """(compression, the archive without it)"""
     try:
         kind = beginning_of(source)
     except FsError as error:
@@ -181,15 +191,36 @@ def _plain(source: ArchiveSource, max_bytes: int, charge: Charge) -> ArchiveSour
             f"cannot mount tar archive {source.name}: it begins like a zip archive; mount it as that, with its path or "
             "zip://"
         )
-    return source if kind in (None, "tar") else unpacked(source, kind, max_bytes, charge)
+    if kind in (None, "tar"):
+        return None, source
+    return kind, unpacked(source, kind, max_bytes, charge, whole)
 
 
-def _index(source: ArchiveSource, max_entries: int, charge: Charge) -> tuple[Directory, TarEntries]:
+def _index(
+    source: ArchiveSource, max_entries: int, charge: Charge, members: Members | None
+) -> tuple[Directory, TarEntries]:
     try:
-        return build_index(source, max_entries, charge)
+        index = build_index(source, max_entries, charge, members)
+        if members is not None and not _is_zeros(source, members.end):
+            raise MountError(
+                f"cannot mount tar archive {source.name} for writing: the file holds more than the archive, which "
+                "would be lost; mount it read-only, or make a plain archive of it first"
+            )
+        return index
     except TooManyEntries as error:
         raise MountError(
             f"cannot mount tar archive {source.name}: more than {counted(max_entries, 'entry')}; raise max_entries"
         ) from error
     except (BrokenHeader, FsError) as error:
         raise refused("tar", source.name, error, "it is not a tar archive, cut short or corrupt") from error
+
+
+def _is_zeros(source: ArchiveSource, at: int) -> bool:
+    """Whether nothing stands behind an offset. Raises IO, CANCELED."""
+    while at < source.size:
+        waiting.check_time("mounting")
+        count = min(_LOOK_BYTES, source.size - at)
+        if source.read(at, count).strip(b"\0"):
+            return False
+        at += count
+    return True

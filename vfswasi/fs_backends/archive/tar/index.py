@@ -32,6 +32,7 @@ from .header import (
     pax_records,
     pax_time_ns,
 )
+from .members import Members
 from .sparse import PIECE_COST_BYTES, SIZE_MAX_BYTES, BadMap, SparseMap
 
 _PAX_MAX_BYTES = 1 << 20
@@ -72,14 +73,20 @@ class _Extended:
     count: int = 0
 
 
-def build_index(source: ArchiveSource, max_entries: int, charge: Charge) -> tuple[Directory, TarEntries]:
-    """(root of the tree, what there is to know of the entries). Raises BrokenHeader, TooManyEntries, FsError: NOMEM
-    (more than `charge` may take), CANCELED, IO."""
-    return _Indexer(source, max_entries, charge).run()
+def build_index(
+    source: ArchiveSource, max_entries: int, charge: Charge, members: Members | None = None
+) -> tuple[Directory, TarEntries]:
+    """(root of the tree, what there is to know of the entries). members: takes where each of them stands.
+
+    Raises BrokenHeader, TooManyEntries, FsError: NOMEM (more than `charge` may take), CANCELED, IO."""
+    return _Indexer(source, max_entries, charge, members).run()
 
 
 class _Indexer:
-    def __init__(self, source: ArchiveSource, max_entries: int, charge: Charge) -> None:
+    def __init__(self, source: ArchiveSource, max_entries: int, charge: Charge, members: Members | None) -> None:
+        self._found = members
+        self._shown: tuple[str | None, int] = None, 0  # name and number of the member that was looked at last
+        self._data_at = 0
         self._source = source
         self._max_entries = max_entries
         self._charge = charge
@@ -95,7 +102,7 @@ class _Indexer:
         self._window = b""
 
     def run(self) -> tuple[Directory, TarEntries]:
-        at = 0
+        at = start = 0
         extended = _Extended()
         while (block := self._block(at)) != ZERO_BLOCK:
             if not self._headers & 63:
@@ -111,9 +118,15 @@ class _Indexer:
                 at += _padded(header.size)
                 self._check_end(at)
             else:
+                header_at = at - BLOCK_BYTES
                 at = self._member(extended, header, block, at)
+                if self._found is not None:
+                    self._found.add(start, header_at, self._data_at, at, *self._shown)
                 extended = _Extended()
+                start = at
         self._count_names()
+        if self._found is not None:
+            self._found.finish(start, at, self._linked)
         name = f"tar archive {self._source.name}"
         if at + BLOCK_BYTES > self._source.size:
             if extended.count:
@@ -203,6 +216,7 @@ class _Indexer:
         pieces, full, problem = extended.pieces, None, None
         if header.type == b"S":
             at, pieces, full = self._old_gnu_pieces(block, at)
+        self._data_at, self._shown = at, (None, 0)
         size = _size(values.get("size"), header.size)
         if header.type == b"1" and size and not self._is_body(extended, at, size):
             size = 0
@@ -235,11 +249,14 @@ class _Indexer:
             if name in (".", "./", ""):
                 root = self._builder.root
                 root.stat = Stat(kind, 0, time, time, time, 1, root.stat.ident)
+                self._shown = "", 0
             else:
                 number = self._entries.skip()
+                self._shown = name.removesuffix("/"), number
                 self._builder.add_directory(name, Stat(kind, 0, time, time, time, 1, number), number)
             return end
         number = self._entries.add(kind, at, size if kind is FileType.REGULAR_FILE else 0, time)
+        self._shown = name.removesuffix("/"), number
         if not self._builder.add(name, number):
             return end
         if kind is FileType.SYMBOLIC_LINK:
@@ -306,9 +323,12 @@ class _Indexer:
             return not size
         if self._builder.add(name, node):
             self._linked.add(node)
+            self._shown = name.removesuffix("/"), node
         if size and self._entries.kind(node) is FileType.REGULAR_FILE:
             # Some programs write the contents with the last of the names.
             self._entries.set_contents(node, at, size)
+            self._linked.add(node)
+            self._shown = self._shown[0], node
         return True
 
     def _count_names(self) -> None:

@@ -11,13 +11,13 @@ from ...base import Handle
 from ...budget import Budget
 from ...charge import Charge
 from ..kind import beginning_of, is_tar_block
-from ..member_spool import SPOOL_BYTES
 from ..source import ArchiveSource
 from ..tree import MAX_PATH_BYTES, TooManyEntries
 from ..tree_backend import link_target, refused
 from .decoder import inflate
 from .directory import find_directory, has_directory
 from .member import InflatedHandle, MemberCache, StoredHandle, locate
+from .member_spool import SPOOL_BYTES
 from .tree import Member, ZipIndex
 
 MAX_ENTRIES = 1_000_000
@@ -88,8 +88,8 @@ def _read_index(source: ArchiveSource, max_entries: int, charge: Charge, whole: 
             what = "a tar archive" if kind == "tar" else f"a {kind} file"
             if whole:
                 raise MountError(
-                    f"cannot mount zip archive {source.name} for writing: it begins like {what}; only directories and "
-                    "zip archives can be mounted with rw"
+                    f"cannot mount zip archive {source.name} for writing: it begins like {what}; mount it as that, "
+                    "with its path or tar://"
                 )
             raise MountError(
                 f"cannot mount zip archive {source.name}: it begins like {what}; mount it as that, with its path or "
@@ -97,8 +97,8 @@ def _read_index(source: ArchiveSource, max_entries: int, charge: Charge, whole: 
             )
         if whole and kind is None and not has_directory(source):
             raise MountError(
-                f"cannot mount zip archive {source.name} for writing: it is no zip archive; only directories and zip "
-                "archives can be mounted with rw"
+                f"cannot mount zip archive {source.name} for writing: it is no archive; only directories, zip "
+                "archives and tars can be mounted with rw"
             )
         index = ZipIndex(source, find_directory(source), max_entries, charge)
         if whole and (kind is None or is_tar_block(source.read(0, min(source.size, 512))) or not index.covers(source)):

@@ -37,11 +37,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...base import Handle, Key, Traffic
+from ...budget import Budget
 from .. import source as archive_source
-from ..member_spool import SPOOL_BYTES
 from ..source import ArchiveSource, BinaryFile
 from ..tree_backend import TreeBackend, rooted
 from .archive import CACHE_BYTES, MAX_ENTRIES, ZipArchive
+from .member_spool import SPOOL_BYTES
 from .tree import Member
 
 
@@ -55,6 +56,8 @@ class ZipBackend(TreeBackend):
     cache_bytes: the most that is kept of inflated members (see `archive.zip_member`).
     spool_bytes: the most that is kept of them on disk, in unnamed temporary files, so that a second run need not
         inflate a large member again; 0: nothing.
+    whole: the file must be the archive and nothing else, so that another can take its place. budget: for what is known
+        of its entries; None: that of what is being mounted.
 
     Raises MountError (missing, corrupt, too many entries, no such root), TypeError.
     """
@@ -67,16 +70,25 @@ class ZipBackend(TreeBackend):
         max_entries: int = MAX_ENTRIES,
         cache_bytes: int = CACHE_BYTES,
         spool_bytes: int = SPOOL_BYTES,
+        whole: bool = False,
+        budget: Budget | None = None,
     ) -> None:
-        self._archive = ZipArchive(archive_source.source_of(source), max_entries, cache_bytes, spool_bytes=spool_bytes)
-        self._cache = self._archive.cache
-        self._charge = self._archive.charge
-        self._entries = self._archive.index
+        self.archive = ZipArchive(
+            archive_source.source_of(source),
+            max_entries,
+            cache_bytes,
+            spool_bytes=spool_bytes,
+            whole=whole,
+            budget=budget,
+        )
+        self._cache = self.archive.cache
+        self._charge = self.archive.charge
+        self._entries = self.archive.index
         self._place = archive_source.place_in(source, root)
         try:
-            self._root = rooted(self._archive.index.root, root, f"zip archive {self._archive.source.name}")
+            self._root = rooted(self.archive.index.root, root, f"zip archive {self.archive.source.name}")
         except BaseException:
-            self._archive.close()
+            self.archive.close()
             raise
 
     @property
@@ -101,13 +113,13 @@ class ZipBackend(TreeBackend):
         return cls(source, root=root, max_entries=max_entries, cache_bytes=cache_bytes, spool_bytes=spool_bytes)
 
     def _open_member(self, number: int) -> Handle:
-        return self._archive.open(Member(self._archive.index, number))
+        return self.archive.open(Member(self.archive.index, number))
 
     def _read_target(self, number: int) -> str:
-        return self._archive.readlink(Member(self._archive.index, number))
+        return self.archive.readlink(Member(self.archive.index, number))
 
     def traffic(self) -> Traffic | None:
-        return self._archive.source.traffic()
+        return self.archive.source.traffic()
 
     def close(self) -> None:
-        self._archive.close()
+        self.archive.close()

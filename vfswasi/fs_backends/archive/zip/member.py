@@ -27,11 +27,11 @@ from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_LZMA, ZIP_STORED
 from ....errors import Errno, FsError
 from ...base import Buffer, Handle, Stat
 from ..decoders import DEFLATE_BYTES, Slot, reserve
-from ..member_spool import SPOOL_BYTES, MemberSpool
 from ..ranges import PAGE_BYTES, RangeHandle
 from ..source import ArchiveSource
 from .decoder import Decoder, corrupt, inflate, new_decoder
 from .directory import decoded
+from .member_spool import SPOOL_BYTES, MemberSpool
 from .tree import HEADER_BYTES, LOCAL_SIGNATURE, Member
 
 _CHECKPOINT_SPACING_BYTES = 256 << 10

@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import stat
 import struct
+import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import IO, Self
 
+from ....errors import FsError
+from ...base import FileType
+from ...layers.overlay.entries import Entry as Change
 from ...waiting import check_time
+from ..plan import Plan, find, pieces
 from ..source import ArchiveSource
+from ..tree import Directory
+from .archive import ZipArchive
 from .directory import ENTRY, EXTRA_UNICODE_PATH, EXTRA_ZIP64, UTF8_FLAG, Entry, extra_fields
 from .member import find_data
 from .tree import HEADER_BYTES, Member
@@ -33,6 +40,7 @@ _UNKNOWN_16, _UNKNOWN_32 = 0xFFFF, 0xFFFFFFFF
 _EXTRA_NTFS = 0x000A
 _EXTRA_UNIX_TIME = 0x5455
 _EXTRA_UNICODE_COMMENT = 0x6375
+_EXTRA_OWNER = 0x7875
 _FLAG_DESCRIPTOR = 0x08
 _UNIX = 3
 _MSDOS_DIRECTORY = 0x10
@@ -42,6 +50,83 @@ _LINK_MODE = stat.S_IFLNK | 0o777
 # What the date of MS-DOS can say, in seconds since 1970.
 _DOS_MIN_S = 315_532_800
 _DOS_MAX_S = 4_354_819_198
+
+
+def write(file: IO[bytes], archive: ZipArchive | None, plan: Plan, moved: Callable[[int], None]) -> None:
+    """What `plan` makes of an archive, None if there was none: its members in their order, then what is new. `moved` is
+    told of bytes that went. Raises OSError, ValueError, FsError."""
+    with ZipOutput(file, b"" if archive is None else archive.index.ending.comment) as output:
+        if archive is not None:
+            for number in range(1, archive.index.count + 1):
+                _write_old(output, archive, Member(archive.index, number), plan, moved)
+        for path in plan.needed:
+            output.add_directory(path, _time(plan.changed.get(path)), None)
+        links = []
+        for path, change in plan.added:
+            if change.link_to is not None:
+                links.append((path, change))
+            else:
+                _write_new(output, path, change, None, moved)
+        for path, change in links:
+            _write_copy(output, archive, path, change, plan, moved)
+
+
+def _write_old(
+    output: ZipOutput, archive: ZipArchive, member: Member, plan: Plan, moved: Callable[[int], None]
+) -> None:
+    info = member.info
+    old = info.name.removesuffix("/")
+    node = find(plan.top, old)
+    directory = isinstance(node, Directory)
+    if (node.number if isinstance(node, Directory) else node) != member.number:
+        return  # it is hidden, or another one of the same name counts
+    path = plan.after(old)
+    if path is None:
+        return
+    change = plan.changed.get(path)
+    mtime_ns = None if change is None else change.mtim_ns
+    if change is not None and change.content is not None:
+        _write_new(output, path, change, member, moved)
+    elif directory and (mtime_ns is not None or not _is_whole(archive.source, member)):
+        output.add_directory(path, _time(change), member)
+    else:
+        output.copy(path, archive.source, member, mtime_ns)
+        moved(info.compress_size)
+
+
+def _is_whole(source: ArchiveSource, member: Member) -> bool:
+    try:
+        find_data(source, member)
+    except FsError:
+        return False
+    return True
+
+
+def _write_new(output: ZipOutput, path: str, change: Change, old: Member | None, moved: Callable[[int], None]) -> None:
+    if change.filetype is FileType.DIRECTORY:
+        output.add_directory(path, _time(change), old)
+    elif change.target is not None:
+        output.add_link(path, change.target, _time(change))
+    else:
+        output.add_file(path, change.size, pieces(change, moved), _time(change), old)
+
+
+def _write_copy(
+    output: ZipOutput, archive: ZipArchive | None, path: str, change: Change, plan: Plan, moved: Callable[[int], None]
+) -> None:
+    """One more name of a file, which the format does not have: the contents once more."""
+    target = plan.link_target(change)
+    there = plan.new.get(target) or plan.changed.get(target)
+    old = plan.before(target)
+    node = None if old is None else find(plan.top, old)
+    if there is not None and (there.content is not None or there.target is not None):
+        _write_new(output, path, there, None, moved)
+    elif isinstance(node, int) and archive is not None:
+        output.copy(path, archive.source, Member(archive.index, node), None if there is None else there.mtim_ns)
+
+
+def _time(change: Change | None) -> int:
+    return time.time_ns() if change is None or change.mtim_ns is None else change.mtim_ns
 
 
 class ZipOutput:
@@ -58,8 +143,8 @@ class ZipOutput:
         self._directory = bytearray()
         self._count = 0
 
-    def add_file(self, path: str, size: int, pieces: Iterator[bytes], mtime_ns: int, old: Entry | None) -> None:
-        """A regular file of `size` bytes, with the mode of the entry `old`."""
+    def add_file(self, path: str, size: int, pieces: Iterator[bytes], mtime_ns: int, old: Member | None) -> None:
+        """A regular file of `size` bytes, with the mode, owner and comment of the member `old`."""
         info = _new_info(path, mtime_ns, _FILE_MODE, old)
         info.compress_type = zipfile.ZIP_STORED if size <= _STORED_MAX_BYTES else zipfile.ZIP_DEFLATED
         info.file_size = size  # decides whether it is zip64
@@ -74,8 +159,8 @@ class ZipOutput:
         self._zip.writestr(info, target.encode())
         self._added(_entry_of(info))
 
-    def add_directory(self, path: str, mtime_ns: int, old: Entry | None) -> None:
-        """A directory, with the mode of the entry `old`."""
+    def add_directory(self, path: str, mtime_ns: int, old: Member | None) -> None:
+        """A directory, with the mode, owner and comment of the member `old`."""
         info = _new_info(path + "/", mtime_ns, _DIRECTORY_MODE, old)
         info.external_attr |= _MSDOS_DIRECTORY
         self._zip.writestr(info, b"")
@@ -233,7 +318,8 @@ def _zip64_field(values: list[int]) -> bytes:
 def _entry_of(info: zipfile.ZipInfo) -> bytes:
     """The entry in the directory of a member that `zipfile` has written."""
     name = info.filename.encode()
-    flags = info.flag_bits if info.filename.isascii() else info.flag_bits | UTF8_FLAG
+    plain = info.filename.isascii() and info.comment.isascii()
+    flags = info.flag_bits if plain else info.flag_bits | UTF8_FLAG
     extra = _without(info.extra, {EXTRA_ZIP64})
     values = [info.compress_size, info.file_size]
     wide = []
@@ -249,22 +335,30 @@ def _entry_of(info: zipfile.ZipInfo) -> bytes:
         extra = _zip64_field(wide) + extra
     needed = max(info.extract_version, _ZIP64_VERSION if wide else 0)
     date = _dos_date_words(info.date_time)
-    sizes = len(name), len(extra), 0, 0, 0
+    sizes = len(name), len(extra), len(info.comment), 0, 0
     made = max(info.create_version, needed)
     fixed = (
         b"PK\1\2", made, info.create_system, needed, 0, flags, info.compress_type, *date, info.CRC, *values, *sizes,
         info.external_attr, offset,
     )  # fmt: skip
-    return ENTRY.pack(*fixed) + name + extra
+    return ENTRY.pack(*fixed) + name + extra + info.comment
 
 
-def _new_info(path: str, mtime_ns: int, mode: int, old: Entry | None) -> zipfile.ZipInfo:
+def _new_info(path: str, mtime_ns: int, mode: int, member: Member | None) -> zipfile.ZipInfo:
     info = zipfile.ZipInfo(path, _dos_date(mtime_ns))
     info.create_system = _UNIX
-    if old is not None and old.system == _UNIX and stat.S_IFMT(old.attributes >> 16) == stat.S_IFMT(mode):
-        mode = old.attributes >> 16
-    info.external_attr = mode << 16
     info.extra = _time_extra(mtime_ns)
+    if member is not None:
+        old, raw = member.info, member.raw
+        if old.system == _UNIX and stat.S_IFMT(old.attributes >> 16) == stat.S_IFMT(mode):
+            # As with any file that is written to: what others put into it does not run as its owner.
+            mode = old.attributes >> 16 & ~(0 if stat.S_ISDIR(mode) else stat.S_ISUID | stat.S_ISGID)
+        info.extra += _without(old.extra, {tag for tag, _ in extra_fields(old.extra)} - {_EXTRA_OWNER})
+        comment = raw[len(raw) - int.from_bytes(raw[32:34], "little") :]
+        if not comment.isascii() and not old.flags & UTF8_FLAG:
+            comment = _as_text(comment, old).encode()
+        info.comment = comment
+    info.external_attr = mode << 16
     return info
 
 

@@ -115,6 +115,11 @@ class ZipIndex:
         self.root: Directory = builder.root
         builder.tell_hidden(f"zip archive {archive}", seen)
 
+    @property
+    def count(self) -> int:
+        """Entries, hidden ones too."""
+        return len(self._places)
+
     def entry(self, number: int) -> Entry:
         """What the directory says of an entry."""
         entry, _ = entry_at(self.raw, self._places[number - 1], self.ending.prefix)

@@ -48,6 +48,8 @@ class OverlayBackend(Looking):
     Raises FsError: STALE, `changes` do not fit what is there; and what `base` raises.
     """
 
+    handles = OverlayHandle
+
     def __init__(
         self,
         base: Backend,
@@ -104,7 +106,7 @@ class OverlayBackend(Looking):
                     node = tree.file_at(place, found)
             if isinstance(node, FileNode):
                 try:
-                    return OverlayHandle(self, node, write)
+                    return self.handles(self, node, write)
                 except BaseException:
                     self.closed(node)
                     raise
@@ -135,7 +137,7 @@ class OverlayBackend(Looking):
             file = FileNode(self._tree.new_ident(), None, None)
             file.stage(self.space, False, True)
             self._put(directory, name, file)
-            return OverlayHandle(self, file, True)
+            return self.handles(self, file, True)
 
     def _room_for(self, key: Key) -> tuple[DirectoryNode, str]:
         if not key:

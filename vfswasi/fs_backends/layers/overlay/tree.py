@@ -71,7 +71,7 @@ class Tree:
                 elif isinstance(node, FileNode) and node.handles:
                     found[node.ident] = (*where, name), node
         for ident, file in self.files.items():
-            for place in file.places if file.handles and ident not in found else ():
+            for place in file.places if file.handles and file.nlink > 0 and ident not in found else ():
                 now = now_at(shown, place)
                 if now is not None:
                     found[ident] = now, file

@@ -12,7 +12,7 @@ import threading
 from collections import OrderedDict
 from typing import Final
 
-from .ranges import PAGE_BYTES
+from ..ranges import PAGE_BYTES
 
 SPOOL_BYTES: Final = 512 << 20
 _FILES_MAX = 32

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ....errors import Errno, FsError
+from ...errors import Errno, FsError
 
 _LOCK_TRIES = 50
 _LOCK_WAIT_S = 0.1
