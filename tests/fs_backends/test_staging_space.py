@@ -51,7 +51,7 @@ def over(data: bytes) -> Callable[[int, memoryview], None]:
     """`data`, to lie under a content."""
 
     def fill(offset: int, view: memoryview) -> None:
-        assert 0 <= offset
+        assert offset >= 0
         assert offset + len(view) <= len(data), "read behind the end of what lies under it"
         view[:] = data[offset : offset + len(view)]
 

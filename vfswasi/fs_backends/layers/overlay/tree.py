@@ -10,7 +10,7 @@ from itertools import count
 from typing import Final
 
 from ....errors import Errno, FsError
-from ...base import Backend, FileType, Key, Stat
+from ...base import Backend, FileType, Handle, Key, Stat
 from ...waiting import check_time
 from .entries import Was
 from .nodes import FIRST_NEW_IDENT, DirectoryNode, FileNode, LinkNode, Lower, Node, ObjectNode, ident_of
