@@ -638,11 +638,25 @@ def test_a_manifest_that_is_empty_is_refused() -> None:
         ({"contents/" + "0" * 64: b""}, "contents that its manifest does not name"),
         ({f"contents/{DIGEST}/x": b""}, "it has no contents"),
         ({"manifest.jsonl/x": b""}, "has no manifest.jsonl"),
+        ({"../x": b""}, "twice, or that are not shown"),
+        ({"/etc/x": b""}, "twice, or that are not shown"),
+        ({"contents/": b""}, "twice, or that are not shown"),
     ],
 )
 def test_members_that_no_file_of_changes_has_are_refused(members: dict[str, bytes], reason: str) -> None:
     with pytest.raises(MountError, match=reason):
         Changes.load(forged(NEW, **members))
+
+
+@pytest.mark.parametrize("name", ["manifest.jsonl", f"contents/{DIGEST}"])
+def test_a_member_that_is_there_twice_is_refused(name: str) -> None:
+    data = forged(NEW)
+    with zipfile.ZipFile(data) as archive:
+        same = archive.read(name)
+    with zipfile.ZipFile(data, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr(name, same)
+    with pytest.raises(MountError, match="twice, or that are not shown"):
+        Changes.load(data)
 
 
 def test_what_is_no_such_file_is_refused(tmp_path: Path) -> None:
