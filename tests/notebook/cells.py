@@ -74,6 +74,12 @@ sandbox""",
         "sandbox.run(['x'] * 2, capture_output=True, text=True)", view=("stdout", "out\nout", "stderr", "err", "/work")
     ),
     Cell(
+        """from vfswasi.fs_backends.layers.overlay.entries import Entry
+made = [Entry("added", name, vfswasi.fs_backends.base.FileType.DIRECTORY) for name in (evil, "made")]
+vfswasi.Changes(made)""",
+        view=("2 changes", "A made/", "&lt;img src=x"),
+    ),
+    Cell(
         "vfswasi.Result(['p.wasm', evil], 1, evil + '\\n' * 100 + 'the end', None, trap='wasm trap: ' + evil)",
         view=("trapped", "&lt;script&gt;", "the end", "characters in all"),
     ),

@@ -57,6 +57,11 @@ def test_of_one_path_what_was_removed_comes_first() -> None:
     assert str(changes) == "D p\nA p/\nA p/q"
 
 
+def test_what_is_in_a_directory_stands_below_it() -> None:
+    entries = [added("a/x", b""), added("a-b", b""), made_directory("a"), added("a.c", b""), added("A", b"")]
+    assert str(Changes(entries)) == "A A\nA a/\nA a/x\nA a-b\nA a.c"
+
+
 def test_the_list_is_safe_on_a_terminal() -> None:
     base = MadeBase({EVIL: b"1"})
     changes = Changes([removed(base, EVIL), made_link(EVIL + "\r", "\x1b[0m"), added("\ud800", b"")], base)

@@ -271,6 +271,18 @@ def test_texts_with_nothing_in_common_are_given_up_early() -> None:
     assert blocks(repeated, repeated[1:] + ["c\n"] * lines.EDITS_MAX)
 
 
+def test_comparing_is_given_up_after_a_while() -> None:
+    old, new = ["1\n", "same\n", "2\n"], ["3\n", "same\n", "4\n"]
+    effort = lines.Effort(50)
+    assert blocks(old, new, effort) == [(0, 1, 0, 1), (2, 3, 2, 3)]
+    assert 0 < effort.left < 50
+    while effort.left >= 16:
+        assert blocks(old, new, effort) == [(0, 1, 0, 1), (2, 3, 2, 3)]
+    assert blocks(old, new, effort) == [(0, 3, 0, 3)]
+    effort.left = -1
+    assert blocks(old, new, effort) == [(0, 3, 0, 3)]
+
+
 def test_far_changes_in_a_long_text_are_small_hunks() -> None:
     old = [f"{number}\n" for number in range(30_000)]
     new = ["first\n", *old[:20_000], "middle\n", *old[20_001:]]

@@ -272,6 +272,35 @@ def test_a_link_at_the_path_stays_one_and_a_place_that_is_none_is_said(tmp_path:
             some()[0].save(wrong)  # type: ignore[arg-type]
 
 
+class OneWay(io.RawIOBase):
+    """A pipe, as far as whoever writes can tell."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.data += data
+        return len(data)
+
+
+def test_what_cannot_seek_is_written_too(tmp_path: Path) -> None:
+    changes, _ = some()
+    pipe = OneWay()
+    changes.save(pipe)  # type: ignore[arg-type]
+    assert Changes.load(io.BytesIO(pipe.data)) == changes
+    os.mkfifo(tmp_path / "fifo")
+    found: list[bytes] = []
+    reader = threading.Thread(target=lambda: found.append((tmp_path / "fifo").read_bytes()))
+    reader.start()
+    changes.save(tmp_path / "fifo")
+    reader.join()
+    assert Changes.load(io.BytesIO(found[0])) == changes
+    changes.save(os.devnull)
+
+
 def test_new_files_have_the_usual_mode(tmp_path: Path) -> None:
     (tmp_path / "usual").write_bytes(b"")
     some()[0].save(tmp_path / "c.zip")
@@ -609,11 +638,25 @@ def test_a_manifest_that_is_empty_is_refused() -> None:
         ({"contents/" + "0" * 64: b""}, "contents that its manifest does not name"),
         ({f"contents/{DIGEST}/x": b""}, "it has no contents"),
         ({"manifest.jsonl/x": b""}, "has no manifest.jsonl"),
+        ({"../x": b""}, "twice, or that are not shown"),
+        ({"/etc/x": b""}, "twice, or that are not shown"),
+        ({"contents/": b""}, "twice, or that are not shown"),
     ],
 )
 def test_members_that_no_file_of_changes_has_are_refused(members: dict[str, bytes], reason: str) -> None:
     with pytest.raises(MountError, match=reason):
         Changes.load(forged(NEW, **members))
+
+
+@pytest.mark.parametrize("name", ["manifest.jsonl", f"contents/{DIGEST}"])
+def test_a_member_that_is_there_twice_is_refused(name: str) -> None:
+    data = forged(NEW)
+    with zipfile.ZipFile(data) as archive:
+        same = archive.read(name)
+    with zipfile.ZipFile(data, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr(name, same)
+    with pytest.raises(MountError, match="twice, or that are not shown"):
+        Changes.load(data)
 
 
 def test_what_is_no_such_file_is_refused(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ class Changes:
     """An immutable set of differences; iterating gives each `Change`, in the order of the paths.
 
     `len`, truth, and `in` (a path, or a `Change`) are those of the set. Two are equal when they make the same of the
-    same: paths, kinds, sizes, times and contents are equal; where they were made does not count. `str()` is the list
-    that people know, a line for each. New contents stay where they are until somebody asks for them.
+    same: paths, kinds, sizes, times and contents are equal; where they were made does not count; contents are read for
+    that where all else is equal, which raises FsError if they are gone. `str()` is the list that people know, a line
+    for each. New contents stay where they are until somebody asks for them.
 
     entries: the differences with their contents; base: what they were made on, None: unknown.
     """
@@ -30,7 +31,7 @@ class Changes:
     base: Base | None
 
     def __init__(self, entries: Iterable[Entry], base: Base | None = None) -> None:
-        ordered = sorted(entries, key=lambda entry: (entry.path, _ORDER[entry.kind]))
+        ordered = sorted(entries, key=lambda entry: (entry.path.split("/"), _ORDER[entry.kind]))
         self.__dict__.update(entries=tuple(ordered), base=base)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:

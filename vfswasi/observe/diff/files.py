@@ -14,7 +14,7 @@ from ...printing import printable, without_secrets
 from ..bases import Base, base_of
 from ..contents import pieces
 from ..old import NotThere, OldContents
-from .lines import hunks
+from .lines import Effort, hunks
 
 FILE_MAX_BYTES: Final = 1 << 20
 TEXT_MAX_BYTES: Final = 64 << 20
@@ -48,6 +48,7 @@ class _Diff:
         self._old = old
         self._why = why
         self._written = 0
+        self._effort = Effort()
         self._others = {entry.path: entry for entry in entries if entry.kind == "added" and entry.content is not None}
         self._modified = {entry.path for entry in entries if entry.kind == "modified"}
 
@@ -99,7 +100,7 @@ class _Diff:
             yield f"Binary files {old_name} and {new_name} differ\n"
         elif before != after:
             yield f"--- {_ended(old_name)}\n+++ {_ended(new_name)}\n"
-            yield from hunks(_split(before), _split(after))
+            yield from hunks(_split(before), _split(after), self._effort)
 
     def _header(self, entry: Entry) -> Iterator[str]:
         old_path, path = entry.old_path or entry.path, entry.path

@@ -1,27 +1,41 @@
 """The difference of two texts, line by line, as hunks of a unified diff.
 
 The shortest edit is looked for (Myers, "An O(ND) difference algorithm"), and given up where it would be long: what is
-left is then shown as removed and added as a whole, which is true as well. `difflib` finds none in any such time for
-texts that somebody chose: it takes longer than the square of their lines.
+left is then shown as removed and added as a whole, which is true as well. `difflib` cannot be stopped, and takes time
+that grows with the square of the lines where somebody has chosen them.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
+from math import isqrt
 from typing import Final
 
 from ...fs_backends.waiting import check_time
 
-EDITS_MAX: Final = 1500  # lines removed and added of one file, beyond which the shortest edit is not looked for
+EDITS_MAX: Final = 1000  # lines removed and added of one file, beyond which the shortest edit is not looked for
 _STEPS_MAX = 4 << 20  # along lines that are equal
 _CONTEXT = 3
+
+
+class Effort:
+    """What comparing may take for all files of a diff: when it is used up, nothing is looked for any more. A file with
+    so many edits takes the square of that."""
+
+    def __init__(self, left: int = 60 * EDITS_MAX**2) -> None:
+        self.left = left
+
+    def edits(self) -> int:
+        """That may be looked for now."""
+        return min(EDITS_MAX, isqrt(max(0, self.left)))
+
 
 # (first line in the old text, end, first line in the new one, end): what was there becomes what is here.
 Block = tuple[int, int, int, int]
 
 
-def blocks(old: Sequence[str], new: Sequence[str]) -> list[Block]:
+def blocks(old: Sequence[str], new: Sequence[str], effort: Effort | None = None) -> list[Block]:
     """What differs, in order."""
     start = 0
     least = min(len(old), len(new))
@@ -35,7 +49,7 @@ def blocks(old: Sequence[str], new: Sequence[str]) -> list[Block]:
     other = [numbers.setdefault(line, len(numbers)) for line in new[start : len(new) - end]]
     if not one and not other:
         return []
-    matches = _matches(one, other) if one and other else []
+    matches = _matches(one, other, effort or Effort()) if one and other else []
     found: list[Block] = []
     x = y = 0
     for match_x, match_y in [*matches, (len(one), len(other))]:
@@ -45,15 +59,16 @@ def blocks(old: Sequence[str], new: Sequence[str]) -> list[Block]:
     return found
 
 
-def _matches(one: list[int], other: list[int]) -> list[tuple[int, int]]:
+def _matches(one: list[int], other: list[int], effort: Effort) -> list[tuple[int, int]]:
     """Lines that stay, as (line of one, line of the other), in order; none, if there are too many edits."""
-    most = min(len(one) + len(other), EDITS_MAX)
+    most = min(len(one) + len(other), effort.edits())
     # reached[k]: the farthest line of `one` on the diagonal x - y == k. Kept for each number of edits.
     reached = array("l", [0]) * (2 * most + 3)
     trail: list[array[int]] = []
     steps = 0
     for edits in range(most + 1):
         check_time("comparing texts")
+        effort.left -= 2 * edits
         if steps > _STEPS_MAX:
             break
         trail.append(reached[most + 1 - edits : most + 2 + edits])
@@ -98,10 +113,10 @@ def _walked_back(trail: list[array[int]], one: list[int], other: list[int]) -> l
     return found[::-1]
 
 
-def hunks(old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
+def hunks(old: Sequence[str], new: Sequence[str], effort: Effort | None = None) -> Iterator[str]:
     """Lines keep their ends; one without is followed by git's remark."""
     group: list[Block] = []
-    for block in blocks(old, new):
+    for block in blocks(old, new, effort):
         if group and block[0] - group[-1][1] > 2 * _CONTEXT:
             yield from _hunk(group, old, new)
             group = []

@@ -160,6 +160,8 @@ class _Contents:
     def check_all_used(self) -> None:
         if len(self._found) != len(self._members):
             raise Wrong("it has contents that its manifest does not name")
+        if self._saved.archive.index.count != 1 + len(self._found):
+            raise Wrong("it has members twice, or that are not shown")
 
 
 class SavedContent:

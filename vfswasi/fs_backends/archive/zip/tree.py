@@ -49,7 +49,8 @@ _TYPES = tuple(FileType)
 
 
 class ZipIndex:
-    """`root`, and what there is to know of the entries, which are counted from 1.
+    """`root`, and what there is to know of the entries, which are counted from 1. `count`: of all that the directory
+    has, those that are not shown too.
 
     Raises BadZipFile (cut short), TooManyEntries (with the directories that they imply more than `max_entries`),
     FsError: NOMEM (more than `charge` may take), CANCELED, IO.
@@ -113,6 +114,7 @@ class ZipIndex:
         self._data_starts = array("q", [-1]) * number
         self._verified = bytearray(number)
         self.root: Directory = builder.root
+        self.count = seen
         builder.tell_hidden(f"zip archive {archive}", seen)
 
     @property
