@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 from .errors import (
+    ApplyError,
     CompileError,
     CompileLimitError,
     CompileTimeoutError,
@@ -108,6 +109,7 @@ __all__ = [
     "PIPE",
     "STDOUT",
     "WASI",
+    "ApplyError",
     "Args",
     "AsyncRun",
     "Backend",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vfswasi.cli.invoke import _number, shown
+from vfswasi.cli.arguments.invoke import _number, shown
 from vfswasi.engine.compiling.exported import signature_of
 from vfswasi.engine.compiling.modules import binary
 from vfswasi.engine.compiling.outline import Signature

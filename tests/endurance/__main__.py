@@ -2,11 +2,13 @@
 python -m tests.endurance leaks [--runs COUNT] [--store NAME]
 python -m tests.endurance endings [--runs COUNT]
 python -m tests.endurance model [--steps COUNT] [--seed FIRST]
+python -m tests.endurance applying [--runs COUNT]
 
 faults: every call of every program fails with one kind of fault of each class; with --all with every kind, once and for
 good, and lies. leaks: so many runs (2,000) of every ending, with the fast path and without, on each store.
 endings: so many runs (10,000) on eight threads, each ended at a random moment, interrupted by page and by epoch.
 model: so many random calls (100,000) on overlays three deep, which give what a model in Python gives.
+applying: changes are applied to a directory and killed at so many random moments (200), and before each step.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from pathlib import Path
 
 from vfswasi.engine.fast_path import publishing as fastpath
 
+from ..observe.applying import killing
 from .endings import ended_at_random
 from .faults import FIRST, KINDS, Bench, class_of
 from .leaks import ENDINGS, left_behind
@@ -110,7 +113,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.endurance", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["faults", "leaks", "endings", "model"])
+    parser.add_argument("what", choices=["faults", "leaks", "endings", "model", "applying"])
     parser.add_argument("--runs", type=int)
     parser.add_argument("--steps", type=int, default=100_000, help="for model")
     parser.add_argument("--seed", type=int, default=0, help="for model: the first one")
@@ -126,6 +129,8 @@ def main() -> int:
         return _leaks(chosen.runs or 2000, chosen.store)
     if chosen.what == "endings":
         return _endings(chosen.runs or 10_000)
+    if chosen.what == "applying":
+        return killing.told(chosen.runs or 200, time.time_ns())
     with tempfile.TemporaryDirectory() as place:
         for name in chosen.program or PROGRAMS:
             for store in chosen.store or STORES:

@@ -1,8 +1,9 @@
 """The command line: which command is meant, and the exit status of whatever happens.
 
 Exit status of `run`: the guest's own (statuses above 255 become 255); 128 + N if signal N ended it, so 134 for
-a trap; 124 if `--timeout` or its fuel ended it; 125 if vfswasi itself failed, with one line on stderr. Of the others:
-0 or 125. Of all: 141 if nobody reads what they print any more, 130 after Ctrl-C.
+a trap; 124 if `--timeout` or its fuel ended it; 125 if vfswasi itself failed, with one line on stderr. Of `apply`: 0,
+125, or 1 if the target is not what the changes were made on. Of the others: 0 or 125. Of all: 141 if nobody reads what
+they print any more, 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ COMMANDS = {
     "inspect": "show what a module imports and needs",
     "mounts": "show what a source looks like to a program",
     "changes": "show what saved changes change",
+    "apply": "make saved changes in a directory, an archive or a bucket",
     "compile": "compile modules ahead, into the cache",
     "cache": "list, measure or remove compiled modules",
     "completion": "print what a shell needs to complete the words of this command",

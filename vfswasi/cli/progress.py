@@ -11,6 +11,7 @@ import contextlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 
 from ..engine.compiling.apart.watching import watcher
@@ -79,6 +80,30 @@ def compiling() -> Iterator[None]:
         yield
     finally:
         watcher.reset(before)
+
+
+@contextlib.contextmanager
+def of(what: str) -> Iterator[Callable[[int, int], None]]:
+    """One line that says how much of something is done, gone when the block ends. Gives what is to be told (done, in
+    all)."""
+    started, told = time.monotonic(), -1
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        percent = 100 * done // max(total, 1)
+        if percent != told and time.monotonic() - started >= BEFORE_S:
+            told = percent
+            _write(f"\r\x1b[K{what} ... {percent} %")
+
+    try:
+        yield tell if _is_terminal() else _tell_nobody
+    finally:
+        if told >= 0:
+            _write("\r\x1b[K")
+
+
+def _tell_nobody(done: int, total: int) -> None:
+    pass
 
 
 def _is_terminal() -> bool:

@@ -161,7 +161,7 @@ def main(options: argparse.Namespace) -> int:
         if options.invoke is not None:
             if options.isolation == "process":
                 raise ValueError("--invoke cannot be with --isolation=process; leave one of them out")
-            from .invoke import Call
+            from .arguments.invoke import Call
 
             if options.cwd is not None:
                 raise ValueError("--cwd is where a program starts, and --invoke calls a function of none")

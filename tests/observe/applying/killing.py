@@ -1,6 +1,4 @@
-"""python -m tests.observe.applying.killing MOMENTS SEED
-
-Changes are applied to a directory by a process that is killed: at so many random moments, and before each of its
+"""Changes are applied to a directory by a process that is killed: at so many random moments, and before each of its
 steps. Whatever is left must be whole, and applying the same changes again, in another process, must finish it.
 """
 
@@ -222,12 +220,12 @@ def quick_place() -> str | None:
     return "/dev/shm" if os.path.isdir("/dev/shm") else None
 
 
-def main() -> None:
-    moments, seed = int(sys.argv[1]), int(sys.argv[2])
+def told(moments: int, seed: int) -> int:
+    """0; what was found is printed. Raises AssertionError."""
     with tempfile.TemporaryDirectory(dir=quick_place()) as name:
-        for told in (at_random_moments(Path(name), moments, seed), before_every_step(Path(name))):
-            print("; ".join(f"{count} {how_far}" for how_far, count in sorted(told.items())), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+        for what, found in (
+            (f"killed at {moments} random moments (seed {seed})", at_random_moments(Path(name), moments, seed)),
+            ("killed before each step", before_every_step(Path(name))),
+        ):
+            print(f"{what}: {'; '.join(f'{count} {how_far}' for how_far, count in sorted(found.items()))}", flush=True)
+    return 0

@@ -70,7 +70,7 @@ class Plain(MemoryBackend):
         super().rename(old, new)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_the_target_becomes_what_the_run_made(data: st.DataObject) -> None:
     base = data.draw(TREES)
@@ -90,7 +90,7 @@ def test_the_target_becomes_what_the_run_made(data: st.DataObject) -> None:
         assert model.tree_at(place) == worked.tree()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_another_tree_is_a_conflict_or_nothing_of_it_is_lost(data: st.DataObject) -> None:
     """A base that somebody else has worked on too: either nothing is written, or what they did is still there."""

@@ -220,6 +220,7 @@ def test_a_store_whose_times_alone_tell(place: Path) -> None:
         ([model.added("", b"")], "no target can have"),
         ([model.added("a/./b", b"")], "no target can have"),
         ([model.added("/abs", b"")], "no target can have"),
+        ([model.added("/".join("d" * 3000), b"")], "more than 2,048 names"),
         ([model.renamed(BASE, "old", "x/../../y")], "no target can have"),
         ([replace(model.modified(BASE, "edited", b""), old_path="../edited")], "no target can have"),
         ([model.removed(BASE, "dir", was=Was(FileType.DIRECTORY, below={"../x": FILE}))], "no target can have"),

@@ -58,6 +58,8 @@ class Original:
     def difference(self, target: Backend, there: Key, found: Stat, here: Key, was: Was) -> str | None:
         """Why the file or link at `there` in the target, with the type and the size of `was`, is not what was at `here`
         in the base; None: it is. Raises what reading the target raises."""
+        if found.filetype not in (FileType.REGULAR_FILE, FileType.SYMBOLIC_LINK):
+            return None
         link = target.readlink(there) if found.filetype is FileType.SYMBOLIC_LINK else None
         if was.digest is not None:
             if link is not None:

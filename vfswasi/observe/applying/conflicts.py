@@ -139,24 +139,27 @@ class _Look:
 
     def _no_directory(self, key: Key) -> str | None:
         """Why nothing can be below `key`. Never through a link: each name on the way is looked at."""
-        known = self._directories.get(key, "")
-        if known != "":
-            return known
         why: str | None = None
-        if len(key) > len(self.below):
-            why = self._no_directory(key[:-1])
-        if why is None:
-            try:
-                found = self.target.stat(key)
-                if found.filetype is not FileType.DIRECTORY:
-                    kind = _WORDS.get(found.filetype, "something else")
-                    why = f"{shown('/'.join(key))}, which it is in, is {kind} and no directory"
-            except FsError as error:
-                if error.errno not in _NO_WAY:
-                    raise
-                why = f"the directory {shown('/'.join(key))}, which it is in, is not there"
-        self._directories[key] = why
+        for depth in range(len(self.below), len(key) + 1):
+            at = key[:depth]
+            if at in self._directories:
+                why = self._directories[at]
+            else:
+                self._directories[at] = why = why or self._why_none(at)
         return why
+
+    def _why_none(self, key: Key) -> str | None:
+        shown_key = shown("/".join(key))
+        try:
+            found = self.target.stat(key)
+        except FsError as error:
+            if error.errno not in _NO_WAY:
+                raise
+            return f"the directory {shown_key}, which it is in, is not there"
+        if found.filetype is FileType.DIRECTORY:
+            return None
+        kind = _WORDS.get(found.filetype, "something else")
+        return f"{shown_key}, which it is in, is {kind} and no directory"
 
     def _removed_directory(self, base: Key, was: Was) -> None:
         """Exactly what was removed is in it."""

@@ -52,6 +52,8 @@ class _Work:
         self.changed = False
         self._has_aside = False
         gone = plan.gone.values()
+        moving = [*(key for key, item in plan.gone.items() if item.entry.kind == "renamed"), *plan.arriving]
+        self._ways = {key[:depth] for key in moving for depth in range(1, len(key))}
         self.direct = {item.number for item in gone if item.entry.kind == "renamed" and self._can_go_at_once(item)}
         self.last = {item.number for item in gone if item.entry.kind == "removed" and self._can_wait(item)}
 
@@ -81,10 +83,7 @@ class _Work:
         assert base is not None
         if plan.before(key, itself=False) != key or (key in plan.gone and key not in plan.replaced):
             return False
-        moves = [other for other, there in plan.gone.items() if there.entry.kind == "renamed"]
-        if self._is_in_motion(base) or (item.is_directory and _any_below(base, [*moves, *plan.arriving])):
-            return False
-        return base not in plan.arriving
+        return not (self._is_in_motion(base) or base in self._ways or base in plan.arriving)
 
     def _can_wait(self, item: Item) -> bool:
         """Nothing comes to its place, and nothing above it moves."""
@@ -295,10 +294,6 @@ class _Work:
 
 def _any_above(key: Key, keys: Container[Key]) -> bool:
     return any(key[:depth] in keys for depth in range(1, len(key)))
-
-
-def _any_below(key: Key, keys: list[Key]) -> bool:
-    return any(len(other) > len(key) and other[: len(key)] == key for other in keys)
 
 
 def _unless_gone(remove: Callable[[Key], None], key: Key) -> None:

@@ -21,6 +21,8 @@ from ...records import record
 # Of what lies in a target while changes are applied to it. Changes cannot have such names.
 STAGING: Final = ".vfswasi-apply-"
 
+_DEPTH_MAX: Final = 2048  # more do not fit into a path that a system takes
+
 _DIRECTORY, _FILE, _LINK = FileType.DIRECTORY, FileType.REGULAR_FILE, FileType.SYMBOLIC_LINK
 
 
@@ -214,6 +216,10 @@ def _check_path(path: str, empty: bool = False) -> None:
     """Raises ConflictError for what is no name below a directory."""
     if not (path == "" and empty) and not all(map(fits_a_key, path.split("/"))):
         raise ConflictError(f"the changes have a path that no target can have: {shown(path)}", {path: "no path"})
+    if path.count("/") >= _DEPTH_MAX:
+        raise ConflictError(
+            f"the changes have a path of more than {_DEPTH_MAX:,} names: {shown(path)}", {path: "too many names"}
+        )
     if path.startswith(STAGING):
         raise ConflictError(
             f"the changes have the name {shown(path)}, which is kept for applying changes",

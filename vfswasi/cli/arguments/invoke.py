@@ -6,14 +6,14 @@ import struct
 import sys
 from typing import Any, Final, NamedTuple
 
-from ..engine.compiling import exported, modules, outline
-from ..engine.compiling.outline import Signature
-from ..errors import GuestExitError, GuestTrapError, InvalidModuleError
-from ..host.module_source import read_module
-from ..host.sandbox import Sandbox
-from ..limits import Limits
-from ..printing import counted, did_you_mean, printable
-from .messages import status_of
+from ...engine.compiling import exported, modules, outline
+from ...engine.compiling.outline import Signature
+from ...errors import GuestExitError, GuestTrapError, InvalidModuleError
+from ...host.module_source import read_module
+from ...host.sandbox import Sandbox
+from ...limits import Limits
+from ...printing import counted, did_you_mean, printable
+from ..messages import status_of
 
 _BITS: Final = {"i32": 32, "i64": 64}
 
