@@ -3,23 +3,39 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-plain test-by-epoch lint docs bench clean
+.PHONY: demo test test-fast test-plain test-by-epoch lint docs bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
 
-test: $(VENV)/installed-test
-	$(BIN)/python -m pytest
+# Two processes share the tests; those that measure time, or want the machine for themselves (the marker `alone`), run
+# after that in one. A file is never cut: its servers and compiled programs are made once.
+two_then_one = \
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone" $(1) && \
+	$(BIN)/python -m pytest -m alone $(1)
+# The stores know no guest, and the others try both ways themselves.
+OF_GUESTS = --ignore=tests/fs_backends --ignore=tests/storage --ignore=tests/fuzz --ignore=tests/typing
 
-# The same tests the plain way: every system call is answered in Python, and guests are interrupted by epochs. Left out
-# are those of the stores, which know no guest, and those that try both ways themselves. Two at once.
+test: $(VENV)/installed-test
+	@echo "The whole test suite: MINUTES_TEST minutes on two quiet cores, a few more when the programs are compiled first."
+	$(call two_then_one,)
+
+# A file or two of each room, to know soon.
+test-fast: $(VENV)/installed-test
+	@echo "A file or two of each room: less than a minute."
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone" FAST
+
+# The same tests the plain way: every system call is answered in Python, and guests are interrupted by epochs.
 test-plain: $(VENV)/installed-test
-	VFSWASI_VDSO=0 VFSWASI_INTERRUPT=epoch $(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/fs_backends --ignore=tests/storage \
-		--ignore=tests/endurance --ignore=tests/fuzz --ignore=tests/typing
+	@echo "The tests of guests the plain way: MINUTES_PLAIN minutes on two quiet cores."
+	VFSWASI_VDSO=0 VFSWASI_INTERRUPT=epoch; export VFSWASI_VDSO VFSWASI_INTERRUPT; \
+	$(call two_then_one,$(OF_GUESTS) --ignore=tests/endurance)
 
 # The fast path with interruption by epochs.
 test-by-epoch: $(VENV)/installed-test
-	VFSWASI_INTERRUPT=epoch $(BIN)/python -m pytest --ignore=tests/fs_backends --ignore=tests/storage --ignore=tests/fuzz --ignore=tests/typing
+	@echo "The tests of guests with interruption by epochs: as long as make test-plain."
+	VFSWASI_INTERRUPT=epoch; export VFSWASI_INTERRUPT; \
+	$(call two_then_one,$(OF_GUESTS))
 
 lint: $(VENV)/installed-test $(VENV)/installed-lint
 	$(BIN)/ruff check .

@@ -19,6 +19,8 @@ from vfswasi.host.isolation import sandbox as isolated
 from ..wat_programs import ENDLESS, READ, SAY, SLEEP, program
 from .conftest import alive, shoot, until
 
+pytestmark = pytest.mark.alone
+
 Pids = Callable[[], list[int]]
 # Says something, then reads what does not come, if there is a pipe.
 TALKER = program(SAY + READ)
