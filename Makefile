@@ -16,18 +16,25 @@ two_then_one = \
 # The stores know no guest, and the others try both ways themselves.
 OF_GUESTS = --ignore=tests/fs_backends --ignore=tests/storage --ignore=tests/fuzz --ignore=tests/typing
 
+# What is quick in each room.
+FAST = tests/test_architecture.py $(addprefix tests/,cli/test_output.py components/test_adapted.py docs/test_trust_page.py \
+	engine/test_exposing.py fast_path/test_arguments.py fs_backends/test_memory.py fs_backends/test_readonly.py \
+	fs_backends/test_zip.py fs_backends/test_tar.py host/test_bad_input.py isolation/test_travel.py kernel mounts/test_options.py \
+	semantics/test_path_open.py sessions/test_calls.py storage/test_http.py threats/test_rights.py threats/test_pointers.py \
+	wasi_testsuite programs/test_guest_programs.py)
+
 test: $(VENV)/installed-test
-	@echo "The whole test suite: MINUTES_TEST minutes on two quiet cores, a few more when the programs are compiled first."
+	@echo "The whole test suite: some 20 minutes on two cores, and a few more when its programs are compiled for the first time."
 	$(call two_then_one,)
 
 # A file or two of each room, to know soon.
 test-fast: $(VENV)/installed-test
-	@echo "A file or two of each room: less than a minute."
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone" FAST
+	@echo "A file or two of each room: less than a minute on two quiet cores."
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone" $(FAST)
 
 # The same tests the plain way: every system call is answered in Python, and guests are interrupted by epochs.
 test-plain: $(VENV)/installed-test
-	@echo "The tests of guests the plain way: MINUTES_PLAIN minutes on two quiet cores."
+	@echo "The tests of guests the plain way: some 10 minutes on two cores."
 	VFSWASI_VDSO=0 VFSWASI_INTERRUPT=epoch; export VFSWASI_VDSO VFSWASI_INTERRUPT; \
 	$(call two_then_one,$(OF_GUESTS) --ignore=tests/endurance)
 
