@@ -18,10 +18,9 @@ OF_GUESTS = --ignore=tests/fs_backends --ignore=tests/storage --ignore=tests/fuz
 
 # What is quick in each room.
 FAST = tests/test_architecture.py $(addprefix tests/,cli/test_output.py components/test_adapted.py docs/test_trust_page.py \
-	engine/test_exposing.py fast_path/test_arguments.py fs_backends/test_memory.py fs_backends/test_readonly.py \
-	fs_backends/test_zip.py fs_backends/test_tar.py host/test_bad_input.py isolation/test_travel.py kernel mounts/test_options.py \
-	semantics/test_path_open.py sessions/test_calls.py storage/test_http.py threats/test_rights.py threats/test_pointers.py \
-	wasi_testsuite programs/test_guest_programs.py)
+	engine/test_exposing.py fast_path/test_arguments.py fs_backends/test_memory.py fs_backends/test_zip.py \
+	host/test_bad_input.py isolation/test_travel.py kernel mounts/test_options.py semantics/test_path_open.py \
+	sessions/test_calls.py storage/test_http.py threats/test_rights.py programs/test_guest_programs.py)
 
 test: $(VENV)/installed-test
 	@echo "The whole test suite: some 20 minutes on two cores, and a few more when its programs are compiled for the first time."
