@@ -34,7 +34,7 @@ PROTOCOL = {
     "fs_backends.waiting",
 }
 BACKENDS = PROTOCOL | {"fs_backends"}
-BELOW_KERNEL = PROTOCOL | {"limits", "abi.constants"}
+BELOW_KERNEL = PROTOCOL | {"limits", "abi.constants", "printing"}
 BELOW_ENGINE = BELOW_KERNEL | {"abi", "kernel", "syscalls", "printing", "holders", "optional"}
 BELOW_HOST = BELOW_ENGINE | BACKENDS | {"engine", "mounts", "observe"}
 MAY_IMPORT: dict[str, set[str]] = {

@@ -15,12 +15,16 @@ import pytest
 
 from .running import ROOT, environment, vfswasi
 
-LOOP = '(module (memory (export "memory") 1) (func (export "_start") (loop br 0)))'
-READS = """(module (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
-  (memory (export "memory") 1) (data (i32.const 0) "\\10\\00\\00\\00\\04\\00\\00\\00")
-  (func (export "_start") (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))))"""
+# Both say "x" first: whoever sees it knows that the program runs.
+_SAYS_X = """(module (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1) (data (i32.const 0) "\\10\\00\\00\\00\\01\\00\\00\\00") (data (i32.const 16) "x")
+  (func (export "_start") (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))) """
+LOOP = _SAYS_X + "(loop br 0)))"
+READS = _SAYS_X + "(drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))))"
 WAITS = {"a program that computes": ["loop.wat"], "a program that reads": ["reads.wat"], "a module on a pipe": ["-"],
          "an inspected module on a pipe": ["inspect", "-"]}  # fmt: skip
+PIPE_BYTES = 64 << 10
 
 
 @pytest.mark.parametrize("what", WAITS)
@@ -35,10 +39,20 @@ def test_ctrl_c_ends_with_130_and_says_nothing(what: str, tmp_path: Path) -> Non
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
-        time.sleep(1.5)  # by then it waits
-        assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            if WAITS[what][-1] == "-":
+                process.stdin.write(b" " * (PIPE_BYTES + 1))  # more than there is room for: somebody reads
+                process.stdin.flush()
+            else:
+                assert process.stdout.read(1) == b"x"
+            time.sleep(0.3)  # by then it waits
+            assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert (process.returncode, out, err) == (130, b"", b"")
 
 
@@ -47,8 +61,10 @@ def test_ctrl_c_on_a_terminal_too(tmp_path: Path) -> None:
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(tmp_path)
-        os.execve(sys.executable, [sys.executable, "-m", "vfswasi", "loop.wat"], environment(tmp_path))
-    time.sleep(1.5)
+        os.execve(
+            sys.executable, [sys.executable, "-m", "vfswasi", "--timeout", "60", "loop.wat"], environment(tmp_path)
+        )
+    assert os.read(terminal, 1) == b"x"
     os.write(terminal, b"\x03")
     _, status = os.waitpid(child, 0)
     os.close(terminal)

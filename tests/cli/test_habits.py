@@ -161,6 +161,39 @@ def test_options_of_other_runtimes_are_answered_with_what_to_write(
         assert line.endswith("(see vfswasi run --help)\n")
 
 
+DOCKERS = {
+    "type=bind,source=./corpus,target=/data": ("/data=./corpus,rw", "form of --mount; "),
+    "type=bind,source=./corpus,target=/data,readonly": ("/data=./corpus", "form of --mount; "),
+    "type=bind,src=./corpus,dst=/data,ro=true": ("/data=./corpus", "form of --mount; "),
+    "src=./corpus,destination=/data,type=bind,readonly=false": ("/data=./corpus,rw", "form of --mount; "),
+    "readonly,type=bind,source=s3://me:hunter2@b/x,target=/data": ("/data=s3://***@b/x", "form of --mount; "),
+    "type=bind,target=/data": ("/data=HOST,rw", "form of --mount; "),
+    "type=tmpfs,target=/scratch": ("/scratch=mem:", "form of --mount; "),
+    "type=volume,source=v,target=/data": ("/data=HOST,rw", "there are no volumes here"),
+    "source=v,target=/data": ("/data=HOST,rw", "there are no volumes here"),
+}
+
+
+@pytest.mark.parametrize("text", DOCKERS)
+def test_dockers_form_of_a_mount_is_answered_with_what_to_write(
+    text: str, place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    written, why = DOCKERS[text]
+    assert main(["run", "--mount", text, "empty.wat"]) == 125
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert why in line
+    assert line.endswith(f"write --mount {written}\n")
+    assert "hunter2" not in line
+
+
+def test_what_is_no_form_of_dockers_is_a_mount_as_ever(place: Path) -> None:
+    (place / "type").mkdir()
+    for text in ("type=type", "source=type,rw", "/d=type,rw"):
+        vfswasi("--mount", text, "empty.wat", cwd=place)
+
+
 def test_what_is_to_be_written_works(place: Path) -> None:
     """The answers name options that there are."""
     vfswasi("--limit", "memory_bytes=64m", "--timeout", "5s", "--limit", "fuel=1000", "--mount", "/run=mem:",

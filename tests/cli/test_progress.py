@@ -12,6 +12,8 @@ import pytest
 
 from vfswasi.cli.progress import size
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parents[2]
 
 PROGRAM = """

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from vfswasi.engine.interruption.ways import Way
 
 from .endings import GUESTS, ended_at_random
+
+pytestmark = pytest.mark.alone
 
 
 def test_runs_that_are_ended_at_random_moments(interruption: Way) -> None:

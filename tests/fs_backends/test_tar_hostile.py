@@ -96,10 +96,10 @@ REFUSED = {
 @pytest.mark.usefixtures("little_memory")
 @pytest.mark.parametrize("label", REFUSED)
 def test_a_broken_chain_of_headers_is_a_mount_error(label: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(MountError, match=MESSAGE):
         mount(REFUSED[label])
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_sixteen_headers_before_a_member_are_fine() -> None:
@@ -132,7 +132,7 @@ def test_entries_are_counted_whether_they_are_seen_or_not() -> None:
     assert mount(deep, max_entries=21).stat(("a",) * 20 + ("f",)).size == 0
     with pytest.raises(MountError, match="more than 20 entries"):
         mount(deep, max_entries=20)
-    with pytest.raises(MountError, match="more than 1000 entries"):
+    with pytest.raises(MountError, match="more than 1,000 entries"):
         mount(forge(*[member("same")] * 1001), max_entries=1000)
 
 
@@ -141,13 +141,13 @@ def test_pax_headers_of_many_records_take_little_time() -> None:
     records = b"".join([b"6 a=b\n"] * 170_000)
     numbers = b"".join(pax_record("GNU.sparse.numbytes", b"1") for _ in range(30_000))
     spaces = b" " * 1_000_000
-    started = time.monotonic()
+    started = time.process_time()
     assert tree(mount(forge(member("x", records, b"x"), member("f", b"1")))) == {"f": b"1"}
     assert tree(mount(forge(member("x", numbers, b"x"), member("f", b"1")))) == {"f": Errno.IO}
     for bad in (spaces, b"1" * 1_000_000, b"=" * 1_000_000, b"\n" * 1_000_000):
         with pytest.raises(MountError, match="PAX record"):
             mount(forge(member("x", bad, b"x"), member("f")))
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
 
 
 @pytest.mark.usefixtures("little_memory")
@@ -195,7 +195,7 @@ def test_a_bomb_takes_no_more_than_it_may() -> None:
     data = bomb(256 << 20)
     assert len(data) < 300_000
     tracemalloc.start()
-    with pytest.raises(MountError, match="unpacks to more than 1048576 bytes; raise max_unpacked_bytes"):
+    with pytest.raises(MountError, match="unpacks to more than 1,048,576 bytes; raise max_unpacked_bytes"):
         mount(data, max_unpacked_bytes=1 << 20)
     assert tracemalloc.get_traced_memory()[1] < 8 << 20
     tracemalloc.reset_peak()
@@ -232,10 +232,10 @@ def test_streams_one_after_the_other_are_one(packer: str) -> None:
 
 @pytest.mark.parametrize("packer", PACKERS)
 def test_many_empty_streams_are_refused_soon(packer: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(MountError, match="next to nothing in them"):
         mount(PACKERS[packer](b"") * 50_000)
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
 
 
 @pytest.mark.parametrize("packer", PACKERS)
@@ -369,7 +369,7 @@ def test_flipped_bits_never_raise_anything_else(seed: int) -> None:
     data = sample()
     rng = random.Random(seed)
     outcomes = []
-    started = time.monotonic()
+    started = time.process_time()
     headers = [at for at in range(0, len(data), 512) if data[at + 257 : at + 262] == b"ustar"]
     for number in range(600):
         broken = bytearray(data)
@@ -385,7 +385,7 @@ def test_flipped_bits_never_raise_anything_else(seed: int) -> None:
             broken[at + 148 : at + 156] = b"%06o\0 " % sum(broken[at : at + 512])
         outcomes.append(probe(bytes(broken)))
     assert {"refused", "fine"} <= set(outcomes)
-    assert time.monotonic() - started < 60
+    assert time.process_time() - started < 60
 
 
 def test_archives_that_lost_their_middle() -> None:

@@ -13,6 +13,8 @@ from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends import waiting
 from vfswasi.kernel.clocks import Deadline
 
+pytestmark = pytest.mark.alone
+
 
 def test_a_result_and_an_error_pass_through() -> None:
     future: Future[int] = Future()

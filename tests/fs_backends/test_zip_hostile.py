@@ -194,7 +194,7 @@ def test_a_link_or_an_empty_file_cannot_hide_a_bomb() -> None:
 
 def test_a_huge_lzma_dictionary_is_refused_before_it_is_allocated() -> None:
     backend = mount(forge(LIARS["lzma, huge dictionary"]))
-    with pytest.raises(FsError, match="dictionary of 4294967294 bytes is too large"):
+    with pytest.raises(FsError, match="dictionary of 4,294,967,294 bytes is too large"):
         read_all(backend, "bad")
 
 
@@ -347,11 +347,11 @@ def test_truncated_archives_are_refused() -> None:
 def test_archives_that_lost_their_middle() -> None:
     data = sample()
     rng = random.Random(4)
-    started = time.monotonic()
+    started = time.process_time()
     for _ in range(300):
         at = rng.randrange(len(data))
         assert probe(data[:at] + data[at + rng.randrange(1, 200) :]) in ("refused", "broken", "fine")
-    assert time.monotonic() - started < 60
+    assert time.process_time() - started < 60
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -360,7 +360,7 @@ def test_flipped_bits_never_raise_anything_else(seed: int) -> None:
     directory = data.index(b"PK\1\2")
     rng = random.Random(seed)
     outcomes = []
-    started = time.monotonic()
+    started = time.process_time()
     for number in range(500):
         broken = bytearray(data)
         for _ in range(rng.choice([1, 1, 1, 8])):
@@ -368,7 +368,7 @@ def test_flipped_bits_never_raise_anything_else(seed: int) -> None:
             broken[rng.randrange(directory if number % 2 else 0, len(data))] ^= 1 << rng.randrange(8)
         outcomes.append(probe(bytes(broken)))
     assert {"refused", "broken"} <= set(outcomes)
-    assert time.monotonic() - started < 60
+    assert time.process_time() - started < 60
 
 
 def test_flipped_data_are_noticed_in_every_method() -> None:

@@ -47,8 +47,8 @@ from .calls import SIGNATURES, Step, words
 from .corpus import corpus, damaged
 from .runs import Setup
 
-# About 15 seconds for each, on a machine that does nothing else.
-PLANS, ARCHIVES, SERVERS, MODULES = 50, 25, 12, 60
+# About 10 seconds for each, on a machine that does nothing else.
+PLANS, ARCHIVES, SERVERS, MODULES = 25, 10, 8, 60
 MINUTES_MAX = 5
 ATTEMPTS = 250
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -18,6 +20,8 @@ import vfswasi
 from vfswasi import PIPE
 
 from .test_run import CAT, ENDLESS, FLOOD, SOON_S, TWO_LINES
+
+pytestmark = pytest.mark.alone
 
 Main = Callable[[], Awaitable[Any]]
 
@@ -362,3 +366,51 @@ def test_runs_that_are_cancelled_while_they_are_prepared_leave_nothing(
         assert not sandbox._running
 
     loop(main)
+
+
+WITHOUT_TRIO = """
+import asyncio, sys
+
+class Gone:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("trio", "sniffio"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Gone())
+import vfswasi
+
+async def main(wasm, endless):
+    result = await vfswasi.run_async(wasm, input="abc", capture_output=True, text=True)
+    print(result.stdout)
+    with vfswasi.Sandbox(wasm) as sandbox:
+        async with sandbox.start_async(stdin=vfswasi.PIPE, stdout=vfswasi.PIPE, text=True) as run:
+            await run.stdin.write("one")
+            run.stdin.close()
+            print(await run.stdout.read(), await run.wait())
+    task = asyncio.create_task(vfswasi.run_async(endless, timeout=60))
+    await asyncio.sleep(0.1)
+    task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        print("cancelled")
+
+asyncio.run(main(*(text.encode() for text in sys.argv[1:])))
+assert not {"trio", "sniffio"} & set(sys.modules)
+for name in ("trio", "sniffio"):
+    try:
+        __import__(name)
+    except ModuleNotFoundError:
+        print("no", name)
+"""
+
+
+def test_a_run_is_awaited_where_there_is_neither_trio_nor_sniffio() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TRIO, CAT.decode(), ENDLESS.decode()],
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["abc", "one 0", "cancelled", "no trio", "no sniffio"]

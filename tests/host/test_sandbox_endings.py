@@ -21,6 +21,8 @@ from vfswasi.engine import guests
 from ..wat_programs import ENDINGS_BY_WAITING, ENDLESS, FLOOD, OPEN, SAY, SLEEP, pipe_ends
 from ..wat_programs import program as wat
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -208,7 +208,7 @@ def test_views_are_bounded(data: bytes) -> None:
 
 def test_the_view_of_a_result_shows_its_files() -> None:
     page = Tags(with_files()._repr_html_()).text
-    for words in ("/d", "sub/", "f  1 bytes", "l -> f"):
+    for words in ("/d", "sub/", "f  1 byte", "l -> f"):
         assert words in page
 
 

@@ -175,6 +175,7 @@ def test_a_run_can_be_held_and_talked_to() -> None:
         assert run.result(20).returncode == 0  # which closes its stdin
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("body", [ENDLESS, SLEEP])
 def test_kill_ends_one_run_soon_and_keeps_what_it_wrote(body: str) -> None:
     with vfswasi.Sandbox(program(SAY + body), isolation="process") as sandbox:
@@ -230,6 +231,7 @@ def test_one_run_has_its_own_environment_mounts_and_limits() -> None:
         assert sandbox.run().returncode == 0
 
 
+@pytest.mark.alone
 def test_runs_are_awaited_and_a_task_that_is_cancelled_ends_its_guest() -> None:
     async def main() -> None:
         result = await vfswasi.run_async(ECHO, input=b"x", stdout=PIPE, isolation="process")

@@ -12,11 +12,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from vfswasi import Errno, Mount, MountError, ReadCache
+from vfswasi import Errno, ModuleError, Mount, MountError, ReadCache, run
 from vfswasi.fs_backends import waiting
 from vfswasi.fs_backends.base import Backend
 from vfswasi.fs_backends.remote.backend import RemoteBackend
 from vfswasi.fs_backends.remote.s3 import answers as s3_answers
+from vfswasi.fs_backends.remote.translate import translated
 from vfswasi.mounts import sources
 from vfswasi.testing.ground import contents, errno_of
 
@@ -288,3 +289,38 @@ def test_an_entity_tag_that_is_no_header_is_an_errno_or_asked_for_again(monkeypa
         errno = errno_of(handle.read_into, 0, buffer)
         assert errno is Errno.IO or (errno is Errno.SUCCESS and buffer == DATA), "the server is asked again"
         handle.close()
+
+
+# Without anything to show.
+
+BUT_NONE = "CredentialsError: no credentials were found, or a part of them; give them in storage_options"
+
+
+def test_who_has_no_credentials_is_told_so_and_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", "/nonexistent")
+    with RawServer(lambda _: [answer(500, b"")]) as server:
+        endpoint = f"http://127.0.0.1:{server.port}"
+        for source in ("s3://b/x", "zip://*::s3://b/x.zip", "tar://*::s3://b/x.tar"):
+            with pytest.raises(MountError, match=BUT_NONE) as caught:
+                sources.open_mount(Mount(source, endpoint=endpoint))
+            assert "\n" not in str(caught.value)
+            assert str(caught.value).count("credentials") == 1
+        with pytest.raises(ModuleError, match=BUT_NONE):
+            run("s3://b/m.wasm")
+        with pytest.raises(MountError, match=BUT_NONE):
+            sources.open_mount(Mount("s3://b/x", endpoint=endpoint, storage_options={"key": "half"}))
+        assert server.asked == []
+
+
+@pytest.mark.parametrize("library", ["botocore.exceptions", "google.auth.exceptions", "azure.identity"])
+def test_libraries_that_found_no_credentials_are_understood(library: str) -> None:
+    name = {"bo": "CredentialRetrievalError", "go": "DefaultCredentialsError", "az": "CredentialUnavailableError"}
+    kind = type(name[library[:2]], (Exception,), {"__module__": library})
+    error = translated(kind("secret words"), "s3://b: list")
+    assert error.errno is Errno.ACCES
+    assert "no credentials were found" in error.detail
+    assert "secret" not in error.detail
+    stranger = type(name[library[:2]], (Exception,), {"__module__": "somebody.else"})
+    assert translated(stranger("secret words"), "s3://b: list").errno is Errno.IO

@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,7 @@ def test_lasting_faults_while_reading(proxy: Proxy, bucket: str, how: str | int,
     assert result.stderr.strip().endswith(says), result.stderr
 
 
+@pytest.mark.alone
 def test_a_hanging_store_ends_with_the_deadline(proxy: Proxy, bucket: str) -> None:
     preopens = {"/d": Mount(f"s3://{bucket}/in", endpoint=proxy.endpoint, cache=0, timeout=60)}
     with vfswasi.Sandbox(compile_guest("seqread"), preopens=preopens) as sandbox:
@@ -139,6 +141,7 @@ def write(
         return result, None, time.monotonic() - start
 
 
+@cache
 def pattern(size: int) -> bytes:
     return b"".join((number * 2654435761 % 2**32).to_bytes(4, "little") for number in range(-(-size // 4)))[:size]
 
@@ -282,7 +285,7 @@ def test_no_thread_and_no_connection_is_left_behind(proxy: Proxy, bucket: str) -
     time.sleep(0.5)
     before = threads_and_connections(proxy)
     descriptors = len(os.listdir("/proc/self/fd"))
-    for _ in range(3):
+    for _ in range(2):
         a_few_runs()
     gc.collect()
     give_up = time.monotonic() + 5

@@ -125,14 +125,14 @@ def test_a_file_eight_directories_deep(seaweed: Server, seaweed_proxy: Proxy) ->
         assert seaweed_proxy.requests() == []
 
 
-def test_ten_thousand_files_are_listed_once(seaweed: Server, seaweed_proxy: Proxy) -> None:
+def test_thousands_of_files_are_listed_once(seaweed: Server, seaweed_proxy: Proxy) -> None:
     bucket = seaweed.new_bucket()
-    put_many(seaweed, bucket, {f"many/file-{number:05}": b"x" * (number % 7) for number in range(10_000)})
+    put_many(seaweed, bucket, {f"many/file-{number:05}": b"x" * (number % 7) for number in range(3_000)})
     with vfswasi.Sandbox(compile_guest("liststat"), preopens={"/d": a_mount(seaweed_proxy, bucket)}) as sandbox:
         seaweed_proxy.reset()
         result = sandbox.run(["/d/many"], capture_output=True, text=True, check=True)
-        assert result.stdout == f"10000 entries, {sum(number % 7 for number in range(10_000))} bytes\n"
-        assert len(seaweed_proxy.requests()) <= 11
+        assert result.stdout == f"3000 entries, {sum(number % 7 for number in range(3_000))} bytes\n"
+        assert len(seaweed_proxy.requests()) <= 4
         assert {request.method for request in seaweed_proxy.requests()} == {"GET"}
         assert result.traffic["/d"].requests == len(seaweed_proxy.requests())
 

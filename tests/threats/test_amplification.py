@@ -120,7 +120,7 @@ def test_e5_many_snapshots_of_long_directories_share_a_bounded_memory(kind: str,
     """Each descriptor has another one, since the directory changes in between."""
     tree: Any = tmp_path if kind == "local" else {}
     with RawGuest({"/d": vfswasi.Mount(tree, rw=True)}) as guest:
-        for number in range(10_000):
+        for number in range(4_000):
             guest.close_fd(guest.create(f"{number:0220}"))
         fds = [guest.opendir(".") for _ in range(100)]
         tracemalloc.start()
@@ -131,7 +131,7 @@ def test_e5_many_snapshots_of_long_directories_share_a_bounded_memory(kind: str,
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert 32 * MIB < peak < 48 * MIB, "of about 250 MiB that all of them would take"
+        assert 32 * MIB < peak < 48 * MIB, "of about 100 MiB that all of them would take"
         assert len(guest.readdir_raw(fds[0], 8192, 7)) == 8192, "one that had to go is made anew"
 
 
@@ -379,6 +379,7 @@ def four_gib() -> bytes:
     return forge(Entry("big", method=DEFLATED, payload=payload, file_size=4095 * MIB, crc=0))
 
 
+@pytest.mark.alone
 def test_e5_the_deadline_holds_while_a_member_is_inflated(four_gib: bytes) -> None:
     """One read near the end, again and again."""
     backend = ZipBackend(io.BytesIO(four_gib))

@@ -11,6 +11,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,12 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "zip of names in extra fields": lambda: _zip(900, lambda n: b"%d" % n, b"up" + b"\xff\xff" + bytes(65_000)),
 }  # fmt: skip
 
+
+@cache
+def hostile(what: str) -> bytes:
+    return HOSTILE[what]()
+
+
 CHILD = """
 import json, sys, time
 from vfswasi.errors import MountError
@@ -158,7 +165,7 @@ print(json.dumps([peak() - before, time.process_time() - started, message, allow
 @pytest.mark.parametrize("what", HOSTILE)
 def test_z3_an_archive_costs_little_to_mount_or_is_refused(what: str, tmp_path: Path) -> None:
     path = tmp_path / "archive"
-    path.write_bytes(HOSTILE[what]())
+    path.write_bytes(hostile(what))
     child = [sys.executable, "-c", CHILD, what[:3], path]
     done = subprocess.run(child, cwd=ROOT, capture_output=True, check=True, timeout=300)
     grown, seconds, message, left = json.loads(done.stdout)
@@ -172,7 +179,7 @@ def test_z3_an_archive_costs_little_to_mount_or_is_refused(what: str, tmp_path: 
 @pytest.mark.parametrize("what", ["tar of sparse records", "tar of directories", "zip of deep names"])
 def test_z3_what_does_not_fit_says_which_limit(what: str) -> None:
     with pytest.raises(MountError, match=r"more than Limits.index_bytes \(134,217,728 bytes\); raise the limit"):
-        (ZipBackend if what.startswith("zip") else TarBackend)(io.BytesIO(HOSTILE[what]()))
+        (ZipBackend if what.startswith("zip") else TarBackend)(io.BytesIO(hostile(what)))
 
 
 @pytest.mark.parametrize("kind", [TarBackend, ZipBackend])
@@ -249,7 +256,7 @@ class _Over:
     ],
 )
 def test_z3_mounting_ends_with_the_runs_time(what: str, tmp_path: Path) -> None:
-    data = HOSTILE[what]()
+    data = hostile(what)
     for times in (0, 1, 5):
         over = _Over(times)
         with waiting.bounded_by(over), pytest.raises(FsError) as caught:

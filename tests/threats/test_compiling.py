@@ -594,6 +594,7 @@ def test_threads_that_want_the_same_module_compile_it_once(monkeypatch: pytest.M
     assert not modules._compiling
 
 
+@pytest.mark.alone
 def test_who_waits_for_another_thread_keeps_to_its_own_time_and_to_ctrl_c(cache: Path) -> None:
     with nothing_left(cache):
         other = threading.Thread(target=timed_out, args=(SLOW, 3))

@@ -25,6 +25,8 @@ from vfswasi.fs_backends.memory.backend import MemoryBackend
 from ..guest_programs import compile_guest
 from ..wat_programs import ENDLESS, POLL_STDIN, SLEEP, pipe_ends, program
 
+pytestmark = pytest.mark.alone
+
 TIMEOUT_S = 0.2
 LATE_S = 0.1
 VERY_LATE_S = 2.0

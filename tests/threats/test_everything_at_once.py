@@ -11,6 +11,8 @@ import pytest
 
 from ..guest_programs import compile_guest
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 6.0
 GROWTH_MAX_BYTES = 200 << 20

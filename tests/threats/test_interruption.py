@@ -32,6 +32,8 @@ from vfswasi.limits import Limits
 
 from ..wat_programs import ENDLESS, POLL_STDIN, SLEEP, program
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 0.15
 VERY_LATE_S = 2.0

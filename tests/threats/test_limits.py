@@ -51,6 +51,7 @@ def test_every_limit_has_a_test() -> None:
     assert set(TESTS) == set(LIMIT_NAMES)
 
 
+@pytest.mark.alone
 @of("wall_seconds")
 def test_wall_seconds_is_a_timeout() -> None:
     with pytest.raises(vfswasi.GuestTimeoutError, match=r"still running after 0.05 seconds") as caught:

@@ -33,6 +33,8 @@ from vfswasi.syscalls.memory import GuestMemory
 from ..rawguest import RawGuest
 from ..storms import STORMS, Storm, measure
 
+pytestmark = pytest.mark.alone
+
 LATE_S = 0.3
 GAP_S = 0.3
 STARVED_S = 5.0

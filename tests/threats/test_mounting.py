@@ -21,6 +21,8 @@ from vfswasi.fs_backends.memory.backend import MemoryBackend
 
 from ..wat_programs import program
 
+pytestmark = pytest.mark.alone
+
 NOTHING = program("")
 
 

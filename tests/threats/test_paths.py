@@ -264,6 +264,7 @@ def test_p4_a_loop_of_links_ends(jail: Jail, call: PathCall, loop: dict[str, str
     assert jail.inside() == before
 
 
+@pytest.mark.alone
 @each_call
 def test_p4_chains_that_double_end_at_once(jail: Jail, call: PathCall) -> None:
     jail.plant("l0", ".")

@@ -217,12 +217,40 @@ def check_without_password(source: str) -> None:
 def parse_mount(text: str) -> tuple[str, Mount]:
     """`GUEST=SOURCE[,option...]` of the command line. Raises ValueError with one line that says what is wrong."""
     guest, equals, rest = text.partition("=")
+    if _is_dockers(text):
+        raise ValueError(_as_docker(text))
     if not equals or not guest or not rest or "://" in guest:
         raise ValueError(f"{shown(text)} is not GUEST=SOURCE[,option...], such as /data=./corpus or /out=./results,rw")
     try:
         return guest_name(guest), parse_source(rest)
     except ValueError as error:
         raise ValueError(f"mount {guest!r}: {error}") from None
+
+
+# Keys of docker's --mount, which come in any order.
+_TARGETS: Final = ("target", "destination", "dst")
+_SOURCES: Final = ("source", "src")
+_READ_ONLY: Final = ("readonly", "ro")
+
+
+def _is_dockers(text: str) -> bool:
+    keys = [part.partition("=")[0] for part in text.split(",")]
+    return keys[0] in ("type", *_TARGETS, *_SOURCES, *_READ_ONLY) and not set(_TARGETS).isdisjoint(keys)
+
+
+def _as_docker(text: str) -> str:
+    """What to write in place of `type=bind,source=...,target=...`."""
+    given = {key: value for key, _, value in (part.partition("=") for part in text.split(","))}
+    guest = redacted(next(filter(None, map(given.get, _TARGETS)), "/data"))
+    host = redacted(next(filter(None, map(given.get, _SOURCES)), "HOST"))
+    can_write = all(given.get(key, "false") in ("false", "0") for key in _READ_ONLY)
+    kind = given.get("type", "volume")  # as docker takes it
+    if kind == "tmpfs":
+        return f"this is docker's form of --mount; write --mount {guest}=mem:"
+    if kind != "bind":
+        host = "HOST"
+    why = "" if kind == "bind" else ", and there are no volumes here"
+    return f"this is docker's form of --mount{why}; write --mount {guest}={host}{',rw' * can_write}"
 
 
 def parse_limits(texts: Iterable[str]) -> Limits:

@@ -45,6 +45,15 @@ STATUSES = {
     413: Errno.FBIG,
     507: Errno.NOSPC,
 }
+# What libraries of stores raise before they have asked anybody, since they have nothing to show.
+_WITHOUT_CREDENTIALS = {
+    "botocore": (
+        "NoCredentialsError PartialCredentialsError CredentialRetrievalError NoAuthTokenError TokenRetrievalError "
+        "SSOTokenLoadError UnauthorizedSSOTokenError"
+    ).split(),
+    "google": ["DefaultCredentialsError", "RefreshError"],
+    "azure": ["CredentialUnavailableError", "ClientAuthenticationError"],
+}
 _CHAIN_MAX = 8
 _CODE = re.compile(r"[A-Za-z0-9.]{1,64}")
 
@@ -152,6 +161,13 @@ def _is_connection(error: BaseException) -> bool:
     )
 
 
+def _has_no_credentials(error: BaseException) -> bool:
+    return any(
+        type(link).__name__ in _WITHOUT_CREDENTIALS.get(type(link).__module__.partition(".")[0], ())
+        for link in chain(error)
+    )
+
+
 def translated(error: BaseException, what: str) -> FsError:
     """`what` was being done. Raise it outside of the `except`: of the error's own text, which may hold secrets, nothing
     is kept, not even in the chain."""
@@ -167,6 +183,12 @@ def _translated(error: BaseException, what: str) -> FsError:
     code = store_code(error)
     detail = f"{what}: {type(error).__name__}" + (f", {code}" if code is not None and not code.isdigit() else "")
     status = http_status(error)
+    if status is None and _has_no_credentials(error):
+        return FsError(
+            Errno.ACCES,
+            f"{detail}: no credentials were found, or a part of them; give them in storage_options, in the "
+            "environment or in the store's own files, or say anon if it is open to everybody",
+        )
     if status in STATUSES:
         return FsError(STATUSES[status], f"{detail}, HTTP status {status}")
     if (status is not None and status >= 400) or _is_connection(error):

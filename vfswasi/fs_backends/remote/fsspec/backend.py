@@ -107,7 +107,7 @@ def check_root(backend: RemoteBackend, writing: bool) -> None:
             raise MountError(f"{client.name} does not exist; create it or correct the URL") from error
         hint = "check the credentials" if error.errno is Errno.ACCES else "check the URL and the connection"
         what = (error.detail or str(error)).removeprefix(f"{client.name}: ")
-        raise MountError(f"{client.name}: {what}; {hint}") from error
+        raise MountError(f"{client.name}: {what}" + (f"; {hint}" if "credentials" not in what else "")) from error
     if info is None:
         if not (writing and client.implied):
             raise MountError(f"{client.name} does not exist")
