@@ -12,7 +12,7 @@ from ..base import ReadableBuffer
 
 
 class Slots:
-    """The file is made with the first page, and goes with this object. Who uses it sees to it that one thread does so
+    """The file is made with the first page, and goes with the last one or this object. Who uses it sees to it that one thread does so
     at a time.
 
     slot_bytes: of a slot. directory: where the file is made; None: where the system has such files.
@@ -47,15 +47,13 @@ class Slots:
         return slot
 
     def free(self, slot: int) -> None:
-        """Give a slot back."""
+        """Give a slot back. With the last one the file goes."""
         self._free.append(slot)
-        if len(self._free) == self._count and self._file is not None:
+        if len(self._free) == self._count:
             self._free.clear()
             self._count = 0
-            try:
-                os.ftruncate(self._file.fileno(), 0)
-            except (OSError, ValueError):  # its space is not back yet, or the file is closed
-                pass
+            self.close()
+            self._file = None
 
     def write(self, slot: int, offset: int, data: ReadableBuffer) -> None:
         """Write into a slot. Raises NOSPC, IO."""
