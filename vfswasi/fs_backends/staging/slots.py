@@ -12,8 +12,8 @@ from ..base import ReadableBuffer
 
 
 class Slots:
-    """The file is made with the first page, and goes with the last one or this object. Who uses it sees to it that one thread does so
-    at a time.
+    """The file is made with the first page, and goes with the last one or this object. Who uses it sees to it that one
+    thread does so at a time.
 
     slot_bytes: of a slot. directory: where the file is made; None: where the system has such files.
     """
