@@ -58,12 +58,12 @@ class Slots:
     def write(self, slot: int, offset: int, data: ReadableBuffer) -> None:
         """Write into a slot. Raises NOSPC, IO."""
         assert self._file is not None
+        at = slot * self._slot_bytes + offset
         try:
-            done = 0
-            with memoryview(data) as view:
-                while done < len(view):
-                    with view[done:] as rest:
-                        done += os.pwrite(self._file.fileno(), rest, slot * self._slot_bytes + offset + done)
+            done = os.pwrite(self._file.fileno(), data, at)
+            while done < len(data):
+                with memoryview(data) as view, view[done:] as rest:
+                    done += os.pwrite(self._file.fileno(), rest, at + done)
         except (OSError, ValueError) as error:
             raise _no_space(error) from error
 

@@ -149,7 +149,7 @@ class Staged:
             return count
 
     def _read(self, offset: int, view: memoryview, under: Under | None) -> None:
-        done = steps = 0
+        done = looked = 0
         while done < len(view):
             number, start = divmod(offset + done, PAGE_BYTES)
             length = min(len(view) - done, PAGE_BYTES - start)
@@ -159,6 +159,12 @@ class Staged:
                 while done + length < len(view) and number + 1 not in self._pages:
                     number += 1
                     length = min(len(view) - done, length + PAGE_BYTES)
+            elif isinstance(page, int):
+                # Slots that follow each other too, up to what is between two looks at the time.
+                first, most = page - number, min(len(view) - done, _PAGES_AT_ONCE * PAGE_BYTES)
+                while length < most and self._pages.get(number + 1) == first + number + 1:
+                    number += 1
+                    length = min(most, length + PAGE_BYTES)
             with view[done : done + length] as piece:
                 if page is None:
                     self._read_under(offset + done, piece, under)
@@ -169,8 +175,8 @@ class Staged:
                     piece[: len(there)] = there
                     _clear(piece[len(there) :])
             done += length
-            steps += 1
-            if not steps % _PAGES_AT_ONCE:
+            if done - looked >= _PAGES_AT_ONCE * PAGE_BYTES:
+                looked = done
                 check_time("reading what was written")
 
     def _read_under(self, offset: int, piece: memoryview, under: Under | None) -> None:
