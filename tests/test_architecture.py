@@ -30,6 +30,8 @@ PROTOCOL = {
     "fs_backends.base",
     "fs_backends.budget",
     "fs_backends.charge",
+    "fs_backends.staging.slots",
+    "fs_backends.staging.space",
     "fs_backends.turns",
     "fs_backends.waiting",
 }
@@ -52,6 +54,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fs_backends.turns": {"fs_backends.base"},
     "fs_backends.charge": {"fs_backends.budget"},
     "fs_backends.waiting": {"fs_backends.budget", "fs_backends.turns", "errors"},
+    "fs_backends.staging.slots": {"fs_backends.base", "errors"},
+    "fs_backends.staging.space": {"fs_backends.base", "fs_backends.staging.slots", "fs_backends.waiting", "errors"},
     "kernel": BELOW_KERNEL,
     "syscalls": BELOW_KERNEL | {"abi", "kernel"},
     "engine": BELOW_ENGINE,

@@ -15,7 +15,6 @@ from ..fs_backends.base import Backend, Caps, Handle
 from ..fs_backends.waiting import Allowance
 from .clocks import Deadline
 from .descriptor import Descriptor, Mount, OpenDirectory, OpenFile
-from .files.filedata import SpoolHandle
 from .files.inode import DirectoryInode, FileInode
 from .process import Preopen, Process
 from .streams.devices import OpenDevice
@@ -133,7 +132,7 @@ class _Copying:
 
 def _reopened(inode: FileInode, mount: Mount) -> Handle:
     if inode.key is None:
-        return SpoolHandle(inode.handle)
+        return mount.volume.spools.copy(inode.handle)
     backend, path = mount.backend, f"{mount.name.rstrip('/')}/{'/'.join(inode.key)}"
     if inode.writable and not _has_it(backend):
         raise FsError(Errno.BUSY, f"{path} is open for writing, and its store gets a file when it is closed")

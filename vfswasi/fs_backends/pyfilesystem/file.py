@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from ...errors import Errno, FsError
 from ..base import Buffer, Key, ReadableBuffer, Stat
-from ..staging.staged import SIZE_MAX, Room, Staged
+from ..staging.space import SIZE_MAX, Staged, StagingSpace
 from .library import Library, positional
 
 _CHUNK_BYTES: Final = 1 << 20
@@ -26,7 +26,7 @@ class SharedFile:
     """What is open under one key. `key`: its name now, None once it was removed. `in_place`: the library changes it
     where it is. Raises FsError."""
 
-    def __init__(self, library: Library, key: Key, stat: Stat, in_place: bool, room: Room) -> None:
+    def __init__(self, library: Library, key: Key, stat: Stat, in_place: bool, space: StagingSpace) -> None:
         """`stat`: its attributes as they are. The file is opened at its first use."""
         self.calls = library
         self.key: Key | None = key
@@ -35,7 +35,7 @@ class SharedFile:
         self.dirty = False
         self.staged: Staged | None = None
         self._uploads = _Uploads()
-        self._room = room
+        self._space = space
         self._stat = stat
         self._file: Any = None
         self._file_writes = False
@@ -82,17 +82,17 @@ class SharedFile:
         """Copy at most the first `keep` bytes here, and go on with the copy. Raises FBIG if these are over `bound`."""
         if self.staged is not None:
             return
-        staged = Staged(self._room)
+        staged = Staged(self._space)
         try:
             while staged.size < keep:
                 data = self._read_some(staged.size, min(_CHUNK_BYTES, keep - staged.size))
                 if not data:
                     break
-                staged.write_from(staged.size, data)
+                staged.write(staged.size, data)
                 if staged.size > bound:
                     raise FsError(Errno.FBIG, "a file that cannot be read in pieces is too large to be copied")
         except BaseException:
-            staged.close()
+            staged.release()
             raise
         self.staged = staged
         self._drop_file()
@@ -139,7 +139,7 @@ class SharedFile:
                 self.open(False)
                 self._stage(SIZE_MAX)
                 assert self.staged is not None
-                self.staged.write_from(offset, buf)
+                self.staged.write(offset, buf)
                 self._changed()
                 return
             self.open(True)
@@ -269,14 +269,14 @@ class _Uploads:
             with self._lock:
                 self._running -= 1
                 if self._closed and not self._running:
-                    staged.close()
+                    staged.release()
 
     def close(self, staged: Staged) -> None:
         """Close what is staged, now or when it has been read."""
         with self._lock:
             self._closed = True
             if not self._running:
-                staged.close()
+                staged.release()
 
 
 class _Source:

@@ -9,11 +9,11 @@ from weakref import WeakValueDictionary
 
 from ...errors import Errno, FsError, Uncommitted
 from ..base import Buffer, Handle, Key, ReadableBuffer, Stat
-from ..staging.staged import Room
+from ..staging.space import DISK_MAX_BYTES, StagingSpace
 from .file import SharedFile
 from .library import Library
 
-# Staged files: in memory up to so much together and each, the rest in temporary files.
+# Staged files: in memory up to so much together and of each, the rest in a temporary file.
 _STAGED_MEMORY_BYTES: Final = 64 << 20
 _STAGED_FILE_BYTES: Final = 8 << 20
 
@@ -41,7 +41,7 @@ class SharedFiles:
         self._in_place = in_place
         self._folds = bool(library.meta.get("case_insensitive"))
         self._uncommitted: list[Uncommitted] = []
-        self._room = Room(_STAGED_MEMORY_BYTES, _STAGED_FILE_BYTES)
+        self._space = StagingSpace(_STAGED_MEMORY_BYTES, DISK_MAX_BYTES, file_memory_bytes=_STAGED_FILE_BYTES)
 
     def slot(self, key: Key) -> Key:
         """Equal for keys that the store takes for the same."""
@@ -57,7 +57,7 @@ class SharedFiles:
             slot = self.slot(key)
             shared = self._files.get(slot)
             if shared is None:
-                shared = SharedFile(self._library, key, stat, self._in_place, self._room)
+                shared = SharedFile(self._library, key, stat, self._in_place, self._space)
             if self._in_place or not write:  # or there may be no need for what is in it
                 shared.open(write)
             self._files[slot] = shared

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ...errors import Errno, FsError, Uncommitted
 from ..base import Backend, Caps, DirEntry, FileType, Handle, Key, Stat, Traffic
-from ..staging.staged import STAGED_FILE_MEMORY_BYTES, Room
+from ..staging.space import DISK_MAX_BYTES, StagingSpace
 from .cache import default_cache
 from .client import DIRECTORY, Client, Info
 from .listings import Listings, Unknown
@@ -21,6 +21,7 @@ from .reader import ReadOptions
 from .sizes import Sizes
 
 STAGING_MEMORY_BYTES = 32 << 20
+STAGED_FILE_MEMORY_BYTES = 8 << 20  # of that, for each file
 
 
 class RemoteBackend(Backend):
@@ -44,7 +45,7 @@ class RemoteBackend(Backend):
         self.read_options = replace(options, timeout_s=client.timeout_s)
         self.listings = Listings(client, listing_seconds if client.remembers else 0)
         self.sizes = Sizes(client, self.listings)
-        self.room = Room(STAGING_MEMORY_BYTES, STAGED_FILE_MEMORY_BYTES)
+        self.space = StagingSpace(STAGING_MEMORY_BYTES, DISK_MAX_BYTES, file_memory_bytes=STAGED_FILE_MEMORY_BYTES)
         self.stream_bytes = 2 * STAGED_FILE_MEMORY_BYTES
         self.uncommitted: list[Uncommitted] = []
         self._rename_directories = rename_directories or client.moves_directories

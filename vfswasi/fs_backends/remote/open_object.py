@@ -14,7 +14,7 @@ from typing import Protocol
 from ...errors import Errno, FsError, Uncommitted
 from .. import waiting
 from ..base import Buffer, FileType, Handle, Key, ReadableBuffer, Stat
-from ..staging.staged import SIZE_MAX, Room, Staged
+from ..staging.space import SIZE_MAX, Staged, StagingSpace
 from .client import Client, Data, Guard, Info, Unranged, Upload
 from .listings import Listings
 from .reader import Fetched, Reader, ReadOptions
@@ -31,7 +31,7 @@ class Surroundings(Protocol):
     client: Client
     listings: Listings
     sizes: Sizes
-    room: Room
+    space: StagingSpace
     read_options: ReadOptions
     stream_bytes: int
     uncommitted: list[Uncommitted]
@@ -58,7 +58,7 @@ class OpenObject:
         self._upload: Upload | None = None
         self._in_order = info is None  # so far written from the start to the end, nothing twice
         if info is None:
-            self.staged = Staged(backend.room)
+            self.staged = Staged(backend.space)
 
     # Reading
 
@@ -130,7 +130,7 @@ class OpenObject:
         Raises IO, NOSPC."""
         if self.staged is not None:
             return self.staged
-        staged = Staged(self.backend.room)
+        staged = Staged(self.backend.space)
         if keep and self.info is not None and self.info.size != 0:
             try:
                 if self.info.size is None or not ranges:
@@ -138,9 +138,9 @@ class OpenObject:
                 else:
                     buf = bytearray(min(_COPY_BYTES, self.info.size))
                     while count := self.read_into(staged.size, buf):
-                        staged.write_from(staged.size, memoryview(buf)[:count])
+                        staged.write(staged.size, memoryview(buf)[:count])
             except BaseException:
-                staged.close()
+                staged.release()
                 raise
         else:
             self._in_order = True
@@ -153,7 +153,7 @@ class OpenObject:
         assert self.info is not None
 
         def write(data: Data) -> None:
-            staged.write_from(staged.size, data)
+            staged.write(staged.size, data)
 
         self.backend.sizes.read_all(self.key, self.info, write)
         self.backend.sizes.learned(self.key, self.info, staged.size)
@@ -165,7 +165,7 @@ class OpenObject:
                 raise FsError(Errno.FBIG)
             staged = self.stage()
             before = staged.size
-            staged.write_from(offset, buf)
+            staged.write(offset, buf)
             self._changed()
             if offset != before:
                 self._in_order = False
@@ -260,7 +260,7 @@ class OpenObject:
                     self._abort_upload()
                     self._close_reader()
                     if self.staged is not None:
-                        self.staged.close()
+                        self.staged.release()
                         self.staged = None
 
     def _last_commit(self) -> None:
@@ -272,7 +272,7 @@ class OpenObject:
             assert staged is not None
             self.staged = None
             self._give_up()
-            self.backend.uncommitted.append(Uncommitted("/".join(key), error, staged.size, staged.read, staged.close))
+            self.backend.uncommitted.append(Uncommitted("/".join(key), error, staged.size, staged.read, staged.release))
             raise
 
     def _give_up(self) -> None:

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 
 from ..base import Key
-from ..staging.staged import STAGED_FILE_MEMORY_BYTES
 from .client import Client, Data, Info
 from .listings import Listings
 
 _SIZES_MAX = 65536
+_KEPT_BYTES = 8 << 20  # of the last file, whole
 
 
 class Sizes:
@@ -63,11 +63,11 @@ class Sizes:
         def write(data: Data) -> None:
             nonlocal size
             size += len(data)
-            if size <= STAGED_FILE_MEMORY_BYTES:
+            if size <= _KEPT_BYTES:
                 kept.extend(data)
 
         self._client.download(key, info, write)
-        if size <= STAGED_FILE_MEMORY_BYTES:
+        if size <= _KEPT_BYTES:
             with self._lock:
                 self._whole = key, info, bytes(kept), time.monotonic()
         return size

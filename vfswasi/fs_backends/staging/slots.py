@@ -12,8 +12,8 @@ from ..base import ReadableBuffer
 
 
 class Slots:
-    """The file is made with the first page, and goes with this object. Who uses it sees to it that one thread does so
-    at a time.
+    """The file is made with the first page, and goes with the last one or this object. Who uses it sees to it that one
+    thread does so at a time.
 
     slot_bytes: of a slot. directory: where the file is made; None: where the system has such files.
     """
@@ -47,25 +47,23 @@ class Slots:
         return slot
 
     def free(self, slot: int) -> None:
-        """Give a slot back."""
+        """Give a slot back. With the last one the file goes."""
         self._free.append(slot)
-        if len(self._free) == self._count and self._file is not None:
+        if len(self._free) == self._count:
             self._free.clear()
             self._count = 0
-            try:
-                os.ftruncate(self._file.fileno(), 0)
-            except (OSError, ValueError):  # its space is not back yet, or the file is closed
-                pass
+            self.close()
+            self._file = None
 
     def write(self, slot: int, offset: int, data: ReadableBuffer) -> None:
         """Write into a slot. Raises NOSPC, IO."""
         assert self._file is not None
+        at = slot * self._slot_bytes + offset
         try:
-            done = 0
-            with memoryview(data) as view:
-                while done < len(view):
-                    with view[done:] as rest:
-                        done += os.pwrite(self._file.fileno(), rest, slot * self._slot_bytes + offset + done)
+            done = os.pwrite(self._file.fileno(), data, at)
+            while done < len(data):
+                with memoryview(data) as view, view[done:] as rest:
+                    done += os.pwrite(self._file.fileno(), rest, at + done)
         except (OSError, ValueError) as error:
             raise _no_space(error) from error
 

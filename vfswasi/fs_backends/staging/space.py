@@ -4,8 +4,8 @@ A content is a map of pages of 32 KiB; a page that is not there is that of what 
 are in memory until `memory_bytes` are used by all contents of a space together, and slots of the temporary file from
 then on, so that neither the memory nor the number of open files grows with what a guest writes.
 
-What is in memory cannot fail to be changed, and one write into one slot happens or does not. So a call that changes more
-than that makes new pages first, and puts them in the place of the old ones when nothing can fail any more.
+What is in memory cannot fail to be changed, and one write into one slot happens or does not. So a call that changes
+more than that makes new pages first, and puts them in the place of the old ones when nothing can fail any more.
 
 Longer than other files: what keeps a content as it was, whatever fails, is to be read together.
 """
@@ -25,6 +25,8 @@ PAGE_BYTES: Final = 32 << 10
 MEMORY_BYTES: Final = 64 << 20
 MAX_BYTES: Final = 4 << 30
 SIZE_MAX: Final = (1 << 63) - 1
+# For stores that take what the disk does: as much as the file systems of most machines let one file have.
+DISK_MAX_BYTES: Final = 16 << 40
 _SHIFT: Final = 15
 _MASK: Final = PAGE_BYTES - 1
 _PAGE_COST_BYTES: Final = 200  # of a page in memory, beside its bytes
@@ -148,7 +150,7 @@ class Staged:
             return count
 
     def _read(self, offset: int, view: memoryview, under: Under | None) -> None:
-        done = steps = 0
+        done = looked = 0
         while done < len(view):
             number, start = divmod(offset + done, PAGE_BYTES)
             length = min(len(view) - done, PAGE_BYTES - start)
@@ -158,6 +160,12 @@ class Staged:
                 while done + length < len(view) and number + 1 not in self._pages:
                     number += 1
                     length = min(len(view) - done, length + PAGE_BYTES)
+            elif isinstance(page, int):
+                # Slots that follow each other too, up to what is between two looks at the time.
+                first, most = page - number, min(len(view) - done, _PAGES_AT_ONCE * PAGE_BYTES)
+                while length < most and self._pages.get(number + 1) == first + number + 1:
+                    number += 1
+                    length = min(most, length + PAGE_BYTES)
             with view[done : done + length] as piece:
                 if page is None:
                     self._read_under(offset + done, piece, under)
@@ -168,8 +176,8 @@ class Staged:
                     piece[: len(there)] = there
                     _clear(piece[len(there) :])
             done += length
-            steps += 1
-            if not steps % _PAGES_AT_ONCE:
+            if done - looked >= _PAGES_AT_ONCE * PAGE_BYTES:
+                looked = done
                 check_time("reading what was written")
 
     def _read_under(self, offset: int, piece: memoryview, under: Under | None) -> None:

@@ -3,72 +3,67 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING, Final
 
 from ...errors import Errno, FsError
 from ...fs_backends.base import Buffer, Handle, ReadableBuffer, Stat
 from ...fs_backends.waiting import check_time
 
-_SPOOL_MEMORY_BYTES = 1 << 20
-_COPY_BYTES = 1 << 18
+if TYPE_CHECKING:
+    from ...fs_backends.staging.space import StagingSpace
+
+_MEMORY_BYTES: Final = 8 << 20
+_FILE_MEMORY_BYTES: Final = 1 << 20
+_COPY_BYTES: Final = 1 << 18
+
+
+class Spools:
+    """Nameless copies of the files of one store: together up to 8 MiB in memory, of each the first MiB, the rest in one
+    unnamed temporary file."""
+
+    __slots__ = ("_space",)
+
+    def __init__(self) -> None:
+        self._space: StagingSpace | None = None
+
+    def copy(self, source: Handle) -> Handle:
+        """A copy of an open file. Raises NOSPC, CANCELED, and what `source` raises."""
+        from ...fs_backends.staging.space import DISK_MAX_BYTES, StagingSpace  # few runs need it
+
+        if self._space is None:
+            self._space = StagingSpace(_MEMORY_BYTES, DISK_MAX_BYTES, file_memory_bytes=_FILE_MEMORY_BYTES)
+        return SpoolHandle(source, self._space)
 
 
 class SpoolHandle(Handle):
-    """A nameless copy of a file: in memory up to 1 MiB, then in an unnamed temporary file."""
+    """A nameless copy of a file."""
 
-    def __init__(self, source: Handle) -> None:
-        import tempfile  # few runs need it, and it takes longer than all of them
+    def __init__(self, source: Handle, space: StagingSpace) -> None:
+        from ...fs_backends.staging.space import Staged
 
         self._stat = source.stat()._replace(nlink=0)
-        self._file = tempfile.SpooledTemporaryFile(max_size=_SPOOL_MEMORY_BYTES)  # noqa: SIM115
-        self._size = 0
+        self._staged = Staged(space)
         chunk = bytearray(_COPY_BYTES)
         try:
-            while count := source.read_into(self._size, chunk):
+            while count := source.read_into(self._staged.size, chunk):
                 check_time("keeping an unlinked open file")
                 if not 0 < count <= len(chunk):
                     raise FsError(Errno.IO, "the store read another number of bytes than it was asked for")
-                try:
-                    self._file.write(memoryview(chunk)[:count])
-                except OSError as error:
-                    raise FsError(Errno.NOSPC, "no room to keep an unlinked open file") from error
-                self._size += count
+                self._staged.write(self._staged.size, memoryview(chunk)[:count])
         except BaseException:
-            self._file.close()
+            self._staged.release()
             raise
 
     def read_into(self, offset: int, buf: Buffer) -> int:
-        if offset >= self._size:
-            return 0
-        try:
-            self._file.seek(offset)
-            data = self._file.read(len(buf))
-        except OSError as error:
-            raise FsError(Errno.IO, "spool") from error
-        buf[: len(data)] = data
-        return len(data)
+        return self._staged.read_into(offset, buf)
 
     def write_from(self, offset: int, buf: ReadableBuffer) -> None:
-        if not len(buf):
-            return
-        if offset > self._size:
-            self.truncate(offset)
-        try:
-            self._file.seek(offset)
-            self._file.write(buf)
-        except OSError as error:
-            raise FsError(Errno.NOSPC, "spool") from error
-        self._size = max(self._size, offset + len(buf))
-        self._touch()
+        if len(buf):
+            self._staged.write(offset, buf)
+            self._touch()
 
     def truncate(self, size: int) -> None:
-        try:
-            if size > self._size:
-                # SpooledTemporaryFile counts what is written, so growth must go through write to roll over.
-                self._file.rollover()
-            self._file.truncate(size)
-        except (OSError, OverflowError) as error:
-            raise FsError(Errno.FBIG, "spool") from error
-        self._size = size
+        self._staged.truncate(size)
         self._touch()
 
     def _touch(self) -> None:
@@ -76,10 +71,10 @@ class SpoolHandle(Handle):
         self._stat = self._stat._replace(mtim_ns=now, ctim_ns=now)
 
     def size(self) -> int:
-        return self._size
+        return self._staged.size
 
     def stat(self) -> Stat:
-        return self._stat._replace(size=self._size)
+        return self._stat._replace(size=self._staged.size)
 
     def set_times(self, atim_ns: int | None, mtim_ns: int | None) -> None:
         if atim_ns is not None:
@@ -88,4 +83,4 @@ class SpoolHandle(Handle):
             self._stat = self._stat._replace(mtim_ns=mtim_ns)
 
     def close(self) -> None:
-        self._file.close()
+        self._staged.release()

@@ -14,7 +14,7 @@ from typing import Final
 from ...errors import Errno, FsError
 from ...fs_backends.base import Backend, Caps, FileType, Handle, Key, Stat
 from .dirstream import DirectoryStream, Snapshots
-from .filedata import SpoolHandle
+from .filedata import Spools
 from .quota import UNKNOWN, ChargedHandle, Quota
 from .serials import Serials
 from .sharing import Share
@@ -32,7 +32,7 @@ class Volume:
 
     `share`: this run's part in it; None for a store that nobody can change. `alone`: no other store of the run shows
     some of the same files. `quota`: what the run may add to it; None if it may add nothing. `snapshots`: what the run's
-    directory descriptors are at, on all stores.
+    directory descriptors are at, on all stores. `spools`: what its files had that it cannot keep.
     """
 
     def __init__(self, dev: int, share: Share | None = None, snapshots: Snapshots | None = None) -> None:
@@ -47,6 +47,7 @@ class Volume:
         self.directories: dict[Key, DirectoryInode] = {}
         self.listings: dict[Key, Listing] = {}  # of stores that tell when a directory has changed
         self._serials = Serials()
+        self.spools = Spools()
         self._nameless = 0  # files that lost their name while they were open, ever
 
     def become(self, other: Volume) -> None:
@@ -340,7 +341,7 @@ class NamelessCopy:
         self._copied = max(0, size - charged)
         quota.charge(self._copied)
         try:
-            spooled = SpoolHandle(inode.handle)
+            spooled = inode.volume.spools.copy(inode.handle)
         except BaseException:
             quota.credit(self._copied)
             raise
