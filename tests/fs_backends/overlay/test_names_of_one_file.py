@@ -64,3 +64,14 @@ def test_all_names_of_a_link_know_how_many_there_are() -> None:
     backend.remove(("a",))
     assert backend.stat(("d",)).nlink == 1
     assert base.stat(("a",)).nlink == 2
+
+
+def test_the_change_time_follows_renames_and_links_of_what_the_base_has() -> None:
+    backend = OverlayBackend(_base())
+    before = backend.stat(("a",)).ctim_ns
+    backend.rename(("a",), ("z",))
+    moved = backend.stat(("z",)).ctim_ns
+    backend.link(("z",), ("y",))
+    linked = backend.stat(("b",)).ctim_ns
+    assert before < moved < linked  # type: ignore[operator]
+    assert backend.stat(("z",)).mtim_ns == backend.inner.stat(("a",)).mtim_ns

@@ -157,6 +157,12 @@ class Staged:
 
     def read_into(self, offset: int, buf: Buffer, under: Under | None = None) -> int:
         """Like `Handle.read_into`. `under`: in place of its own. Raises IO, and what `under` raises."""
+        number, start = divmod(offset, PAGE_BYTES)
+        stop = start + len(buf)
+        page = self._pages.get(number)
+        if type(page) is bytearray and stop <= len(page):  # the usual case
+            buf[:] = page[start:stop]
+            return stop - start
         count = max(0, min(len(buf), self.size - offset))
         done = steps = 0
         with memoryview(buf) as view:
@@ -205,7 +211,11 @@ class Staged:
 
     def write(self, offset: int, buf: ReadableBuffer) -> None:
         """Write all of `buf`, which is not empty. Raises FBIG, NOSPC, IO, and what `under` raises."""
-        end = offset + len(buf)
+        length = len(buf)
+        end = offset + length
+        number, start = divmod(offset, PAGE_BYTES)
+        if start + length <= PAGE_BYTES and not self._reserved and self._write_one(number, start, end, buf):
+            return
         if end > SIZE_MAX:
             raise FsError(Errno.FBIG)
         growth = max(0, end - self.size)
@@ -223,6 +233,39 @@ class Staged:
             self._cut(self.size)
             raise
         self.size = max(self.size, end)
+
+    def _write_one(self, number: int, start: int, end: int, buf: ReadableBuffer) -> bool:
+        """The usual case, in few steps: into one page that is in memory, or at its end. False: it is another one."""
+        page = self._pages.get(number)
+        size = self.size
+        if end <= size:
+            stop = start + len(buf)
+            if type(page) is not bytearray or stop > len(page):
+                return False
+            page[start:stop] = buf
+            return True
+        space, grown, more = self._space, end - size, len(buf)
+        fresh = page is None
+        if fresh:
+            if number * PAGE_BYTES < self.under_bytes:
+                return False
+            more += start + _PAGE_COST_BYTES
+        elif type(page) is not bytearray or len(page) != start:
+            return False
+        memory, used = space.used_memory_bytes + more, space.used_bytes + grown
+        if memory > space.memory_bytes or used > space.max_bytes:
+            return False
+        if fresh:
+            page = bytearray(start)
+            page += buf
+            self._pages[number] = page
+        else:
+            assert page is not None
+            page += buf  # type: ignore[operator]
+        space.used_memory_bytes, space.used_bytes = memory, used
+        self._charged += grown
+        self.size = end
+        return True
 
     def _grow(self, growth: int) -> None:
         """Charge for growth, of which some may have been reserved."""

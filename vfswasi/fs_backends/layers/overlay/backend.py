@@ -16,7 +16,7 @@ from typing import Final
 
 from ....errors import Errno, FsError
 from ...base import Backend, Caps, FileType, Handle, Key, Stat, Traffic
-from ...staging.space import MAX_BYTES, MEMORY_BYTES, StagingSpace
+from ...staging.space import MAX_BYTES, MEMORY_BYTES, Staged, StagingSpace
 from .entries import Entry, Layer
 from .handle import OverlayHandle
 from .looking import Looking
@@ -93,23 +93,39 @@ class OverlayBackend(Looking):
 
     def open(self, key: Key, write: bool) -> Handle:
         with self._lock:
-            tree = self._tree
-            node, place = tree.locate(key)
-            kind = node.filetype if node is not None else FileType.UNKNOWN
+            node, place = self._tree.locate(key)
             if node is None:
-                found = tree.base.stat(place)
-                kind = found.filetype
-                if kind is FileType.REGULAR_FILE:
-                    node = tree.file_at(place, found)
+                return self._open_base(place, write)
             if isinstance(node, FileNode):
                 try:
                     return OverlayHandle(self, node, write)
                 except BaseException:
                     self.closed(node)
                     raise
+            kind = node.filetype
         if kind is FileType.DIRECTORY:
             raise FsError(Errno.ISDIR)
         raise FsError(Errno.LOOP if kind is FileType.SYMBOLIC_LINK else Errno.ACCES)
+
+    def _open_base(self, place: Key, write: bool) -> Handle:
+        """A file that no directory of ours has. Its own handle says which one it is, so nobody can put another there
+        in between."""
+        tree = self._tree
+        handle: Handle | None
+        handle = opened = tree.base.open(place, False)
+        try:
+            file = tree.file_at(place, opened.stat())
+            lower = file.lower
+            if lower is not None and lower.opened is None and not file.written and file.base == place:
+                lower.opened, handle = handle, None
+            try:
+                return OverlayHandle(self, file, write)
+            except BaseException:
+                self.closed(file)
+                raise
+        finally:
+            if handle is not None:  # it was open already, or is not needed
+                handle.close()
 
     def touch(self, file: FileNode) -> None:
         """Something of it is ours from now on."""
@@ -120,8 +136,9 @@ class OverlayBackend(Looking):
         """A handle was closed, or a name has gone."""
         if file.handles:
             return
-        if file.lower is not None:
-            file.lower.close()
+        lower = file.lower
+        if lower is not None and lower.opened is not None:
+            lower.close()
         if file.nlink <= 0:
             file.release()
             self._tree.files.pop(file.ident, None)
@@ -130,17 +147,22 @@ class OverlayBackend(Looking):
 
     def create(self, key: Key) -> Handle:
         with self._lock:
+            tree = self._tree
             directory, name = self._room_for(key)
-            file = FileNode(self._tree.new_ident(), None, None)
-            file.stage(self.space, False, True)
-            self._put(directory, name, file)
+            file = FileNode(tree.new_ident(), None, None)
+            file.staged = Staged(self.space)
+            file.in_tree = 1
+            directory.children[name] = file
+            directory.mtim = directory.ctim = file.ctim
+            directory.version = next(tree.versions)
             return OverlayHandle(self, file, True)
 
     def _room_for(self, key: Key) -> tuple[DirectoryNode, str]:
         if not key:
             raise FsError(Errno.EXIST)
-        directory = self._tree.directory(key[:-1])
-        if self._tree.existing(directory, key[-1]) != (None, None):
+        tree = self._tree
+        directory = tree.directory(key[:-1]) if len(key) > 1 else tree.root
+        if tree.is_taken(directory, key[-1]):
             raise FsError(Errno.EXIST)
         return directory, key[-1]
 
@@ -299,6 +321,7 @@ class OverlayBackend(Looking):
             else:
                 tree.take_out(source, old_name, node)
             tree.put_in(into, new_name, node)
+            node.ctim = now_ns()
             if is_directory:
                 source.link(-1)
                 into.link(0 if over_kind is FileType.DIRECTORY else 1)

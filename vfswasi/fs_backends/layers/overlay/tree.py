@@ -133,10 +133,12 @@ class Tree:
         if file.written or file.base is None:
             return file.stat()
         if found is None:
-            handle = file.lower._handle if file.lower is not None else None
+            handle = file.lower.opened if file.lower is not None else None
             found = self.base.stat(file.base) if handle is None else handle.stat()
         if file.dated:
             found = found._replace(atim_ns=file.atim, mtim_ns=file.mtim, ctim_ns=file.ctim)
+        elif file.relinked or file.in_tree:
+            found = found._replace(ctim_ns=file.ctim)
         return found._replace(nlink=file.nlink if file.relinked else found.nlink, ident=file.ident)
 
     def stat(self, key: Key) -> Stat:
@@ -202,6 +204,13 @@ class Tree:
         if found.filetype is FileType.SYMBOLIC_LINK:
             return LinkNode(ident, place, found)
         return ObjectNode(ident, place, found)
+
+    def is_taken(self, directory: DirectoryNode, name: str) -> bool:
+        """Whether there is such a name."""
+        if name in directory.children:
+            return True
+        base = directory.base
+        return base is not None and name not in directory.gone and self.base.walk(base, (name,))[0] > 0
 
     def existing(self, directory: DirectoryNode, name: str) -> tuple[Node | None, Stat | None]:
         """(node, None), (None, what the base says), or (None, None): there is no such name."""
