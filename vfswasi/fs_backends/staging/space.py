@@ -245,8 +245,7 @@ class Staged:
             page[start:stop] = buf
             return True
         space, grown, more = self._space, end - size, len(buf)
-        fresh = page is None
-        if fresh:
+        if page is None:
             if number * PAGE_BYTES < self.under_bytes:
                 return False
             more += start + _PAGE_COST_BYTES
@@ -255,13 +254,9 @@ class Staged:
         memory, used = space.used_memory_bytes + more, space.used_bytes + grown
         if memory > space.memory_bytes or used > space.max_bytes:
             return False
-        if fresh:
-            page = bytearray(start)
-            page += buf
-            self._pages[number] = page
-        else:
-            assert page is not None
-            page += buf  # type: ignore[operator]
+        page = bytearray(start) if page is None else page
+        page += buf  # type: ignore[operator]
+        self._pages[number] = page
         space.used_memory_bytes, space.used_bytes = memory, used
         self._charged += grown
         self.size = end

@@ -130,7 +130,7 @@ class OverlayBackend(Looking):
     def touch(self, file: FileNode) -> None:
         """Something of it is ours from now on."""
         if file.base is not None:
-            self._tree.files[file.ident] = file
+            self._tree.touch(file)
 
     def closed(self, file: FileNode) -> None:
         """A handle was closed, or a name has gone."""
@@ -282,6 +282,7 @@ class OverlayBackend(Looking):
             node.nlink = 0
             if node.base is not None:
                 tree.removed[node.base] = node.gone
+                del tree.shows[node.base]
         else:
             self._relink_other(node, -1)
 

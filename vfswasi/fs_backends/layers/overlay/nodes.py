@@ -148,7 +148,12 @@ class Lower:
     def handle(self) -> Handle:
         """Raises what `Backend.open` raises, and STALE."""
         if self.opened is None:
-            handle = self._open()
+            try:
+                handle = self._open()
+            except FsError as error:
+                if error.errno in (Errno.NOENT, Errno.NOTDIR, Errno.ISDIR, Errno.LOOP):
+                    raise FsError(Errno.STALE, "the file is not in the base any more") from error
+                raise
             try:
                 self.check(handle)
             except BaseException:
@@ -268,7 +273,7 @@ class FileNode(Node):
         if not self.dated:
             self.atim, self.mtim, self.ctim = now.atim_ns, now.mtim_ns, now.ctim_ns
         if not self.relinked:
-            self.nlink = now.nlink
+            self.nlink = max(now.nlink, 1)  # somebody may have taken its name in the base: here it has it
         self.origin = now
 
     def become(self, base: Key, found: Stat) -> None:
