@@ -157,12 +157,10 @@ class Staged:
 
     def read_into(self, offset: int, buf: Buffer, under: Under | None = None) -> int:
         """Like `Handle.read_into`. `under`: in place of its own. Raises IO, and what `under` raises."""
-        number, start = divmod(offset, PAGE_BYTES)
-        stop = start + len(buf)
-        page = self._pages.get(number)
-        if type(page) is bytearray and stop <= len(page):  # the usual case
-            buf[:] = page[start:stop]
-            return stop - start
+        page, start = self._pages.get(offset // PAGE_BYTES), offset % PAGE_BYTES
+        if type(page) is bytearray and start + len(buf) <= len(page):  # the usual case
+            buf[:] = page[start : start + len(buf)]
+            return len(buf)
         count = max(0, min(len(buf), self.size - offset))
         done = steps = 0
         with memoryview(buf) as view:
@@ -211,10 +209,8 @@ class Staged:
 
     def write(self, offset: int, buf: ReadableBuffer) -> None:
         """Write all of `buf`, which is not empty. Raises FBIG, NOSPC, IO, and what `under` raises."""
-        length = len(buf)
-        end = offset + length
-        number, start = divmod(offset, PAGE_BYTES)
-        if start + length <= PAGE_BYTES and not self._reserved and self._write_one(number, start, end, buf):
+        end = offset + len(buf)
+        if offset % PAGE_BYTES + len(buf) <= PAGE_BYTES and not self._reserved and self._write_one(offset, end, buf):
             return
         if end > SIZE_MAX:
             raise FsError(Errno.FBIG)
@@ -224,7 +220,9 @@ class Staged:
         try:
             # All space first, so that what fails then is only the disk itself.
             for number in range(offset // PAGE_BYTES, (end - 1) // PAGE_BYTES + 1):
-                self._make_room(number, min(PAGE_BYTES, end - number * PAGE_BYTES), fresh)
+                start, count = number * PAGE_BYTES, min(PAGE_BYTES, end - number * PAGE_BYTES)
+                whole = offset <= start and (count == PAGE_BYTES or end >= self.under_bytes)
+                self._make_room(number, count, fresh, whole)
             self._fill(offset, buf)
         except BaseException:
             self._charge(-growth)
@@ -234,8 +232,9 @@ class Staged:
             raise
         self.size = max(self.size, end)
 
-    def _write_one(self, number: int, start: int, end: int, buf: ReadableBuffer) -> bool:
+    def _write_one(self, offset: int, end: int, buf: ReadableBuffer) -> bool:
         """The usual case, in few steps: into one page that is in memory, or at its end. False: it is another one."""
+        number, start = divmod(offset, PAGE_BYTES)
         page = self._pages.get(number)
         size = self.size
         if end <= size:
@@ -255,7 +254,7 @@ class Staged:
         if memory > space.memory_bytes or used > space.max_bytes:
             return False
         page = bytearray(start) if page is None else page
-        page += buf  # type: ignore[operator]
+        page += buf
         self._pages[number] = page
         space.used_memory_bytes, space.used_bytes = memory, used
         self._charged += grown
@@ -272,9 +271,9 @@ class Staged:
         self._space.charge(count)
         self._charged += count
 
-    def _make_room(self, number: int, count: int, fresh: list[int]) -> None:
-        """See to it that a page has its first `count` bytes, and what lies under it. `fresh`: gets the numbers of pages
-        that are made here."""
+    def _make_room(self, number: int, count: int, fresh: list[int], whole: bool = False) -> None:
+        """See to it that a page has its first `count` bytes, and what lies under it unless all of that is written next
+        (`whole`). `fresh`: gets the numbers of pages that are made."""
         if len(fresh) % _PAGES_AT_ONCE == _PAGES_AT_ONCE - 1:
             check_time("writing")
         page = self._pages.get(number)
@@ -282,7 +281,8 @@ class Staged:
             below = max(0, min(PAGE_BYTES, self.under_bytes - number * PAGE_BYTES))
             self._pages[number] = page = self._space.new_page(max(count, below))
             fresh.append(number)
-            if below:
+            if below and not whole:
+                check_time("copying a file before it is changed")
                 data = bytearray(below)
                 assert self._under is not None
                 self._under(number * PAGE_BYTES, memoryview(data))

@@ -290,48 +290,58 @@ class OverlayBackend(Looking):
         if not old or not new:
             raise FsError(Errno.BUSY)
         with self._lock:
-            tree = self._tree
-            source, old_name, node, found = self._found(old)
-            into, new_name = tree.directory(new[:-1]), new[-1]
-            over, over_found = tree.existing(into, new_name)
-            if over is None and over_found is not None:
-                place = into.place_of(new_name)
-                assert place is not None
-                if over_found.filetype is FileType.REGULAR_FILE:
-                    over = tree.file_at(place, over_found)
-            if node is None and found is not None:
-                place = source.place_of(old_name)
-                assert place is not None
-                node = tree.node_at(place, found)
-            assert node is not None
-            if over is node or (old == new and found is not None):
-                return
-            if new[: len(old)] == old:
-                raise FsError(Errno.INVAL)
-            over_kind = over.filetype if over is not None else over_found.filetype if over_found is not None else None
-            is_directory = isinstance(node, DirectoryNode)
-            if over_kind is not None:
-                self._check_replaced(new, is_directory, over_kind)
-                if over_kind is FileType.DIRECTORY:
-                    over = tree.directory(new)
-                self._drop(
-                    into, new_name, over if over_kind is FileType.DIRECTORY else into.children.get(new_name), over_found
-                )
-            if found is not None:
-                source.gone[old_name] = was(found)
-            else:
-                tree.take_out(source, old_name, node)
-            tree.put_in(into, new_name, node)
-            node.ctim = now_ns()
-            if is_directory:
-                source.link(-1)
-                into.link(0 if over_kind is FileType.DIRECTORY else 1)
-            if isinstance(node, FileNode):
-                self.touch(node)
-            for directory in (source, into):
-                directory.changed(next(tree.versions))
-            if isinstance(node, DirectoryNode):
-                node.version = next(tree.versions)
+            met: list[FileNode] = []
+            try:
+                self._rename(old, new, met)
+            finally:  # nothing is remembered of what is as it was
+                for file in met:
+                    self.closed(file)
+
+    def _rename(self, old: Key, new: Key, met: list[FileNode]) -> None:
+        """`met`: gets the files that there are nodes of now."""
+        tree = self._tree
+        source, old_name, node, found = self._found(old)
+        into, new_name = tree.directory(new[:-1]), new[-1]
+        over, over_found = tree.existing(into, new_name)
+        if over is None and over_found is not None:
+            place = into.place_of(new_name)
+            assert place is not None
+            if over_found.filetype is FileType.REGULAR_FILE:
+                over = tree.file_at(place, over_found)
+        if node is None and found is not None:
+            place = source.place_of(old_name)
+            assert place is not None
+            node = tree.node_at(place, found)
+        assert node is not None
+        met.extend(file for file in (node, over) if isinstance(file, FileNode))
+        if over is node or (old == new and found is not None):
+            return
+        if new[: len(old)] == old:
+            raise FsError(Errno.INVAL)
+        over_kind = over.filetype if over is not None else over_found.filetype if over_found is not None else None
+        is_directory = isinstance(node, DirectoryNode)
+        if over_kind is not None:
+            self._check_replaced(new, is_directory, over_kind)
+            if over_kind is FileType.DIRECTORY:
+                over = tree.directory(new)
+            self._drop(
+                into, new_name, over if over_kind is FileType.DIRECTORY else into.children.get(new_name), over_found
+            )
+        if found is not None:
+            source.gone[old_name] = was(found)
+        else:
+            tree.take_out(source, old_name, node)
+        tree.put_in(into, new_name, node)
+        node.ctim = now_ns()
+        if is_directory:
+            source.link(-1)
+            into.link(0 if over_kind is FileType.DIRECTORY else 1)
+        if isinstance(node, FileNode):
+            self.touch(node)
+        for directory in (source, into):
+            directory.changed(next(tree.versions))
+        if isinstance(node, DirectoryNode):
+            node.version = next(tree.versions)
 
     def _check_replaced(self, new: Key, is_directory: bool, over_kind: FileType) -> None:
         if is_directory and over_kind is not FileType.DIRECTORY:
