@@ -158,7 +158,7 @@ class Staged:
     def read_into(self, offset: int, buf: Buffer, under: Under | None = None) -> int:
         """Like `Handle.read_into`. `under`: in place of its own. Raises IO, and what `under` raises."""
         page, start = self._pages.get(offset // PAGE_BYTES), offset % PAGE_BYTES
-        if type(page) is bytearray and start + len(buf) <= len(page):  # the usual case
+        if type(page) is bytearray and start + len(buf) <= len(page) and offset + len(buf) <= self.size:
             buf[:] = page[start : start + len(buf)]
             return len(buf)
         count = max(0, min(len(buf), self.size - offset))
