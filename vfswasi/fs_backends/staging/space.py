@@ -24,6 +24,7 @@ MEMORY_BYTES: Final = 64 << 20
 MAX_BYTES: Final = 4 << 30
 SIZE_MAX: Final = (1 << 63) - 1
 _PAGE_COST_BYTES = 200  # of a page in memory, beside its bytes
+_ROUNDING_BYTES = 64 << 20  # what the disk may have more at least: small contents take a slot too
 _ZEROS = bytes(PAGE_BYTES)
 _PAGES_AT_ONCE = 256  # between two looks at the time
 
@@ -73,6 +74,8 @@ class StagingSpace:
 
     def new_slot(self) -> int:
         """A slot full of zeros, whose place on the disk is taken. Raises NOSPC, IO."""
+        if not self._free and self._slots * PAGE_BYTES >= self.max_bytes + max(self.max_bytes, _ROUNDING_BYTES):
+            raise FsError(Errno.NOSPC, f"more than {self.max_bytes} bytes are copied or wait to be stored")
         try:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(buffering=0, dir=self._directory)  # noqa: SIM115
@@ -203,8 +206,7 @@ class Staged:
 
     def read(self, offset: int, count: int) -> bytes:
         """Up to `count` bytes at `offset`."""
-        buf = bytearray(min(count, max(self.size - offset, 0)))
-        self.read_into(offset, buf)
+        self.read_into(offset, buf := bytearray(min(count, max(self.size - offset, 0))))
         return bytes(buf)
 
     def write(self, offset: int, buf: ReadableBuffer) -> None:
@@ -214,8 +216,7 @@ class Staged:
             return
         if end > SIZE_MAX:
             raise FsError(Errno.FBIG)
-        growth = max(0, end - self.size)
-        self._grow(growth)
+        self._grow(growth := max(0, end - self.size))
         fresh: list[int] = []
         try:
             # All space first, so that what fails then is only the disk itself.
@@ -263,8 +264,7 @@ class Staged:
 
     def _grow(self, growth: int) -> None:
         """Charge for growth, of which some may have been reserved."""
-        reserved = min(growth, self._reserved)
-        self._charge(growth - reserved)
+        self._charge(growth - (reserved := min(growth, self._reserved)))
         self._reserved -= reserved
 
     def _charge(self, count: int) -> None:
