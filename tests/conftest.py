@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,9 @@ import pytest
 import vfswasi
 from vfswasi.engine.fast_path import publishing as fastpath
 from vfswasi.engine.interruption import ways
+from vfswasi.fs_backends.archive.zip.backend import ZipBackend
+from vfswasi.fs_backends.base import Backend
+from vfswasi.fs_backends.layers.overlay.backend import OverlayBackend
 
 from .guest_programs import compile_guest
 from .rawguest import RawGuest
@@ -59,14 +64,32 @@ def interruption(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     return way
 
 
-@pytest.fixture(params=["memory", "local"])
+@pytest.fixture(params=["memory", "local", "overlay over memory", "overlay over zip"])
 def mount(request: pytest.FixtureRequest, tmp_path: Path) -> vfswasi.Mount:
     """An empty writable place of each kind that can do everything."""
-    if request.param == "memory":
+    return empty_mount(request.param, tmp_path / "root")
+
+
+def empty_mount(kind: str, root: Path) -> vfswasi.Mount:
+    """`root`: a directory that is made for kinds with "local"."""
+    if "local" in kind:
+        root.mkdir()
+    if kind == "memory":
         return vfswasi.Mount({}, rw=True)
-    root = tmp_path / "root"
-    root.mkdir()
-    return vfswasi.Mount(root, rw=True)
+    if kind == "local":
+        return vfswasi.Mount(root, rw=True)
+    bases: dict[str, Callable[[], Backend]] = {
+        "overlay over memory": vfswasi.MemoryBackend,
+        "overlay over local": lambda: vfswasi.LocalBackend(root),
+        "overlay over zip": _empty_zip,
+    }
+    return vfswasi.Mount(OverlayBackend(bases[kind](), close_base=True), rw=True)
+
+
+def _empty_zip() -> Backend:
+    file = io.BytesIO()
+    zipfile.ZipFile(file, "w").close()
+    return ZipBackend(file)
 
 
 @pytest.fixture

@@ -328,6 +328,8 @@ class Game:
 
         def model() -> None:
             _, node = self.model.find(old_directory, old, False)
+            if node is not None and node.filetype is FileType.SYMBOLIC_LINK:
+                node.links, node.atim, node.mtim = True, None, None
             if node is None:
                 raise Refused(Errno.NOENT)
             key, over = self.model.find(new_directory, new, False)
@@ -386,6 +388,8 @@ class Game:
 
     @staticmethod
     def _dated(node: Node, atim: int, mtim: int, flags: int) -> None:
+        if node.filetype is FileType.SYMBOLIC_LINK and node.links:
+            return  # times of a link that had several names are those of each name
         node.atim = atim if flags & c.FSTFLAG_ATIM else node.atim
         node.mtim = mtim
 

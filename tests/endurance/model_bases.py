@@ -21,7 +21,7 @@ from vfswasi.testing.ground import contents
 @dataclass(eq=False)
 class Node:
     """An inode of a model. parent, name: of a directory, None: the root, or it was removed. atim, mtim: None where the
-    model does not know."""
+    model does not know. links: it is a symbolic link that got a second name, ever."""
 
     filetype: FileType
     data: bytearray = field(default_factory=bytearray)
@@ -32,6 +32,7 @@ class Node:
     parent: Node | None = None
     name: str = ""
     removed: bool = False
+    links: bool = False
     atim: int | None = None
     mtim: int | None = None
 

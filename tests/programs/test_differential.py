@@ -26,6 +26,7 @@ from vfswasi.abi import constants as c
 from vfswasi.errors import Errno
 from vfswasi.kernel import rights
 
+from ..conftest import empty_mount
 from ..rawguest import READ, RawGuest
 
 SEEDS = int(os.environ.get("VFSWASI_DIFFERENTIAL_SEEDS", "8"))
@@ -405,6 +406,11 @@ def real(tmp_path: Path) -> Iterator[Real]:
     yield reference
     reference.close()
     assert outside() == before
+
+
+@pytest.fixture(params=["memory", "local", "overlay over memory", "overlay over local", "overlay over zip"])
+def mount(request: pytest.FixtureRequest, tmp_path: Path) -> vfswasi.Mount:
+    return empty_mount(request.param, tmp_path / "root")
 
 
 def _start(*sides: Real | Ours) -> None:

@@ -14,6 +14,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from vfswasi.errors import Errno
 from vfswasi.fs_backends.base import Backend
+from vfswasi.fs_backends.layers.overlay.backend import OverlayBackend
 from vfswasi.fs_backends.memory.backend import Symlink
 from vfswasi.fs_backends.remote.backend import RemoteBackend
 from vfswasi.fs_backends.remote.fsspec.backend import FsspecBackend, FsspecClient
@@ -120,3 +121,40 @@ def test_directories_of_a_bucket_are_not_renamed_unasked(s3_server: Server) -> N
     assert errno_of(backend.set_times, ("file",), 1, 1) is Errno.NOTSUP
     assert {entry.name for entry in backend.list(())} == set(TREE)
     backend.close()
+
+
+class _OverlayOverS3(_S3):
+    symlinks_in_tree = False
+
+    def make(self, tree: dict[str, Any]) -> Backend:
+        return OverlayBackend(super().make(tree), close_base=True)
+
+
+class TestOverlayOverSeaweedFS(_OverlayOverS3):
+    names = TestSeaweedFS.names
+
+    @pytest.fixture(autouse=True)
+    def _server(self, seaweed: Server) -> None:
+        self.server = seaweed
+
+
+class TestOverlayOverMoto(_OverlayOverS3):
+    names = TestMoto.names
+
+    @pytest.fixture(autouse=True)
+    def _server(self, moto: Server) -> None:
+        self.server = moto
+
+
+class TestOverlayOverFsspecWithoutNumbers(TestFsspecMemory):
+    """A store whose objects have no numbers: those of the overlay are made of names."""
+
+    def make(self, tree: dict[str, Any]) -> Backend:
+        base = super().make(tree)
+        assert base.stat(()).ident is None
+        return OverlayBackend(base, close_base=True)
+
+
+class TestOverlayOverFsspecWithLinks(TestFsspecWithLinks):
+    def make(self, tree: dict[str, Any]) -> Backend:
+        return OverlayBackend(super().make(tree), close_base=True)

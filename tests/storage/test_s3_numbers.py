@@ -15,6 +15,9 @@ import pytest
 
 import vfswasi
 from vfswasi import Mount, ReadCache
+from vfswasi.fs_backends.layers.overlay.backend import OverlayBackend
+from vfswasi.mounts.sources import open_source
+from vfswasi.testing.ground import contents
 
 from ..guest_programs import compile_guest
 from .proxy import Proxy, Request
@@ -176,3 +179,29 @@ def test_a_gibibyte_is_written_with_little_memory(seaweed: Server, seaweed_proxy
     words = [number * 2654435761 % 2**32 for number in (size // 4 - 2, size // 4 - 1)]
     assert end == b"".join(word.to_bytes(4, "little") for word in words)
     seaweed.file_system().rm_file(f"{bucket}/large")
+
+
+def test_a_directory_on_an_overlay_is_renamed_without_a_request(seaweed: Server, seaweed_proxy: Proxy) -> None:
+    bucket = seaweed.new_bucket()
+    put_many(seaweed, bucket, {f"pre/many/{number}": b"x" for number in range(3000)} | {"pre/d/only": b"y"})
+    base = open_source(a_mount(seaweed_proxy, f"{bucket}/pre"))
+    listed: list[tuple[str, ...]] = []
+    list_of = base.list
+
+    def noted(key: tuple[str, ...]) -> Any:
+        listed.append(key)
+        return list_of(key)
+
+    base.list = noted  # type: ignore[method-assign]
+    overlay = OverlayBackend(base, close_base=True)
+    assert overlay.walk((), ("many",))[0] == overlay.walk((), ("d", "only"))[0] - 1 == 1  # with which renaming begins
+    seaweed_proxy.reset()
+    overlay.rename(("many",), ("moved",))
+    overlay.rename(("moved",), ("d", "below"))
+    overlay.rename(("d",), ("e",))
+    assert seaweed_proxy.requests() == []
+    assert listed == []
+    assert contents(overlay, ("e", "below", "2999")) == b"x"
+    kinds = [(entry.kind, entry.path, entry.old_path) for entry in overlay.entries()]
+    assert kinds == [("renamed", "e", "d"), ("renamed", "e/below", "many")]
+    overlay.close()

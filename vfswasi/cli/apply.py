@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from typing import Final
 
 from ..errors import ConflictError
+from ..fs_backends.layers.overlay.entries import Kind
 from ..mounts.options import parse_source
 from ..printing import printable, redacted, without_secrets
 from . import progress
@@ -18,7 +20,7 @@ DESCRIPTION = (
     "Exit status: 0: they are there; 1: it is something else, nothing was written; 125: vfswasi failed."
 )
 EXIT_CONFLICT = 1
-_KINDS = ("added", "modified", "removed", "renamed", "attributes")
+_KINDS: Final[tuple[Kind, ...]] = ("added", "modified", "removed", "renamed", "attributes")
 
 
 def add_arguments(parser: Parser) -> None:

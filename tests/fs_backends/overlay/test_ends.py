@@ -55,3 +55,17 @@ def test_a_closed_handle_keeps_nothing() -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_what_was_only_reserved_is_not_read() -> None:
+    overlay = OverlayBackend(MemoryBackend({"a": b"a"}))
+    handle = overlay.open(("a",), True)
+    handle.write_from(1, b"b")
+    for end in (100, 0):
+        handle.reserve(0, end)
+        data = bytearray(5)
+        assert handle.read_into(0, data) == 2
+        assert handle.read_into(2, data) == 0
+    handle.write_from(2, b"c")
+    assert handle.read_into(0, data) == 3
+    handle.close()

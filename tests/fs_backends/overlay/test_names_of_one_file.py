@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from vfswasi.errors import Errno
 from vfswasi.fs_backends.layers.overlay.backend import OverlayBackend
 from vfswasi.fs_backends.memory.backend import MemoryBackend
-from vfswasi.testing.ground import contents
+from vfswasi.testing.ground import contents, errno_of
 
 from .test_model import Layer, tree_of
 
@@ -64,3 +65,37 @@ def test_all_names_of_a_link_know_how_many_there_are() -> None:
     backend.remove(("a",))
     assert backend.stat(("d",)).nlink == 1
     assert base.stat(("a",)).nlink == 2
+
+
+def test_the_change_time_follows_renames_and_links_of_what_the_base_has() -> None:
+    backend = OverlayBackend(_base())
+    before = backend.stat(("a",)).ctim_ns
+    backend.rename(("a",), ("z",))
+    moved = backend.stat(("z",)).ctim_ns
+    backend.link(("z",), ("y",))
+    linked = backend.stat(("b",)).ctim_ns
+    assert before < moved < linked  # type: ignore[operator]
+    assert backend.stat(("z",)).mtim_ns == backend.inner.stat(("a",)).mtim_ns
+
+
+def test_new_files_at_the_places_of_all_names_are_several_files() -> None:
+    backend = OverlayBackend(_base())
+    for name in "ab":
+        backend.remove((name,))
+    backend.remove(("d", "c"))
+    _write(backend, "a", b"new a")
+    _write(backend, "b", b"new b")
+    assert tree_of(_again(backend)) == tree_of(backend)
+
+
+def test_a_rename_that_fails_or_changes_nothing_leaves_nothing_behind() -> None:
+    backend = OverlayBackend(MemoryBackend({"a": b"a", "b": b"b", "d": {"x": b"x"}}), private=True)
+    for old, new in (("a", "d"), ("d", "b"), ("a", "a")):
+        if old != new:
+            assert errno_of(backend.rename, (old,), (new,)) in (Errno.ISDIR, Errno.NOTDIR)
+        else:
+            backend.rename((old,), (new,))
+    backend.rename(("a",), ("c",))
+    backend.rename(("c",), ("a",))
+    assert backend._tree.files == {}
+    assert not backend.changed

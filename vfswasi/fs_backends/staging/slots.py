@@ -26,6 +26,11 @@ class Slots:
         self._free: list[int] = []
         self._count = 0
 
+    @property
+    def used_bytes(self) -> int:
+        """Of the slots that hold something."""
+        return (self._count - len(self._free)) * self._slot_bytes
+
     def put(self, data: bytearray) -> int:
         """A slot with these bytes, and zeros behind them: the whole of its place on the disk is taken. Raises NOSPC,
         IO."""

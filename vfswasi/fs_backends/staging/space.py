@@ -30,6 +30,7 @@ DISK_MAX_BYTES: Final = 16 << 40
 _SHIFT: Final = 15
 _MASK: Final = PAGE_BYTES - 1
 _PAGE_COST_BYTES: Final = 200  # of a page in memory, beside its bytes
+_ROUNDING_BYTES: Final = 64 << 20  # what the disk may have more at least: small contents take a slot too
 _ZEROS: Final = bytes(PAGE_BYTES)
 _PAGES_AT_ONCE: Final = 64  # between two looks at the time
 
@@ -78,6 +79,8 @@ class StagingSpace:
         has them and zeros. Raises NOSPC, IO."""
         if number < self._memory_pages and self._take_memory(len(data) + _PAGE_COST_BYTES):
             return data
+        if self.slots.used_bytes >= self.max_bytes + max(self.max_bytes, _ROUNDING_BYTES):
+            raise FsError(Errno.NOSPC, f"more than {self.max_bytes} bytes are copied or wait to be stored")
         return self.slots.put(data)
 
     def extend(self, page: bytearray, size: int) -> bool:

@@ -160,7 +160,7 @@ class _Contents:
     def check_all_used(self) -> None:
         if len(self._found) != len(self._members):
             raise Wrong("it has contents that its manifest does not name")
-        if self._saved.archive.index.count != 1 + len(self._found):
+        if self._saved.archive.index.seen != 1 + len(self._found):
             raise Wrong("it has members twice, or that are not shown")
 
 

@@ -114,7 +114,7 @@ class ZipIndex:
         self._data_starts = array("q", [-1]) * number
         self._verified = bytearray(number)
         self.root: Directory = builder.root
-        self.count = seen
+        self.seen = seen
         builder.tell_hidden(f"zip archive {archive}", seen)
 
     @property

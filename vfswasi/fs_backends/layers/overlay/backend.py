@@ -16,7 +16,7 @@ from typing import Final
 
 from ....errors import Errno, FsError
 from ...base import Backend, Caps, FileType, Handle, Key, Stat, Traffic
-from ...staging.space import MAX_BYTES, MEMORY_BYTES, StagingSpace
+from ...staging.space import MAX_BYTES, MEMORY_BYTES, Staged, StagingSpace
 from .copying import copy_tree
 from .entries import Entry, Layer
 from .handle import OverlayHandle
@@ -96,35 +96,52 @@ class OverlayBackend(Looking):
 
     def open(self, key: Key, write: bool) -> Handle:
         with self._lock:
-            tree = self._tree
-            node, place = tree.locate(key)
-            kind = node.filetype if node is not None else FileType.UNKNOWN
+            node, place = self._tree.locate(key)
             if node is None:
-                found = tree.base.stat(place)
-                kind = found.filetype
-                if kind is FileType.REGULAR_FILE:
-                    node = tree.file_at(place, found)
+                return self._open_base(place, write)
             if isinstance(node, FileNode):
                 try:
                     return self.handles(self, node, write)
                 except BaseException:
                     self.closed(node)
                     raise
+            kind = node.filetype
         if kind is FileType.DIRECTORY:
             raise FsError(Errno.ISDIR)
         raise FsError(Errno.LOOP if kind is FileType.SYMBOLIC_LINK else Errno.ACCES)
 
+    def _open_base(self, place: Key, write: bool) -> Handle:
+        """A file that no directory of ours has. Its own handle says which one it is, so nobody can put another there
+        in between."""
+        tree = self._tree
+        handle: Handle | None
+        handle = opened = tree.base.open(place, False)
+        try:
+            file = tree.file_at(place, opened.stat())
+            lower = file.lower
+            if lower is not None and lower.opened is None and not file.written and file.base == place:
+                lower.opened, handle = handle, None
+            try:
+                return OverlayHandle(self, file, write)
+            except BaseException:
+                self.closed(file)
+                raise
+        finally:
+            if handle is not None:  # it was open already, or is not needed
+                handle.close()
+
     def touch(self, file: FileNode) -> None:
         """Something of it is ours from now on."""
         if file.base is not None:
-            self._tree.files[file.ident] = file
+            self._tree.touch(file)
 
     def closed(self, file: FileNode) -> None:
         """A handle was closed, or a name has gone."""
         if file.handles:
             return
-        if file.lower is not None:
-            file.lower.close()
+        lower = file.lower
+        if lower is not None and lower.opened is not None:
+            lower.close()
         if file.nlink <= 0:
             file.release()
             self._tree.files.pop(file.ident, None)
@@ -133,17 +150,22 @@ class OverlayBackend(Looking):
 
     def create(self, key: Key) -> Handle:
         with self._lock:
+            tree = self._tree
             directory, name = self._room_for(key)
-            file = FileNode(self._tree.new_ident(), None, None)
-            file.stage(self.space, False, True)
-            self._put(directory, name, file)
+            file = FileNode(tree.new_ident(), None, None)
+            file.staged = Staged(self.space)
+            file.in_tree = 1
+            directory.children[name] = file
+            directory.mtim = directory.ctim = file.ctim
+            directory.version = next(tree.versions)
             return self.handles(self, file, True)
 
     def _room_for(self, key: Key) -> tuple[DirectoryNode, str]:
         if not key:
             raise FsError(Errno.EXIST)
-        directory = self._tree.directory(key[:-1])
-        if self._tree.existing(directory, key[-1]) != (None, None):
+        tree = self._tree
+        directory = tree.directory(key[:-1]) if len(key) > 1 else tree.root
+        if tree.is_taken(directory, key[-1]):
             raise FsError(Errno.EXIST)
         return directory, key[-1]
 
@@ -263,6 +285,7 @@ class OverlayBackend(Looking):
             node.nlink = 0
             if node.base is not None:
                 tree.removed[node.base] = node.gone
+                del tree.shows[node.base]
         else:
             self._relink_other(node, -1)
 
@@ -270,47 +293,58 @@ class OverlayBackend(Looking):
         if not old or not new:
             raise FsError(Errno.BUSY)
         with self._lock:
-            tree = self._tree
-            source, old_name, node, found = self._found(old)
-            into, new_name = tree.directory(new[:-1]), new[-1]
-            over, over_found = tree.existing(into, new_name)
-            if over is None and over_found is not None:
-                place = into.place_of(new_name)
-                assert place is not None
-                if over_found.filetype is FileType.REGULAR_FILE:
-                    over = tree.file_at(place, over_found)
-            if node is None and found is not None:
-                place = source.place_of(old_name)
-                assert place is not None
-                node = tree.node_at(place, found)
-            assert node is not None
-            if over is node or (old == new and found is not None):
-                return
-            if new[: len(old)] == old:
-                raise FsError(Errno.INVAL)
-            over_kind = over.filetype if over is not None else over_found.filetype if over_found is not None else None
-            is_directory = isinstance(node, DirectoryNode)
-            if over_kind is not None:
-                self._check_replaced(new, is_directory, over_kind)
-                if over_kind is FileType.DIRECTORY:
-                    over = tree.directory(new)
-                self._drop(
-                    into, new_name, over if over_kind is FileType.DIRECTORY else into.children.get(new_name), over_found
-                )
-            if found is not None:
-                source.gone[old_name] = was(found)
-            else:
-                tree.take_out(source, old_name, node)
-            tree.put_in(into, new_name, node)
-            if is_directory:
-                source.link(-1)
-                into.link(0 if over_kind is FileType.DIRECTORY else 1)
-            if isinstance(node, FileNode):
-                self.touch(node)
-            for directory in (source, into):
-                directory.changed(next(tree.versions))
-            if isinstance(node, DirectoryNode):
-                node.version = next(tree.versions)
+            met: list[FileNode] = []
+            try:
+                self._rename(old, new, met)
+            finally:  # nothing is remembered of what is as it was
+                for file in met:
+                    self.closed(file)
+
+    def _rename(self, old: Key, new: Key, met: list[FileNode]) -> None:
+        """`met`: gets the files that there are nodes of now."""
+        tree = self._tree
+        source, old_name, node, found = self._found(old)
+        into, new_name = tree.directory(new[:-1]), new[-1]
+        over, over_found = tree.existing(into, new_name)
+        if over is None and over_found is not None:
+            place = into.place_of(new_name)
+            assert place is not None
+            if over_found.filetype is FileType.REGULAR_FILE:
+                over = tree.file_at(place, over_found)
+        if node is None and found is not None:
+            place = source.place_of(old_name)
+            assert place is not None
+            node = tree.node_at(place, found)
+        assert node is not None
+        met.extend(file for file in (node, over) if isinstance(file, FileNode))
+        if over is node or (old == new and found is not None):
+            return
+        if new[: len(old)] == old:
+            raise FsError(Errno.INVAL)
+        over_kind = over.filetype if over is not None else over_found.filetype if over_found is not None else None
+        is_directory = isinstance(node, DirectoryNode)
+        if over_kind is not None:
+            self._check_replaced(new, is_directory, over_kind)
+            if over_kind is FileType.DIRECTORY:
+                over = tree.directory(new)
+            self._drop(
+                into, new_name, over if over_kind is FileType.DIRECTORY else into.children.get(new_name), over_found
+            )
+        if found is not None:
+            source.gone[old_name] = was(found)
+        else:
+            tree.take_out(source, old_name, node)
+        tree.put_in(into, new_name, node)
+        node.ctim = now_ns()
+        if is_directory:
+            source.link(-1)
+            into.link(0 if over_kind is FileType.DIRECTORY else 1)
+        if isinstance(node, FileNode):
+            self.touch(node)
+        for directory in (source, into):
+            directory.changed(next(tree.versions))
+        if isinstance(node, DirectoryNode):
+            node.version = next(tree.versions)
 
     def _check_replaced(self, new: Key, is_directory: bool, over_kind: FileType) -> None:
         if is_directory and over_kind is not FileType.DIRECTORY:

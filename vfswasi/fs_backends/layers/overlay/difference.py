@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from itertools import chain
 from typing import Protocol
 
 from ...base import Backend, Buffer, FileType, Handle, Key, Stat
@@ -41,6 +43,9 @@ class _Difference:
         self._files: dict[int, FileNode] = {}
         self._gone: dict[Key, Was] = {}
         self._look()
+        removed = (each for below in self._tree.removed.values() for each in below.values())
+        # How many names were taken from each object of the base, by number.
+        self._hidden_names = Counter(each.ident for each in chain(self._gone.values(), removed))
         self._moved = {
             node.base
             for where, directory, node in self._placed
@@ -171,9 +176,12 @@ class _Difference:
         return Entry("modified", "/".join(where), stat.filetype, old, hidden, *_times(stat), content)
 
     def _has_other_names(self, hidden: Was) -> bool:
-        """Whether a file that lost a name of the base has another one: that does not get the new contents."""
-        file = None if hidden.ident is None else self._tree.files.get(hidden.ident)
-        return file is not None and file.nlink > 0
+        """Whether a file that lost a name of the base has another one, or lost that too: what is new at one of them is
+        not at the others."""
+        if hidden.ident is None:
+            return False
+        file = self._tree.files.get(hidden.ident)
+        return (file is not None and file.nlink > 0) or self._hidden_names[hidden.ident] > 1
 
     def _is_moved(self, place: Key) -> bool:
         return place in self._moved or place in self._places_of_moved

@@ -28,36 +28,42 @@ class Looking(Backend):
     def walk(self, key: Key, names: Key) -> tuple[int, Stat | None]:
         with self._lock:
             tree = self._tree
-            try:
-                node, place = tree.locate(key)
-            except FsError as error:
-                if error.errno is Errno.NOENT:
-                    return 0, None
-                raise
-            number = 0
-            if node is not None:
+            node: Node = tree.root
+            if key:
+                try:
+                    found_node, place = tree.locate(key)
+                except FsError as error:
+                    if error.errno is Errno.NOENT:
+                        return 0, None
+                    raise
+                if found_node is None:
+                    return self._walk_base(place, names)
+                node = found_node
                 if node.children is None:
                     raise FsError(Errno.NOTDIR)
-                below: Node | None = None
-                for number, name in enumerate(names):
-                    children = node.children
-                    if children is None:
-                        return number, self._stat_of(node)
-                    below = children.get(name)
-                    if below is None:
-                        assert isinstance(node, DirectoryNode)
-                        if node.base is None or name in node.gone:
-                            return number, self._stat_of(node) if number else None
-                        place = node.base
-                        break
-                    node = below
-                else:
-                    return len(names), self._stat_of(node) if names else None
-                names = names[number:]
-            count, found = tree.base.walk(place, names)
-            if found is not None and count:
-                return number + count, tree.shown(found, place + names[:count])
-            return number, self._stat_of(node) if number and node is not None else None
+            number = 0
+            for name in names:
+                children = node.children
+                if children is None:
+                    return number, self._stat_of(node)
+                below = children.get(name)
+                if below is None:
+                    base = node.base
+                    if base is not None and name not in node.gone:  # type: ignore[attr-defined]  # it has children
+                        count, found = self._walk_base(base, names[number:] if number else names)
+                        if count:
+                            return number + count, found
+                    return number, self._stat_of(node) if number else None
+                node = below
+                number += 1
+            return number, self._stat_of(node) if number else None
+
+    def _walk_base(self, place: Key, names: Key) -> tuple[int, Stat | None]:
+        tree = self._tree
+        count, found = tree.base.walk(place, names)
+        if found is not None and (tree.files or tree.link_counts or found.ident is None):
+            found = tree.shown(found, place + names[:count])
+        return count, found
 
     def _stat_of(self, node: Node) -> Stat:
         return self._tree.stat_of_node(node)

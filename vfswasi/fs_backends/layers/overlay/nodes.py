@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from hashlib import blake2b
+from typing import Final
 
 from ....errors import Errno, FsError
 from ...base import Backend, Device, FileType, Handle, Key, Stat
@@ -136,13 +137,15 @@ class ObjectNode(Node):
 class Lower:
     """Where the bytes of a file come from that nobody has written to: a file of the base, opened while it is needed."""
 
+    __slots__ = ("_open", "_origin", "of_base", "opened")
+
     def __init__(self, open_base: Callable[[], Handle], origin: Stat | None, of_base: bool = False) -> None:
         """`origin`: what it must still be like; None: it cannot change, or may. of_base: it is a file of the overlay's
         base."""
         self._open = open_base
         self._origin = origin
         self.of_base = of_base
-        self._handle: Handle | None = None
+        self.opened: Handle | None = None
 
     def copy(self, open_base: Callable[[], Handle] | None) -> Lower:
         """The same, opened once more. `open_base`: in place of its own."""
@@ -150,15 +153,20 @@ class Lower:
 
     def handle(self) -> Handle:
         """Raises what `Backend.open` raises, and STALE."""
-        if self._handle is None:
-            handle = self._open()
+        if self.opened is None:
+            try:
+                handle = self._open()
+            except FsError as error:
+                if error.errno in (Errno.NOENT, Errno.NOTDIR, Errno.ISDIR, Errno.LOOP):
+                    raise FsError(Errno.STALE, "the file is not in the base any more") from error
+                raise
             try:
                 self.check(handle)
             except BaseException:
                 handle.close()
                 raise
-            self._handle = handle
-        return self._handle
+            self.opened = handle
+        return self.opened
 
     def expect(self, origin: Stat) -> None:
         self._origin = origin
@@ -180,7 +188,7 @@ class Lower:
             raise FsError(Errno.STALE, "the file became shorter in the base after a part of it was written here")
 
     def close(self) -> None:
-        handle, self._handle = self._handle, None
+        handle, self.opened = self.opened, None
         if handle is not None:
             handle.close()
 
@@ -196,10 +204,21 @@ class FileNode(Node):
     __slots__ = ("content", "handles", "in_tree", "lower", "places", "relinked", "staged")
 
     filetype = FileType.REGULAR_FILE
+    places: dict[Key, None]
 
     def __init__(self, ident: int, base: Key | None, origin: Stat | None, content: Content | None = None) -> None:
-        super().__init__(ident, base, origin)
-        self.places: dict[Key, None] = {} if base is None else {base: None}
+        # Not by way of the class above: programs make and open more files than anything else.
+        self.ident = ident
+        self.base = base
+        self.origin = origin
+        self.dated = False
+        if origin is None:
+            self.nlink = 1
+            self.atim = self.mtim = self.ctim = now_ns()
+            self.places = _NO_PLACES
+        else:
+            _, _, self.atim, self.mtim, self.ctim, self.nlink, _ = origin
+            self.places = {} if base is None else {base: None}
         self.content = content
         self.staged: Staged | None = None
         self.lower: Lower | None = None
@@ -260,7 +279,7 @@ class FileNode(Node):
         if not self.dated:
             self.atim, self.mtim, self.ctim = now.atim_ns, now.mtim_ns, now.ctim_ns
         if not self.relinked:
-            self.nlink = now.nlink
+            self.nlink = max(now.nlink, 1)  # somebody may have taken its name in the base: here it has it
         self.origin = now
 
     def become(self, base: Key, found: Stat) -> None:
@@ -281,6 +300,9 @@ class FileNode(Node):
             self.staged.release()
         if self.lower is not None:
             self.lower.close()
+
+
+_NO_PLACES: Final[dict[Key, None]] = {}  # of all new files; nothing is put there
 
 
 class OpenFile:

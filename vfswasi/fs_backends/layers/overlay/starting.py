@@ -163,7 +163,7 @@ def _modify(tree: Tree, entry: Entry) -> None:
         node = tree.node_at(place, _checked(tree, entry, place))
     if not isinstance(node, FileNode):
         raise FsError(Errno.STALE, f"{entry.path} is no file")
-    tree.files[node.ident] = node
+    tree.touch(node)
     node.content = entry.content
     node.lower = Lower(entry.content.open, None)
 

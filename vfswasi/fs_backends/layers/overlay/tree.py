@@ -33,6 +33,8 @@ class Tree:
         self._idents = count(FIRST_NEW_IDENT + (next(_overlays) % _OVERLAYS_MAX) * _NEW_IDENTS)
         # Files of the base that are open, or of which something is ours, by number.
         self.files: dict[int, FileNode] = {}
+        # Directories of ours by what they show of the base.
+        self.shows: dict[Key, DirectoryNode] = {}
         # Of links and objects of the base that got or lost a name, how many they have now, by number.
         self.link_counts: dict[int, int] = {}
         # What was hidden in directories of the base when they were removed, by their places.
@@ -112,10 +114,50 @@ class Tree:
             found = found._replace(ident=ident)
         if self.files:
             file = self.files.get(ident)
-            if file is not None and file.touched and found.filetype is FileType.REGULAR_FILE:
-                file.places[place] = None
-                return self.stat_of(file, found)
+            if file is not None and found.filetype is FileType.REGULAR_FILE:
+                if not self._is_it(file, place, found):
+                    return found._replace(ident=ident_of(place))
+                if file.touched:
+                    return self.stat_of(file, found)
         return self._counted(found) if self.link_counts else found
+
+    def _is_it(self, file: FileNode, place: Key, found: Stat) -> bool:
+        """Whether `file` has a name at `place`, where the base has something of the same number: when a file has gone
+        there, another one may get its number."""
+        if place not in file.places:
+            if not self.fixed and file.base is not None:
+                if found.nlink < 2:
+                    return False
+                count, first = self.base.walk((), file.base)
+                if first is None or count < len(file.base) or first.ident != found.ident:
+                    return False
+            file.places[place] = None
+        return True
+
+    def touch(self, file: FileNode) -> None:
+        """Something of a file of the base is ours from now on. Where others may change that, its names are kept: they
+        would lead to whatever is put there."""
+        self.files[file.ident] = file
+        for place in () if self.fixed else tuple(file.places):
+            self._pin(place, file)
+
+    def _pin(self, place: Key, file: FileNode) -> None:
+        depth = next(depth for depth in range(len(place) - 1, -1, -1) if place[:depth] in self.shows)
+        directory = self.shows[place[:depth]]
+        for name in place[depth:-1]:
+            below = directory.place_of(name)
+            if below is None or name in directory.children or name in directory.gone:
+                return  # it is not shown there
+            count, found = self.base.walk((), below)
+            if found is None or count < len(below) or found.filetype is not FileType.DIRECTORY:
+                return
+            made = self._directory_node(below, found)
+            directory.children[name] = made
+            directory = made
+        name = place[-1]
+        if name not in directory.children and name not in directory.gone:
+            directory.children[name] = file
+            file.in_tree += 1
 
     def _counted(self, found: Stat) -> Stat:
         assert found.ident is not None
@@ -139,11 +181,19 @@ class Tree:
         if file.written or file.base is None:
             return file.stat()
         if found is None:
-            handle = file.lower._handle if file.lower is not None else None
-            found = self.base.stat(file.base) if handle is None else handle.stat()
+            handle = file.lower.opened if file.lower is not None else None
+            found = self._still_there(file.base) if handle is None else handle.stat()
         if file.dated:
             found = found._replace(atim_ns=file.atim, mtim_ns=file.mtim, ctim_ns=file.ctim)
+        elif file.relinked or file.in_tree:
+            found = found._replace(ctim_ns=file.ctim)
         return found._replace(nlink=file.nlink if file.relinked else found.nlink, ident=file.ident)
+
+    def _still_there(self, place: Key) -> Stat:
+        count, found = self.base.walk((), place)
+        if found is None or count < len(place) or found.filetype is not FileType.REGULAR_FILE:
+            raise FsError(Errno.STALE, f"{'/'.join(place)} is no file in the base any more")
+        return found
 
     def stat(self, key: Key) -> Stat:
         node, place = self.locate(key)
@@ -157,7 +207,8 @@ class Tree:
         if found is None or place is None:
             return DirectoryNode(self.new_ident(), None, None, next(self.versions))
         ident = ident_of(place) if found.ident is None else found.ident
-        return DirectoryNode(ident, place, found, next(self.versions))
+        made = self.shows[place] = DirectoryNode(ident, place, found, next(self.versions))
+        return made
 
     def new_directory(self) -> DirectoryNode:
         return self._directory_node(None, None)
@@ -186,6 +237,9 @@ class Tree:
         """The node of a regular file of the base."""
         ident = ident_of(place) if found.ident is None else found.ident
         file = self.files.get(ident)
+        if file is not None and not self._is_it(file, place, found):
+            ident = ident_of(place)
+            file = self.files.get(ident)
         if file is None:
             file = self.files[ident] = FileNode(ident, place, found._replace(ident=ident))
             file.lower = self.lower_of(file)
@@ -213,6 +267,13 @@ class Tree:
             return LinkNode(ident, place, found)
         return ObjectNode(ident, place, found)
 
+    def is_taken(self, directory: DirectoryNode, name: str) -> bool:
+        """Whether there is such a name."""
+        if name in directory.children:
+            return True
+        base = directory.base
+        return base is not None and name not in directory.gone and self.base.walk(base, (name,))[0] > 0
+
     def existing(self, directory: DirectoryNode, name: str) -> tuple[Node | None, Stat | None]:
         """(node, None), (None, what the base says), or (None, None): there is no such name."""
         node = directory.children.get(name)
@@ -229,7 +290,8 @@ class Tree:
         if isinstance(node, FileNode):
             node.in_tree -= 1
         place = directory.place_of(name)
-        if place is not None and node.base == place:
+        own = place in node.places if isinstance(node, FileNode) else node.base == place
+        if place is not None and own:
             # It stood in its own place, where the base would show through.
             assert node.origin is not None
             directory.gone[name] = was(node.origin)
@@ -240,7 +302,8 @@ class Tree:
         if isinstance(node, FileNode):
             if place is not None and place in node.places:
                 directory.gone.pop(name, None)  # back to where it came from: the base shows it
-                return
+                if self.fixed:
+                    return
             node.in_tree += 1
         elif place is not None and node.base == place:
             directory.gone.pop(name, None)
