@@ -200,7 +200,7 @@ def test_a_disk_that_is_full_at_any_write(path: Path, old: bytes, monkeypatch: p
         assert outcome is Errno.NOSPC
         assert path.read_bytes() == old
         only(path)
-    assert allowed > 100_000
+    assert allowed > (50_000 if path.suffix == ".xz" else 100_000)
     backend.close()
 
 

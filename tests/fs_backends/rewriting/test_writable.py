@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import random
 import shutil
-import sys
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -22,6 +20,7 @@ from tests.fs_backends.zip_forge import noise
 from tests.fs_backends.zip_written import OLD, fill, only, put
 from tests.open_files import open_files, opened_since
 from vfswasi.errors import Errno, MountError
+from vfswasi.fs_backends.archive.unpacked import zstd_module
 from vfswasi.fs_backends.archive.writable import WritableArchive
 from vfswasi.fs_backends.base import Backend, Caps
 from vfswasi.fs_backends.memory.backend import MemoryBackend
@@ -30,7 +29,16 @@ from vfswasi.testing import BackendConformance
 from vfswasi.testing.ground import contents, errno_of, read
 
 TARS = ["tar", "tar.gz", "tgz", "tar.bz2", "tar.xz"]
-ZSTD = importlib.util.find_spec("compression.zstd" if sys.version_info >= (3, 14) else "backports") is not None
+
+
+def _has_zstd() -> bool:
+    try:
+        return bool(zstd_module())
+    except ImportError:
+        return False
+
+
+ZSTD = _has_zstd()
 
 
 @pytest.fixture
