@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from vfswasi.errors import Errno, FsError, MountError
+from vfswasi.fs_backends.archive.rewriting import ArchiveFile
 from vfswasi.fs_backends.archive.tar.backend import TarBackend
-from vfswasi.fs_backends.archive.writable import WritableZipBackend
+from vfswasi.fs_backends.archive.writable import WritableArchive
 from vfswasi.fs_backends.archive.zip.backend import ZipBackend
 from vfswasi.fs_backends.base import Backend, Caps, FileType, Handle, Key, Stat
 from vfswasi.mounts.sources import open_source
@@ -218,7 +219,7 @@ def examine(data: bytes, place: Path | None = None, seen: Counter[str] | None = 
         if problems:
             return [f"{mount.__name__}: {text}" for text in problems]
     try:
-        return [f"rewritten: {text}" for text in _rewrite(data, place, seen)] if b"PK\5\6" in data else []
+        return [f"rewritten: {text}" for text in _rewrite(data, place, seen)]
     except Exception as error:
         return [f"rewritten: {type(error).__name__}: {error}"]
 
@@ -244,10 +245,10 @@ def _view(mount: Any, data: bytes, place: Path, problems: list[str]) -> Answers 
 
 def _rewrite(data: bytes, place: Path, seen: Counter[str] | None) -> list[str]:
     """Add a file to the archive: what was there must be there afterwards, or if that fails, nothing has changed."""
-    path = place / "rewritten.zip"
+    path = place / "rewritten"
     path.write_bytes(data)
     try:
-        backend = WritableZipBackend(path)
+        backend = WritableArchive(path)
     except MountError:
         return []
     problems: list[str] = []
@@ -271,11 +272,8 @@ def _rewrite(data: bytes, place: Path, seen: Counter[str] | None) -> list[str]:
             problems.append(f"left {[found.name for found in place.iterdir()]}")
     if seen is not None:
         seen["rewritten"] += 1
-    written = ZipBackend(path)
-    try:
-        after = Look(written)
-    finally:
-        written.close()
+    with ArchiveFile(path) as written:
+        after = Look(written.backend)
     new = after.answers.pop((_NEW,))
     if new[0].size != 3 or after.answers.keys() != before.answers.keys():
         problems.append(f"other names: {sorted(after.answers.keys() ^ before.answers.keys())[:3]!r}")

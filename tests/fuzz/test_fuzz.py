@@ -28,7 +28,7 @@ from vfswasi.engine.interruption import bodies, rewriting
 from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends.archive import tree
 from vfswasi.fs_backends.archive.ranges import RangeHandle
-from vfswasi.fs_backends.archive.writable import WritableZipBackend
+from vfswasi.fs_backends.archive.writable import WritableArchive
 from vfswasi.fs_backends.budget import Budget
 from vfswasi.fs_backends.local.backend import LocalBackend
 from vfswasi.fs_backends.memory.backend import MemoryBackend
@@ -244,7 +244,7 @@ def test_an_archive_that_is_rewritten_wrongly_is_noticed(monkeypatch: pytest.Mon
     seen: Counter[str] = Counter()
     assert archives.examine(data, tmp_path, seen) == []
     assert seen["rewritten"] == 1
-    monkeypatch.setattr(WritableZipBackend, "commit", lambda self: None)
+    monkeypatch.setattr(WritableArchive, "commit", lambda self: None)
     assert "rewritten: " in archives.examine(data, tmp_path)[0]
 
 

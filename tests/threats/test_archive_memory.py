@@ -23,7 +23,7 @@ from tests.fs_backends.zip_forge import BZIP2, LZMA, Entry, read
 from vfswasi.errors import Errno, FsError, MountError
 from vfswasi.fs_backends import waiting
 from vfswasi.fs_backends.archive.tar.backend import TarBackend
-from vfswasi.fs_backends.archive.writable import WritableZipBackend
+from vfswasi.fs_backends.archive.writable import WritableArchive
 from vfswasi.fs_backends.archive.zip.backend import ZipBackend
 from vfswasi.fs_backends.budget import BUFFER_BYTES, INDEX_BYTES
 
@@ -211,18 +211,21 @@ def test_z3_mounts_share_the_memory_for_indexes_and_give_it_back(kind: type[TarB
     assert allowance.indexes.used == 0
 
 
-def test_z3_an_archive_that_is_written_to_takes_more_and_gives_it_back(tmp_path: Path) -> None:
-    path = tmp_path / "a.zip"
-    path.write_bytes(zip_forge.archive({f"f{number}": b"1" for number in range(1000)}))
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_z3_an_archive_that_is_written_to_gives_back_what_it_takes(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.{kind}"
+    if kind == "zip":
+        path.write_bytes(zip_forge.archive({f"f{number}": b"1" for number in range(1000)}))
+    else:
+        path.write_bytes(forge(*(member(f"f{number}", b"1") for number in range(1000))))
+    allowance = waiting.Allowance(0, 0, 0, index_bytes=100_000)
+    with waiting.bounded_by(None, allowance), pytest.raises(MountError, match=r"Limits\.index_bytes"):
+        WritableArchive(path)
+    assert allowance.indexes.used == 0
     allowance = waiting.Allowance(0, 0, 0, index_bytes=400_000)
     with waiting.bounded_by(None, allowance):
-        ZipBackend(path).close()
-        with pytest.raises(MountError, match=r"Limits\.index_bytes"):
-            WritableZipBackend(path)
-        assert allowance.indexes.used == 0
-    allowance = waiting.Allowance(0, 0, 0, index_bytes=1_200_000)
-    with waiting.bounded_by(None, allowance):
-        backend = WritableZipBackend(path)
+        backend = WritableArchive(path)
+        taken = allowance.indexes.used
         for _ in range(3):
             backend.mkdir(("d",))
             backend.rollback()
@@ -231,6 +234,18 @@ def test_z3_an_archive_that_is_written_to_takes_more_and_gives_it_back(tmp_path:
             backend.rmdir(("d",))
             backend.commit()
         backend.close()
+    assert taken > 100_000
+    assert allowance.indexes.used == 0
+
+
+def test_z3_where_the_members_of_a_tar_stand_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(forge(*(member(f"f{number}", b"1") for number in range(1000))))
+    allowance = waiting.Allowance(0, 0, 0, index_bytes=250_000)
+    with waiting.bounded_by(None, allowance):
+        TarBackend(path).close()
+        with pytest.raises(MountError, match=r"Limits\.index_bytes"):
+            WritableArchive(path)
     assert allowance.indexes.used == 0
 
 

@@ -1,4 +1,4 @@
-"""What becomes of the headers of a tar's members: raw bytes, records, names of one file, sparse files, what is hidden."""
+"""What becomes of the headers of a tar's members: raw bytes, records, names of one file, sparse and hidden ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ from vfswasi.fs_backends.layers.overlay.entries import Entry
 from vfswasi.testing.ground import contents, errno_of, read
 
 TAR = shutil.which("tar")
-LONG = "long/" + "n" * 150
+LONG = "long/" * 20 + "n" * 90
+LONG_NAME = LONG.replace("/", "-")
 ODD = "ünïcode/" + "é" * 80
 
 
@@ -53,7 +54,7 @@ def members_of(path: Path) -> dict[str, tarfile.TarInfo]:
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_members_that_did_not_change_keep_every_byte(path: Path, tmp_path: Path, form: int) -> None:
     with tarfile.open(path, "w", format=form) as file:
-        for name in ("a", LONG, "d/" * 60 + "deep", "z") + ((ODD,) if form != tarfile.USTAR_FORMAT else ()):
+        for name in ("a", LONG, "d/" * 60 + "deep", "z"):
             info = tarfile.TarInfo(name)
             info.size, info.mtime = 1000, 1_600_000_000
             info.uid, info.gid, info.uname, info.gname, info.mode = 1234, 5678, "someone", "some", 0o6754
@@ -64,7 +65,7 @@ def test_members_that_did_not_change_keep_every_byte(path: Path, tmp_path: Path,
     blocks = members_of(path)
     starts = [info.offset for info in blocks.values()]
     end = starts[-1] + (blocks[list(blocks)[-1]].offset_data - starts[-1]) + 1024
-    rewrite(path, [removed("a"), added("new", b"new")])
+    rewrite(path, [removed("a"), directory("ünïcode"), added("new", b"new")])
     assert path.read_bytes().startswith(before[starts[1] : end])
     rewrite(path, [renamed("z", "y"), dated(LONG), modified("d/" * 60 + "deep", b"!"), renamed("new", ODD + "2")])
     after = members_of(path)
@@ -245,17 +246,20 @@ def test_the_directory_that_tar_was_called_in_stays_as_it_is_spelled(path: Path,
         assert extracted(path, tmp_path / "out") == {"b": b"a", "d": {"x": b"x"}}
 
 
+# The last piece has no bytes: GNU tar takes the size from it.
 SPARSE = {
-    "old GNU": block(b"s", 1024, b"S", magic=b"ustar  \0", tail=bytes(41) + b"%011o\0%011o\0" % (1000, 512)
-                     + b"%011o\0%011o\0" % (5000, 512) + bytes(49) + b"%011o\0" % 100_000) + b"x" * 1024,
-    "PAX 0.1": pax(("GNU.sparse.map", b"1000,512,5000,512"), ("GNU.sparse.size", b"100000"),
-                   ("GNU.sparse.name", b"s")) + member("GNUSparseFile.1/s", b"x" * 1024),
-    "PAX 0.0": pax(("GNU.sparse.size", b"100000"), ("GNU.sparse.numblocks", b"2"), ("GNU.sparse.offset", b"1000"),
-                   ("GNU.sparse.numbytes", b"512"), ("GNU.sparse.offset", b"5000"),
-                   ("GNU.sparse.numbytes", b"512")) + member("s", b"x" * 1024),
+    "old GNU": block(b"s", 1024, b"S", magic=b"ustar  \0", tail=bytes(41) + b"".join(
+                         b"%011o\0" % number for number in (1000, 512, 5000, 512, 100_000, 0))
+                     + bytes(25) + b"%011o\0" % 100_000) + b"x" * 1024,
+    "PAX 0.1": pax(("GNU.sparse.numblocks", b"3"), ("GNU.sparse.map", b"1000,512,5000,512,100000,0"),
+                   ("GNU.sparse.size", b"100000"), ("GNU.sparse.name", b"s"))
+               + member("GNUSparseFile.1/s", b"x" * 1024),
+    "PAX 0.0": pax(("GNU.sparse.size", b"100000"), ("GNU.sparse.numblocks", b"3"), ("GNU.sparse.offset", b"1000"),
+                   ("GNU.sparse.numbytes", b"512"), ("GNU.sparse.offset", b"5000"), ("GNU.sparse.numbytes", b"512"),
+                   ("GNU.sparse.offset", b"100000"), ("GNU.sparse.numbytes", b"0")) + member("s", b"x" * 1024),
     "PAX 1.0": pax(("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.name", b"s"),
                    ("GNU.sparse.realsize", b"100000"))
-               + member("GNUSparseFile.1/s", b"2\n1000\n512\n5000\n512\n".ljust(512, b"\0") + b"x" * 1024),
+               + member("GNUSparseFile.1/s", b"3\n1000\n512\n5000\n512\n100000\n0\n".ljust(512, b"\0") + b"x" * 1024),
 }  # fmt: skip
 WHOLE = (bytes(1000) + b"x" * 512).ljust(5000, b"\0") + b"x" * 512 + bytes(100_000 - 5512)
 
@@ -264,14 +268,14 @@ WHOLE = (bytes(1000) + b"x" * 512).ljust(5000, b"\0") + b"x" * 512 + bytes(100_0
 def test_sparse_files_stay_sparse_under_other_names(path: Path, tmp_path: Path, form: str) -> None:
     path.write_bytes(forge(SPARSE[form], member("f", b"f")))
     assert seen(path) == {"s": WHOLE, "f": b"f"}
-    rewrite(path, [renamed("s", LONG.replace("/", "-")), dated("f")])
-    rewrite(path, [dated(LONG.replace("/", "-"))])
-    assert seen(path) == {LONG.replace("/", "-"): WHOLE, "f": b"f"}
+    rewrite(path, [renamed("s", LONG_NAME), dated("f")])
+    rewrite(path, [dated(LONG_NAME)])
+    assert seen(path) == {LONG_NAME: WHOLE, "f": b"f"}
     assert path.stat().st_size < 20_000
     if TAR:
         assert extracted(path, tmp_path / "out") == seen(path)
-    rewrite(path, [modified(LONG.replace("/", "-"), b"dense")])
-    assert seen(path) == {LONG.replace("/", "-"): b"dense", "f": b"f"}
+    rewrite(path, [modified(LONG_NAME, b"dense")])
+    assert seen(path) == {LONG_NAME: b"dense", "f": b"f"}
     if TAR:
         assert extracted(path, tmp_path / "out2") == seen(path)
 
@@ -320,7 +324,7 @@ def test_streams_of_gzip_one_after_the_other_become_one(path: Path) -> None:
     path.write_bytes(gzip.compress(whole[:700]) + gzip.compress(whole[700:]) + bytes(100))
     rewrite(path, [added("c", b"c")])
     assert seen(path) == {"a": b"a" * 1000, "b": b"b", "c": b"c"}
-    assert tarfile.open(path, "r:gz").getnames() == ["a", "b", "c"]
+    assert names(path) == ["a", "b", "c"]
 
 
 def test_an_archive_without_an_end_gets_one(path: Path) -> None:
