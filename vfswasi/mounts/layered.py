@@ -155,6 +155,10 @@ class LeasedOverlay(OverlayBackend):
         with self._lock:
             return tuple(difference(self._tree, self.layered))
 
+    @property
+    def is_over(self) -> bool:
+        return not self._give.alive
+
     def close(self) -> None:
         try:
             if self._give.alive:

@@ -61,8 +61,7 @@ def _mount_of(base: Any, target: Any) -> Mount:
         raise MountError(f"{shown(mount.source)}: changes are applied to a directory or an archive, not to one file")
     if target is not None and mount.rw is False:
         raise MountError(f"{shown(mount.source)}: changes cannot be applied to what is mounted to be read only")
-    plain: dict[str, Any] = {name: False for name in ("overlay", "apply") if hasattr(mount, name)}
-    return replace(mount, rw=True, **plain)
+    return replace(mount, rw=True, overlay=False, apply=None)
 
 
 @contextlib.contextmanager
