@@ -17,6 +17,10 @@ from ..fs_backends.layers.overlay.entries import Entry, Layer
 from .options import Mount
 
 APPLIES: Final = ("success",)
+MADE_ANEW: Final = (
+    "a tree in memory is made anew for each run, so that changes cannot be applied to it; mount a MemoryBackend, or "
+    "take them from Result.changes"
+)
 
 
 class Layered:
