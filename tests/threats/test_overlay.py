@@ -301,12 +301,13 @@ def test_what_is_given_to_be_read_stays_so_beside_an_overlay(place: Path) -> Non
 def test_changes_are_applied_within_the_mount_whatever_lies_in_their_way(place: Path) -> None:
     """A directory of the base becomes a link that leads away, between the run and its end."""
     beside = objects(place / "beside")
+    guest = RawGuest({"/d": Mount(place / "base", overlay=True, apply="success")})
+    _write("sub/deep/h")(guest)
+    guest.close_fd(guest.create("sub/deep/secret", b"new"))
+    (place / "base" / "sub" / "deep").rename(place / "base" / "aside")
+    (place / "base" / "sub" / "deep").symlink_to(place / "beside")
+    between = objects(place / "base")
     with pytest.raises(vfswasi.UncommittedError, match="/d"):
-        with RawGuest({"/d": Mount(place / "base", overlay=True, apply="success")}) as guest:
-            _write("sub/deep/h")(guest)
-            guest.close_fd(guest.create("sub/deep/secret", b"new"))
-            (place / "base" / "sub" / "deep").rename(place / "base" / "aside")
-            (place / "base" / "sub" / "deep").symlink_to(place / "beside")
-            between = objects(place / "base")
+        guest.close()
     assert objects(place / "beside") == beside
     assert objects(place / "base") == between

@@ -10,14 +10,16 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from ...engine.compiling.modules import trusted_directories
 from ...errors import Errno, FsError, MountError, Uncommitted
+from ...fs_backends.archive.source import ArchiveSource, read_file_into
 from ...fs_backends.base import Backend
 from ...fs_backends.layers.checked import checked
 from ...fs_backends.staging.space import MAX_BYTES
@@ -144,26 +146,35 @@ def _asked(worker: Worker, name: str, seconds: float | None) -> Changes:
             raise NoAnswerError("it did not say in time what has changed") from None
         if answer.content.get("error") is not None:
             raise NoAnswerError("it could not say what has changed")
-        own = _copied(passed.fileno())
+        if os.fstat(passed.fileno()).st_size > _SAVED_MAX_BYTES:
+            raise NoAnswerError("it sent more changes than there can be")
+        own: Any = _Own(passed.fileno())
     try:
         return Changes.load(own)
     except MountError as error:
-        own.close()
         raise NoAnswerError(f"it sent changes that cannot be: {error}") from error
 
 
-def _copied(fd: int) -> IO[bytes]:
-    """The contents in a file that nobody else has: who wrote them could go on. Raises OSError, NoAnswerError."""
-    own = tempfile.TemporaryFile(prefix="vfswasi-")  # noqa: SIM115 - the changes keep it
-    offset = 0
-    while piece := os.pread(fd, _COPY_BYTES, offset):
-        offset += len(piece)
-        if offset > _SAVED_MAX_BYTES:
-            own.close()
-            raise NoAnswerError("it sent more changes than there can be")
-        own.write(piece)
-    own.seek(0)
-    return own
+class _Own(ArchiveSource):
+    """What is in a file now, in one that nobody else has: who wrote it could go on."""
+
+    name = "of a worker"
+
+    def __init__(self, fd: int) -> None:
+        """Raises OSError, NoAnswerError."""
+        with tempfile.TemporaryFile(prefix="vfswasi-") as file:
+            self.size = 0
+            while piece := os.pread(fd, _COPY_BYTES, self.size):
+                self.size += len(piece)
+                if self.size > _SAVED_MAX_BYTES:
+                    raise NoAnswerError("it sent more changes than there can be")
+                file.write(piece)
+            file.flush()
+            self._fd = os.dup(file.fileno())
+        self.close = weakref.finalize(self, os.close, self._fd)  # type: ignore[method-assign]
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        read_file_into(self._fd, offset, view, self.name)
 
 
 def published(changes: Mapping[str, Changes], limits: Limits, seconds: float | None) -> list[Uncommitted]:
