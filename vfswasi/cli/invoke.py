@@ -13,6 +13,7 @@ from ..host.module_source import read_module
 from ..host.sandbox import Sandbox
 from ..limits import Limits
 from ..printing import did_you_mean, printable
+from .arguments.overlays import Overlays
 from .messages import status_of
 
 _BITS: Final = {"i32": 32, "i64": 64}
@@ -58,12 +59,17 @@ class Call(NamedTuple):
 
         return replace(limits, wall_seconds=timeout)
 
-    def made(self, sandbox: Sandbox, asked: dict[str, Any]) -> int:
-        """Call it and print what it returns, a line for each value; the exit status. asked: options of a session."""
+    def made(self, sandbox: Sandbox, asked: dict[str, Any], kept: Overlays) -> int:
+        """Call it and print what it returns, a line for each value; the exit status. asked: options of a session.
+        kept: is told what has changed."""
         holder: Any = sandbox
         try:
-            with holder.session(command=self.in_command, **asked) as session:
-                result = session.call(self.function, *self.numbers)
+            session = holder.session(command=self.in_command, **asked)
+            try:
+                with session:
+                    result = session.call(self.function, *self.numbers)
+            finally:
+                kept.tell(session.changes)
         except GuestTrapError as error:
             print(f"vfswasi: {GuestTrapError.__name__}: {printable(str(error))}", file=sys.stderr)
             return status_of(-6 if error.returncode is None else error.returncode)
