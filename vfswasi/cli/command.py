@@ -21,7 +21,7 @@ from ..errors import FsError, GuestLimitError, SandboxError, UncommittedError
 from ..printing import did_you_mean
 from . import progress
 from .arguments.parser import Parser
-from .messages import EXIT_INTERRUPTED, EXIT_PIPE, EXIT_TIMEOUT, Warning, fail, flush, rescued, words_of
+from .messages import EXIT_INTERRUPTED, EXIT_PIPE, EXIT_TIMEOUT, Warning, fail, flush, not_stored, words_of
 
 # A command is the module of its name beside this one, imported when it is given. It has DESCRIPTION,
 # add_arguments(parser), main(options) -> exit status, and RUNS_PROGRAMS = True if all that stands behind the first word
@@ -100,7 +100,7 @@ def _main(words: list[str]) -> int:
     except BrokenPipeError:
         raise
     except UncommittedError as error:
-        return fail(f"{error}; {rescued(error)}")
+        return not_stored(error)
     except (SandboxError, FsError, ValueError) as error:
         return fail(str(error))
     except OSError as error:

@@ -6,8 +6,10 @@ import contextlib
 import logging
 import os
 import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Final
 
-from ..errors import UncommittedError
+from ..errors import ApplyError, ConflictError, Uncommitted, UncommittedError
 from ..printing import printable, without_secrets
 
 EXIT_TIMEOUT = 124
@@ -58,6 +60,60 @@ def flush() -> None:
                 os.close(nowhere)
     if failed is not None:
         raise failed
+
+
+_CONFLICTS_MAX: Final = 200  # lines
+
+
+def not_stored(error: UncommittedError, saved: Mapping[str, str] | None = None, changes: Any = None) -> int:
+    """Say what could not be stored, and where it is now, so that it is not lost; returns the status. saved: guest
+    directory -> file that has its changes already. changes: of the run; those of the error's result if None."""
+    known = getattr(error.result, "changes", {}) if changes is None else changes
+    overlays = [file for file in error.files if file.path in known]
+    others = [file for file in error.files if file.path not in known]
+    there = dict(saved or {})
+    for file in overlays:
+        _list(file)
+        where = "" if file.path in there else keep({file.path: known[file.path]}, there)
+        if file.path in there:
+            where = f"they are in {there[file.path]}: vfswasi apply {there[file.path]} TARGET applies them"
+        cause = file.error.__cause__
+        why = "what lies below is not what it was, and nothing was written" if _is_conflict(file) else str(cause)
+        fail(f"the changes in {file.path} were not applied: {why}; {where}")
+    if others or not overlays:
+        return fail(f"{error}; {rescued(UncommittedError(str(error), others))}")
+    return EXIT_OURS
+
+
+def _is_conflict(file: Uncommitted) -> bool:
+    return isinstance(file.error.__cause__, ConflictError)
+
+
+def _list(file: Uncommitted) -> None:
+    """A line for each path that is in the way."""
+    cause = file.error.__cause__
+    told = cause.conflicts if isinstance(cause, ConflictError) else {}
+    if isinstance(cause, ApplyError) and cause.done:
+        told = {**dict.fromkeys(cause.done, "applied"), **dict.fromkeys(cause.left, "not applied")}
+    for path, why in list(told.items())[:_CONFLICTS_MAX]:
+        fail(f"{file.path.rstrip('/')}/{path}: {why}")
+    if len(told) > _CONFLICTS_MAX:
+        fail(f"{file.path}: and {len(told) - _CONFLICTS_MAX:,} more")
+
+
+def keep(changes: Mapping[str, Any], saved: MutableMapping[str, str]) -> str:
+    """Save changes where they will not be lost; says where, and notes it in `saved`."""
+    try:
+        import tempfile
+
+        directory = tempfile.mkdtemp(prefix="vfswasi-not-stored-")
+        for number, (name, each) in enumerate(changes.items(), 1):
+            path = os.path.join(directory, f"{number}.changes")
+            each.save(path)
+            saved[name] = path
+    except Exception as failure:
+        return f"they could not be saved either: {words_of(failure)}"
+    return f"they are in {', '.join(saved[name] for name in changes)}"
 
 
 def rescued(error: UncommittedError) -> str:

@@ -9,17 +9,19 @@ import sys
 from typing import Any
 
 from ..engine.compiling.features import NAMES as FEATURES
-from ..errors import GuestTrapError
+from ..errors import GuestError, GuestTrapError, UncommittedError
+from ..host.runs.result import Result
 from ..host.sandbox import Sandbox
 from ..host.stdio import STDOUT
 from ..mounts.amounts import parse_seconds
 from ..mounts.options import parse_limits
 from . import progress
+from .arguments import overlays
 from .arguments.environment import environment
 from .arguments.module import STDIN, given
 from .arguments.parser import Parser
 from .arguments.preopens import preopens
-from .messages import status_of
+from .messages import not_stored, status_of
 
 DESCRIPTION = "Run a WASI program. Options stand before MODULE; everything behind it belongs to the program."
 RUNS_PROGRAMS = True
@@ -64,7 +66,7 @@ def _add_what_it_sees(parser: Parser) -> None:
             "GUEST=SOURCE[,OPTION...]",
             "give the program a directory: a path, a zip or tar archive, a URL (s3://, https://, zip://*::URL, ...), "
             "mem: (empty, in memory) or dev: (devices); or one file, by its whole name; read-only unless ,rw follows; "
-            "a comma in SOURCE is written twice",
+            "with ,overlay it may write, and SOURCE stays as it is; a comma in SOURCE is written twice",
         ),
         (
             ("--dir",),
@@ -73,8 +75,9 @@ def _add_what_it_sees(parser: Parser) -> None:
         ),
         (
             ("-v", "--volume"),
-            "HOST:GUEST[:rw]",
-            "as docker: give the program HOST, a directory or one file, as GUEST; read-only unless :rw follows",
+            "HOST:GUEST[:rw|:O]",
+            "as docker: give the program HOST, a directory or one file, as GUEST; read-only unless :rw follows, "
+            "and with :O it may write, and HOST stays as it is",
         ),
     ):
         option = names[0]
@@ -87,6 +90,7 @@ def _add_what_it_sees(parser: Parser) -> None:
             metavar=metavar,
             help=told,
         )
+    overlays.add_arguments(parser)
     parser.add_argument("--tmp", action="store_true", help="give the program an empty /tmp in memory")
     parser.add_argument("--dev", action="store_true", help="give the program /dev/null, /dev/urandom and the like")
     parser.add_argument(
@@ -148,7 +152,7 @@ def _seconds(text: str) -> float:
 
 
 def main(options: argparse.Namespace) -> int:
-    mounts = preopens(options.mounts, tmp=options.tmp, dev=options.dev)
+    kept = overlays.Overlays(options, preopens(options.mounts, tmp=options.tmp, dev=options.dev))
     env = environment(options.env_file, options.env)
     limits = parse_limits(options.limit)
     with contextlib.ExitStack() as opened:
@@ -170,7 +174,7 @@ def main(options: argparse.Namespace) -> int:
         sandbox = opened.enter_context(
             Sandbox(
                 module,
-                preopens=mounts,
+                preopens=kept.mounts,
                 env=env,
                 argv0=options.argv0,
                 limits=limits,
@@ -181,13 +185,43 @@ def main(options: argparse.Namespace) -> int:
             )
         )
         asked |= _outputs(options, opened)
-        opened.enter_context(progress.shown(sandbox.traffic))
-        if call is not None:
-            return call.made(sandbox, asked)
-        result = sandbox._run_once(options.args, **asked)
+        try:
+            with progress.shown(sandbox.traffic):
+                if call is not None:
+                    return call.made(sandbox, asked, kept)
+                result = _result_of(sandbox, options.args, asked, kept)
+        except UncommittedError as error:
+            return not_stored(error, kept.saved, kept.changes)
     if result.trap is not None:
         print(f"vfswasi: {GuestTrapError.__name__}: {result.trap}", file=sys.stderr)
     return status_of(result.returncode)
+
+
+def _result_of(sandbox: Sandbox, args: list[str], asked: dict[str, Any], kept: overlays.Overlays) -> Result[Any]:
+    """Raises as `Sandbox.run`, when what has changed has been told; KeyboardInterrupt too."""
+    if not kept.wanted:
+        return sandbox._run_once(args, **asked)
+    run = sandbox._prepared_once(args, **asked)
+    run.begin()
+    try:
+        result = run.result()
+    except KeyboardInterrupt:
+        run.kill()
+        try:
+            run.result()
+        except (GuestError, UncommittedError) as error:
+            _tell(kept, error)
+        raise
+    except (GuestError, UncommittedError) as error:
+        _tell(kept, error)
+        raise
+    kept.tell(result.changes)
+    return result
+
+
+def _tell(kept: overlays.Overlays, error: GuestError | UncommittedError) -> None:
+    if error.result is not None:
+        kept.tell(error.result.changes)
 
 
 def _stdin(options: argparse.Namespace, opened: contextlib.ExitStack) -> Any:

@@ -64,6 +64,8 @@ def open_mounts(
             opened.pop().close()
 
     within(bounds, work, close, "mounting", _is_instant(preopens))
+    if opened[0].has_overlays:
+        from . import publishing  # noqa: F401 - here, since at the end of a run its time may be over
     return opened.pop()
 
 

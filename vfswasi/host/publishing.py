@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..errors import ConflictError, Errno, FsError, MountError
+from ..errors import ApplyError, ConflictError, Errno, FsError, MountError
 from ..kernel.process import Preopen
 from ..observe.changes import Changes
 
 
 def changes_of(overlays: Sequence[Preopen]) -> dict[str, Changes]:
-    """Guest directory -> what is different there now. The overlays (`mounts.layered.LeasedOverlay`) are closed."""
+    """Guest directory -> what is different there now. The overlays (`mounts.layered.LeasedOverlay`) are closed; of one
+    that was closed before this has been told."""
     found = {}
     for preopen in overlays:
         overlay: Any = preopen.backend
+        if overlay.is_over:
+            continue
         try:
             found[preopen.name] = Changes(overlay.changes(), overlay.layered)
         finally:
             overlay.close()
+    return found
+
+
+def changes_now(preopens: Iterable[Preopen]) -> dict[str, Changes]:
+    """Guest directory -> what is different there at this moment, and stays so whatever the guest does next. Raises
+    FsError: NOSPC, IO, CANCELED."""
+    found = {}
+    for preopen in preopens:
+        overlay: Any = preopen.backend
+        if hasattr(overlay, "layered") and not overlay.is_over:
+            copied = overlay.copy()
+            try:
+                found[preopen.name] = Changes(copied.changes(), overlay.layered)
+            finally:
+                copied.close()
     return found
 
 
@@ -38,7 +56,7 @@ def publish_all(changes: Mapping[str, Changes]) -> list[tuple[str, FsError]]:
             lost.append((name, error))
         except ConflictError as error:
             lost.append((name, _told(Errno.STALE, error)))
-        except (MountError, OSError) as error:
+        except (ApplyError, MountError, OSError) as error:
             lost.append((name, _told(Errno.IO, error)))
     return lost
 

@@ -416,13 +416,16 @@ class Sandbox:
     def __repr__(self) -> str:
         from .runs.views import sandbox_text
 
-        return sandbox_text(self._argv0, self._mounts, self._closed)
+        return sandbox_text(self._argv0, self._told(), self._closed)
 
     def _repr_html_(self) -> str:
         """For notebooks."""
         from .runs.views import sandbox_html
 
-        return sandbox_html(repr(self), self._mounts, self._limits)
+        return sandbox_html(repr(self), self._told(), self._limits)
+
+    def _told(self) -> list[tuple[str, str, str]]:
+        return self._mounts.told() if self._isolated is None else self._isolated.told()
 
     def __enter__(self) -> Sandbox:
         return self

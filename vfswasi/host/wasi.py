@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import wasmtime
 
     from ..mounts.source_types import Source
+    from ..observe.changes import Changes
     from .types import Args, Stdin, Stdout
 
 
@@ -95,6 +96,7 @@ class WASI:
         self._unbound = weakref.finalize(self, self._mounts.close)
         self._embedding: Embedding | None = None
         self._state = "new"
+        self._changes: Mapping[str, Changes] = {}
         self._guest_thread = _Running(self._close)
 
     @property
@@ -188,6 +190,13 @@ class WASI:
         embedding.attach(instance)
         self._state = "bound"
 
+    @property
+    def changes(self) -> Mapping[str, Changes]:
+        """Guest directory -> `Changes`, for every mount with an overlay: what the guest has left, when `start` has
+        returned or raised, or after `close`; until then empty. With `apply="success"` they are made in the source then,
+        by `start` if the status is 0, by `close` for an instance that was not started."""
+        return self._changes
+
     def settle(self) -> None:
         """With `vdso`: bring the files up to date, so that the host can look at them or change them. Not while the
         guest runs; `start` and `initialize` have done it when they return."""
@@ -221,11 +230,12 @@ class WASI:
     def _end(self, keep: bool, publish: bool) -> None:
         """Close all files and preopens. Raises UncommittedError."""
         try:
-            lost = finish(self._process, self._preopens, keep, publish).lost
+            finished = finish(self._process, self._preopens, keep, publish)
+            self._changes = {**self._changes, **finished.changes}
         finally:
             self._mounts.close()
-        if lost and keep:
-            raise uncommitted(lost)
+        if finished.lost and keep:
+            raise uncommitted(finished.lost)
 
     def __enter__(self) -> WASI:
         return self

@@ -17,6 +17,10 @@ from ..fs_backends.layers.overlay.entries import Entry, Layer
 from .options import Mount
 
 APPLIES: Final = ("success",)
+MADE_ANEW: Final = (
+    "a tree in memory is made anew for each run, so that changes cannot be applied to it; mount a MemoryBackend, or "
+    "take them from Result.changes"
+)
 
 
 class Layered:
@@ -154,6 +158,10 @@ class LeasedOverlay(OverlayBackend):
         """As `entries`, for those who look at them when this is closed."""
         with self._lock:
             return tuple(difference(self._tree, self.layered))
+
+    @property
+    def is_over(self) -> bool:
+        return not self._give.alive
 
     def close(self) -> None:
         try:

@@ -155,7 +155,7 @@ class MountTable:
     def _check(self, prepared: _Prepared, shows: Backend | OneFile) -> None:
         """Raises MountError."""
         if not prepared.changes_nothing:
-            _check_trusted(prepared.name, shows, self._trusted)
+            check_trusted(prepared.name, shows, self._trusted)
         if not prepared.overlap:
             self._compare(_Shown(prepared.name, shows), prepared.changes_nothing)
 
@@ -244,6 +244,10 @@ class MountTable:
                 if mount.owned and mount.store is not None:
                     stack.callback(mount.store.close if mount.layered is None else mount.layered.close)
 
+    @property
+    def has_overlays(self) -> bool:
+        return any(mount.layered is not None for mount in self._mounts)
+
     def told(self) -> list[tuple[str, str, str]]:
         """(guest directory, "ro", "rw" or "overlay", what is there) of each, for people, without secrets."""
         return [(mount.name, _manner(mount), mount.what) for mount in self._mounts]
@@ -256,7 +260,8 @@ def _manner(mount: _Prepared) -> str:
     return "overlay" if mount.layered is not None else "ro" if mount.readonly else "rw"
 
 
-def _check_trusted(name: str, backend: Backend | OneFile, trusted: Iterable[str]) -> None:
+def check_trusted(name: str, backend: Backend | OneFile, trusted: Iterable[str]) -> None:
+    """Raises MountError: what is mounted shows one of the directories that no guest may write to."""
     place = backend.place
     if place is None or place[0] != "local":
         return
@@ -287,14 +292,11 @@ def _for_reading(mount: Mount) -> Mount:
 
 def _over(name: str, mount: Mount, base: Backend, text: str, *, owned: bool, made_anew: bool) -> _Prepared:
     """A mount with an overlay. Raises MountError, and closes what is owned then."""
-    from .layered import Layered  # few programs have one
+    from .layered import MADE_ANEW, Layered  # few programs have one
 
     try:
         if mount.apply is not None and made_anew:
-            raise MountError(
-                f"mount {name!r}: a tree in memory is made anew for each run, so that changes cannot be applied to it; "
-                "mount a MemoryBackend, or take them from Result.changes"
-            )
+            raise MountError(MADE_ANEW)
         layered = Layered(mount, base, text, owned=owned, made_anew=made_anew)
         layered.overlay().close()  # what it begins with fits, or that shows now
     except MountError as error:

@@ -111,6 +111,10 @@ _OPTIONS: Final[dict[str, str]] = {
     "--heap-size": "write --limit memory_bytes={SIZE}",
     "--allow-multiple-wasi-versions": _THERE,
     # others' habits
+    "--overlay": "write overlay behind the mount that it is for: --mount /data=DIR,overlay, or -v DIR:/data:O",
+    "--overlay-src": "write --mount GUEST={DIR},overlay",
+    "--tmp-overlay": "write --mount {GUEST}=DIR,overlay",
+    "--commit": "write --apply, which makes the changes where the overlay's source is",
     "--time-limit": "write --timeout {TIME}",
     "--memory-limit": "write --limit memory_bytes={SIZE}",
     "--inherit-env": _ENV,

@@ -14,6 +14,7 @@ from ...host.sandbox import Sandbox
 from ...limits import Limits
 from ...printing import counted, did_you_mean, printable
 from ..messages import status_of
+from .overlays import Overlays
 
 _BITS: Final = {"i32": 32, "i64": 64}
 
@@ -59,12 +60,17 @@ class Call(NamedTuple):
 
         return replace(limits, wall_seconds=timeout)
 
-    def made(self, sandbox: Sandbox, asked: dict[str, Any]) -> int:
-        """Call it and print what it returns, a line for each value; the exit status. asked: options of a session."""
+    def made(self, sandbox: Sandbox, asked: dict[str, Any], kept: Overlays) -> int:
+        """Call it and print what it returns, a line for each value; the exit status. asked: options of a session.
+        kept: is told what has changed."""
         holder: Any = sandbox
         try:
-            with holder.session(command=self.in_command, **asked) as session:
-                result = session.call(self.function, *self.numbers)
+            session = holder.session(command=self.in_command, **asked)
+            try:
+                with session:
+                    result = session.call(self.function, *self.numbers)
+            finally:
+                kept.tell(session.changes)
         except GuestTrapError as error:
             print(f"vfswasi: {GuestTrapError.__name__}: {printable(str(error))}", file=sys.stderr)
             return status_of(-6 if error.returncode is None else error.returncode)

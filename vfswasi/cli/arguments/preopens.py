@@ -29,10 +29,10 @@ def _directory(text: str) -> tuple[str, Mount]:
     """HOST[::GUEST][,OPTION...]"""
     mount = parse_source(text)
     host, separated, guest = mount.source.rpartition("::")
-    if separated and guest.endswith((":rw", ":ro")):
-        raise ValueError(
-            f"--dir {shown(text)}: write {guest[-2:]} behind a comma: --dir {host}::{guest[:-3]},{guest[-2:]}"
-        )
+    path, _, mode = guest.rpartition(":")
+    if separated and mode in ("rw", "ro", *_OVERLAY):
+        mode = "overlay" if mode in _OVERLAY else mode
+        raise ValueError(f"--dir {shown(text)}: write {mode} behind a comma: --dir {host}::{path},{mode}")
     if not separated and ":/" in guest and "://" not in guest and not os.path.exists(guest):
         raise ValueError(f"--dir {shown(text)} is not HOST[::GUEST]; HOST:GUEST with one colon is -v {guest}")
     if not separated:
@@ -54,7 +54,7 @@ def _with_source(mount: Mount, source: Any) -> Mount:
 
 
 def _volume(text: str) -> tuple[str, Mount]:
-    """HOST:GUEST[:rw|:ro]"""
+    """HOST:GUEST[:rw|:ro|:O]"""
     rest, mode = text, ""
     before, colon, last = text.rpartition(":")
     if colon and "/" not in last:
@@ -65,17 +65,34 @@ def _volume(text: str) -> tuple[str, Mount]:
             f"-v {shown(text)} is not HOST:GUEST[:rw], such as ./corpus:/data or ./results:/out:rw; for an empty "
             "directory in memory write --mount /dir=mem:"
         )
-    if mode not in ("", "rw", "ro"):
-        raise ValueError(f"-v {shown(rest)}: there is no mode {mode[:20]!r}; it is rw, or ro, which is the default")
+    if mode not in ("", "rw", "ro", *_OVERLAY):
+        raise ValueError(
+            f"-v {shown(rest)}: there is no mode {mode[:20]!r}; it is rw, O for an overlay, or ro, which is the default"
+        )
     check_without_password(host)
     try:
-        return guest_name(guest), Mount(host, rw=mode == "rw")
+        return guest_name(guest), Mount(host, overlay=True) if mode in _OVERLAY else Mount(host, rw=mode == "rw")
     except ValueError as error:
         raise ValueError(f"-v {shown(text)}: {error}") from None
 
 
+def _mount(text: str) -> tuple[str, Mount]:
+    """GUEST=SOURCE[,OPTION...]"""
+    words = dict(part.partition("=")[::2] for part in text.split(","))
+    source, guest = (next((words[name] for name in names if name in words), "") for names in _KEYS)
+    if words.get("type") in _TYPES or (source and guest):  # of docker and podman
+        mode = "overlay" if words.get("type") == "overlay" else "rw"
+        told = f"--mount {guest or 'GUEST'}={'mem:' if words.get('type') == 'tmpfs' else source or 'SOURCE'}"
+        more = "" if words.get("type") == "tmpfs" or not {"readonly", "ro"}.isdisjoint(words) else f",{mode}"
+        raise ValueError(f"--mount {shown(text)}: keys such as type= are not known here; write {told}{more}")
+    return parse_mount(text)
+
+
+_OVERLAY: Final = ("O", "overlay")
+_TYPES: Final = ("bind", "volume", "tmpfs", "overlay", "image", "glob")
+_KEYS: Final = (("source", "src", "from"), ("target", "destination", "dst"))  # of `docker run --mount`
 _READERS: Final[dict[str, Callable[[str], tuple[str, Mount]]]] = {
-    "--mount": parse_mount,
+    "--mount": _mount,
     "--dir": _directory,
     "-v": _volume,
 }

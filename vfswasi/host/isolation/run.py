@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any, AnyStr, NamedTuple
+from typing import Any, AnyStr, Final, NamedTuple
 
 from ...engine.threads import workers
 from ...errors import Uncommitted
@@ -15,11 +15,14 @@ from ..runs.pipes import Pipes
 from ..runs.result import Result
 from ..runs.run import Run
 from .answers import MemoryOverError, Spill, error_of, lost_of, result_of
-from .process import Stop, StoppedError, TimeOverError, WorkerGoneError
-from .sandbox import STACK_BYTES, Isolated, Trees, crash_error, here
+from .process import Answer, Stop, StoppedError, TimeOverError, Worker, WorkerGoneError
+from .sandbox import STACK_BYTES, Isolated, Trees, crash_error, here, overlays_in
 from .streams import Streams
 from .travel import refuse_imports, sent_environ, sent_preopens, text
 from .wire import NoAnswerError
+
+# What a worker may take to say what has changed, at least: also when the guest's own time is over.
+_CHANGES_S: Final = 20.0
 
 
 class Order(NamedTuple):
@@ -49,6 +52,8 @@ class IsolatedRun(Run[AnyStr]):
         sent = sent_preopens(preopens)
         self._own = sent_environ(env), sent, limits, None, None if cwd is None else text(cwd)
         self._trees = isolated.trees.with_those_of(Trees.in_preopens(sent))
+        kept = {name: base for name, base in isolated.overlays.items() if name not in Trees.in_preopens(sent).names}
+        self._overlays = {**kept, **overlays_in(preopens, _nothing)}
         self._isolated, self._order = isolated, order
         self._gone: WorkerGoneError | None = None
         self._begun_s = time.monotonic()
@@ -140,8 +145,34 @@ class IsolatedRun(Run[AnyStr]):
                     else error
                 )
             self._isolated.add_traffic(dict(result.traffic))
+            if self._overlays:
+                result, lost = self._with_changes(lent.worker, answer, result, lost)
             lent.keep = not result.ended_from_outside
             return _Outcome(result, lost)
+
+    def _with_changes(
+        self, worker: Worker, answer: Answer, result: Result[Any], lost: list[Uncommitted]
+    ) -> tuple[Result[Any], list[Uncommitted]]:
+        """The result with what has changed in its overlays, which is applied where it is to be."""
+        from dataclasses import replace
+
+        from .overlays import changed_in, fetched, published
+
+        order, seconds = self._order, float(_CHANGES_S)
+        if not result.ended_from_outside and order.timeout_s is None:
+            left_s = None
+        elif not result.ended_from_outside:
+            left_s = max(seconds, self._begun_s + (order.timeout_s or 0) - time.monotonic())
+        else:
+            left_s = seconds
+        try:
+            changes = fetched(worker, changed_in(answer, self._overlays), self._overlays, left_s)
+        except NoAnswerError as wrong:
+            raise WorkerGoneError(f"its worker process was ended, because {wrong}") from None
+        result = replace(result, changes=changes)
+        if result.returncode == 0:
+            lost = lost + published(changes, order.limits, left_s)
+        return result, lost
 
     def _ended(self, code: int = -9, limit: str | None = None, interrupted: bool = False) -> Result[Any]:
         """The result of a run of which nothing more is known."""

@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 import weakref
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ...engine.threads import stacks, workers
@@ -15,6 +16,7 @@ from ...fs_backends.base import Traffic
 from ...kernel.clocks import Deadline
 from ...limits import Limits, Usage
 from ...mounts.options import Mount, guest_name
+from ...mounts.table import what
 from ...printing import counted
 from ..module_source import read_module
 from ..mounting import Bounds
@@ -28,10 +30,12 @@ from .wire import NoAnswerError
 
 if TYPE_CHECKING:
     from ..types import Module
+    from .overlays import CallersBase
 
 # Measured: a worker that has run something has 47 MiB, and compiling takes 12 to 17 times the module's size.
 _BASE_BYTES: Final = 256 << 20
 _PER_MODULE_BYTE: Final = 32
+_PER_OVERLAY_BYTES: Final = 128 << 20  # what it keeps in memory, and what saving it takes
 # An interpreter that does not come up in this time never will.
 _START_S: Final = 60.0
 STACK_BYTES: Final = stacks.rounded(Limits().stack_bytes)
@@ -90,6 +94,8 @@ class Isolated:
         """
         refuse_imports(imports)
         self._preopens = sent_preopens(preopens)
+        self._mountings = 0  # how often what was mounted has become another, so that it has to be mounted anew
+        self.overlays = overlays_in(preopens, self._mount_anew)
         self.trees = Trees.in_preopens(self._preopens)
         self.name = name
         argv0 = options["argv0"]
@@ -145,12 +151,13 @@ class Isolated:
         try:
             if not worker.loaded:
                 self._load(worker, need, stop)
-            if "mounts" not in worker.loaded:
+            mounts = f"mounts {self._mountings}"
+            if mounts not in worker.loaded:
                 left_s = self.left_s() if opening else self.timeout_s
                 request = {"do": "mount", "here": here(), "preopens": self._preopens, "timeout": left_s}
                 answer = self._asked(worker, request, [], stop, left_s, "mounting")
                 self.add_traffic(traffic_of(answer.content.get("traffic"), self.trees.names))
-                worker.loaded.add("mounts")
+                worker.loaded.add(mounts)
         except NoAnswerError as error:
             POOL.discard(worker)
             raise WorkerGoneError(f"its worker process was ended, because {error}") from None
@@ -158,6 +165,9 @@ class Isolated:
             POOL.discard(worker)
             raise
         return Lent(self.owner, worker)
+
+    def _mount_anew(self) -> None:
+        self._mountings += 1
 
     def _load(self, worker: Worker, need: int, stop: Stop) -> None:
         self._asked(worker, {"do": "hello"}, [], stop, _START_S, "starting a worker process")
@@ -197,7 +207,8 @@ class Isolated:
         stores = limits.index_bytes + limits.buffer_bytes + limits.window_bytes
         given = sum(size for _, size in self.trees.of.values())
         files = max(1, len(self.trees.of)) * limits.memory_files_bytes
-        return fixed + stores + limits.memory_bytes + 4 * limits.output_bytes + 3 * (files + given)
+        staged = _PER_OVERLAY_BYTES * len(self.overlays)
+        return fixed + stores + limits.memory_bytes + 4 * limits.output_bytes + 3 * (files + given) + staged
 
     def left_s(self) -> float | None:
         """Of the time for mounting, which begins when somebody first asks: then there is a process to do it."""
@@ -252,6 +263,19 @@ class Isolated:
         with self._lock:
             return dict(self._traffic)
 
+    def told(self) -> list[tuple[str, str, str]]:
+        """As `MountTable.told`, of what was given."""
+        found = []
+        for given, source in (self._preopens or {}).items():
+            name = guest_name(given)
+            mount = source if isinstance(source, Mount) else Mount(source)
+            base = self.overlays.get(name)
+            tree = isinstance(mount.source, Mapping) or mount.source == "mem:"
+            way = "overlay" if base else "rw" if mount.rw or (tree and mount.rw is None) else "ro"
+            source_text = "a tree in memory, new for each run" if tree else what(mount)
+            found.append((name, way, f"{base.text}, overlay" if base else source_text))
+        return found
+
     def interrupt(self) -> None:
         with self._lock:
             for stop in self._stops:
@@ -295,6 +319,16 @@ def here() -> str | None:
         return os.getcwd()
     except OSError:
         return None
+
+
+def overlays_in(preopens: object, applied: Callable[[], None]) -> dict[str, CallersBase]:
+    """Guest directory -> what lies below, of all mounts with an overlay. applied: called when it has been changed."""
+    values = preopens.values() if isinstance(preopens, Mapping) else ()
+    if not any(isinstance(mount, Mount) and mount.overlay is not False for mount in values):
+        return {}
+    from .overlays import bases_of  # few programs have one
+
+    return bases_of(preopens, applied)
 
 
 def _sealed(wasm: bytes) -> int:

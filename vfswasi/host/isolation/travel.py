@@ -37,6 +37,10 @@ def sent_preopens(preopens: object) -> dict[str, Any] | None:
 def _sent_mount(name: str, mount: Mount) -> Mount:
     from dataclasses import replace
 
+    if mount.overlay is not False:
+        from .overlays import sent_overlay  # few mounts have one
+
+        mount = sent_overlay(name, mount)
     if mount.cache is not None and not isinstance(mount.cache, int):
         raise TypeError(
             f"mount {name!r}: a ReadCache cannot be shared {_HERE}; give cache= as a number of bytes, for each worker"

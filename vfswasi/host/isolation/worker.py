@@ -97,6 +97,7 @@ class _Desk:
         self._module: Any = None
         self._options: dict[str, Any] = {}
         self._sandbox: Sandbox | None = None
+        self._changes: dict[str, Any] = {}  # of the last run, until the caller has them
 
     def serve(self, content: dict[str, Any], descriptors: list[int]) -> None:
         """Do one request and answer it."""
@@ -117,6 +118,8 @@ class _Desk:
                 answer = self._compile(descriptors, **content)
             elif what == "mount":
                 answer = self._mount(**content)
+            elif what == "changes":
+                answer = self._save_changes(descriptors[0], **content)
             else:
                 answer = self._run(blobs, descriptors, **content)
         except UncommittedError as error:
@@ -124,7 +127,7 @@ class _Desk:
         except GuestError as error:
             answer = {"error": _error(error)}
             if error.result is not None:
-                answer["result"] = _result(error.result, blobs)
+                answer["result"] = self._result(error.result, blobs)
         except Exception as error:
             answer = {"error": _error(error)}
         send_answer(self._sock, answer, blobs)
@@ -158,6 +161,7 @@ class _Desk:
         spill: int | None,
     ) -> dict[str, Any]:
         assert self._sandbox is not None
+        self._changes = {}
         stdin, stdout, stderr = (descriptors[given[0]] if isinstance(given, tuple) else given for given in stdio)
         asked = Asked.of(stdin=stdin, stdout=stdout, stderr=stderr, seed=seed)
         run = self._sandbox._prepared(args, asked, Own(*own), timeout, opening=opening)
@@ -168,7 +172,20 @@ class _Desk:
                 os.close(fd)
             descriptors[:] = [descriptors[spill]]
         self._to_its_end(run)
-        return {"result": _result(run.answer(False), blobs)}
+        return {"result": self._result(run.answer(False), blobs)}
+
+    def _result(self, result: Result[Any], blobs: list[bytes | bytearray]) -> dict[str, Any]:
+        told = _result(result, blobs)
+        self._changes = dict(result.changes)
+        if self._changes:
+            told["changed"] = [name for name, changes in self._changes.items() if changes.entries]
+        return told
+
+    def _save_changes(self, fd: int, mount: str) -> dict[str, Any]:
+        from .overlays import save_into
+
+        save_into(self._changes.pop(mount), fd)
+        return {}
 
     def _to_its_end(self, run: Run[Any]) -> None:
         """Run it, and listen to the caller meanwhile."""
@@ -213,7 +230,7 @@ class _Desk:
         for file in error.files:
             files.append([file.path, int(file.error.errno), file.error.detail[:TEXT_MAX], at, file.size])
             at += _spilled(file, descriptors[0], at) if content.get("spill") is not None else 0
-        return {"error": _error(error), "files": files, "result": _result(error.result, blobs)}
+        return {"error": _error(error), "files": files, "result": self._result(error.result, blobs)}
 
 
 def _spilled(file: Uncommitted, fd: int, at: int) -> int:

@@ -6,12 +6,11 @@ where no formulas are set.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ...fs_backends.memory.backend import MemoryBackend
 from ...limits import LIMIT_NAMES, Limits, Usage
-from ...mounts.table import MountTable
 from ...printing import UNTOUCHED, counted, html_text
 
 _ARGS_MAX = 8
@@ -97,19 +96,20 @@ def _block(what: str, html: str) -> str:
     return f'<div><small>{what}</small><pre style="{style}">{html}</pre></div>'
 
 
-def sandbox_text(name: str, mounts: Iterable[str], closed: bool) -> str:
-    preopens = [_short(mount) for mount in mounts]
+def sandbox_text(name: str, mounts: Iterable[tuple[str, str, str]], closed: bool) -> str:
+    """mounts: as `MountTable.told` has them."""
+    preopens = [_short(mount) + (" (overlay)" if way == "overlay" else "") for mount, way, _ in mounts]
     if len(preopens) > _ARGS_MAX:
         preopens[_ARGS_MAX:] = [f"... {len(preopens):,} in all"]
     state = ", closed" if closed else ""
     return f"<Sandbox of {_short(name)}: {', '.join(preopens) or 'no preopens'}{state}>"
 
 
-def sandbox_html(title: str, mounts: MountTable, limits: Limits) -> str:
+def sandbox_html(title: str, mounts: Sequence[tuple[str, str, str]], limits: Limits) -> str:
     rows = [
         f"<tr><td><code>{html_text(name, 120)}</code></td><td>{way}</td>"
         f"<td><code>{html_text(what, 200)}</code></td></tr>"
-        for name, way, what in mounts.told()[:_LINES_MAX]
+        for name, way, what in mounts[:_LINES_MAX]
     ]
     blocks = [f"<div><code>{html_text(title)}</code></div>"]
     if rows:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ...engine.runner import INTERRUPTED, Ending, end_what_is_over
 from ...engine.sessions.instance import Instance
@@ -32,6 +32,9 @@ from ...printing import counted
 from ..closing import finish, traffic_since, uncommitted
 from ..runs.result import result_of
 from .origin import Copied, Origin, Parts
+
+if TYPE_CHECKING:
+    from ...observe.changes import Changes
 
 T = TypeVar("T")
 
@@ -64,6 +67,7 @@ class Running:
         self._killed = False
         self._why: str | None = None  # it is over
         self._copied: Copied | None = None  # as it is now, if it has not changed since
+        self._changes: dict[str, Changes] = {}  # when it is over
         self._seconds = 0.0
         self._taken = 0  # captured bytes that were read
         self._decoders: dict[int, codecs.IncrementalDecoder] = {}
@@ -193,6 +197,7 @@ class Running:
             traffic,
             self.usage,
             self._origin.program.compiled.interruption,
+            self._changes,
         )
         given: dict[str, Any] = {"result": result}
         if ending.limit == INTERRUPTED:
@@ -214,11 +219,12 @@ class Running:
         finally:
             try:
                 with bounded_by(self._deadline, self._process.allowance):
-                    lost = finish(self._process, self._parts.preopens, keep, publish).lost
+                    finished = finish(self._process, self._parts.preopens, keep, publish)
+                self._changes.update(finished.changes)  # an error may have it already
             finally:
                 self._origin.over(self._deadline)
-        if lost and keep:
-            raise uncommitted(lost)
+        if finished.lost and keep:
+            raise uncommitted(finished.lost)
 
     def _end(self, why: str, keep: bool) -> None:
         with self._turn("being closed"):

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...engine.memory import WasmMemory
 from ...engine.runner import end_what_is_over
@@ -27,6 +27,9 @@ from ..stdio import input_stream, output_stream
 from .memory import SessionMemory
 from .origin import Copied, Origin, copy_of, trees_of
 from .running import UNSET, Running, Timeout, Unset
+
+if TYPE_CHECKING:
+    from ...observe.changes import Changes
 
 
 class Session(Running):
@@ -71,6 +74,21 @@ class Session(Running):
     def files(self) -> Files:
         """Guest directory -> tree, as `Result.files`; as they are now, also when the session is over."""
         return files_of(trees_of(self._parts.preopens))
+
+    @property
+    def changes(self) -> Mapping[str, Changes]:
+        """Guest directory -> `Changes`, for every mount with an overlay: as of this moment, and they stay so whatever
+        the session does next. Of a session that is over, what it has left. Raises SessionError: it is busy, or what it
+        has written cannot be copied."""
+        if self._why is not None:
+            return dict(self._changes)
+        from ..publishing import changes_now  # few sessions ask
+
+        with self._turn("its changes"):
+            try:
+                return changes_now(self._parts.preopens)
+            except FsError as error:
+                raise SessionError(f"the changes of this session cannot be copied: {error}") from error
 
     def read_stdout(self) -> Any:
         """What was captured since the last time, bytes or str; None if it goes elsewhere."""
