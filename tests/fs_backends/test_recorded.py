@@ -4,7 +4,7 @@ the same tree once more of what was there."""
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import fs.memoryfs
@@ -16,11 +16,9 @@ from vfswasi.fs_backends.layers.overlay.backend import OverlayBackend
 from vfswasi.fs_backends.layers.overlay.entries import Entry
 from vfswasi.fs_backends.layers.picked import _PickedHandle
 from vfswasi.fs_backends.layers.recorded import Recorded
-from vfswasi.fs_backends.local.backend import LocalBackend
 from vfswasi.fs_backends.memory.backend import MemoryBackend
 from vfswasi.fs_backends.pyfilesystem.backend import PyFilesystemBackend
 from vfswasi.testing import BackendConformance
-from vfswasi.testing.ground import contents, errno_of
 
 from .overlay.test_model import TREE, Both, Layer, tree_of
 from .test_conformance import _Local

@@ -69,7 +69,6 @@ class Ledger(Tree):
         super().__init__(store, True)
         # Such times are never the same by chance.
         self._exact = isinstance(_innermost(store), MemoryBackend)
-        self._contents: list[InStore] = []
         self._looks = 0
 
     # Finding nodes.
@@ -259,9 +258,7 @@ class Ledger(Tree):
         if file.content is not None:
             return
         if file.base is None or (file.opened is not None and self._differs(file, file.opened, found)):
-            content = InStore(again, path, found)
-            self._contents.append(content)
-            file.content = content
+            file.content = InStore(again, path, found)
         elif file.dated and found is not None and file.origin is not None:
             file.dated = (found.atim_ns, found.mtim_ns) != (file.origin.atim_ns, file.origin.mtim_ns)
 
@@ -276,11 +273,6 @@ class Ledger(Tree):
         latest = max(times)
         return file.opened_ns - latest < (_WHOLE_SECONDS_NS if latest % _SECOND_NS == 0 else _TICK_NS)
 
-    def look_again(self) -> None:
-        """The store has published what was changed, and may tell other times of it now."""
-        for content in self._contents:
-            content.look_again(self.base)
-
     def stat_of(self, file: FileNode, found: Stat | None = None) -> Stat:
         return file.stat()
 
@@ -293,12 +285,6 @@ class InStore:
         self._again = again
         self._key = key
         self._seen = seen
-
-    def look_again(self, store: Backend) -> None:
-        try:
-            self._seen = store.stat(self._key)
-        except FsError:
-            self._seen = None
 
     def open(self) -> Handle:
         """Raises STALE, and what opening it in the store raises."""
@@ -346,7 +332,7 @@ class _Reader(Handle):
     def check(self) -> None:
         """Raises STALE."""
         seen, now = self._seen, self._inner.stat()
-        if seen is None or (seen.size, seen.mtim_ns) != (now.size, now.mtim_ns):
+        if seen is None or seen.size != now.size or not _same_time(seen.mtim_ns, now.mtim_ns):
             raise _stale()
 
     def read_into(self, offset: int, buf: Buffer) -> int:
@@ -376,6 +362,15 @@ class _Travelled:
 
 def _stale() -> FsError:
     return FsError(Errno.STALE, "the file was changed in its store after the run")
+
+
+def _same_time(seen: int | None, now: int | None) -> bool:
+    """An archive that was written and opened once more has whole seconds."""
+    if seen == now:
+        return True
+    if seen is None or now is None:
+        return False
+    return now % _SECOND_NS == 0 and abs(now - seen) < _WHOLE_SECONDS_NS
 
 
 def _version(stat: Stat) -> tuple[int | None, ...]:

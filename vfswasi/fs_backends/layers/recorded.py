@@ -91,11 +91,6 @@ class Book:
         self.ledger.settle(Here(self.store) if self._again is None else self._again)
         self._settled = True
 
-    def published(self) -> None:
-        """The store has published what was changed: times may have been rounded."""
-        if self._ledger is not None and not self._unknown:
-            self._ledger.look_again()
-
     def entries(self) -> tuple[Entry, ...]:
         """What is different, in the order of the paths. Asked for when the run is over."""
         if not self.touched:
@@ -220,8 +215,6 @@ class Recorded(Backend):
             if whole:
                 self.book.over(False)
             raise
-        if whole and kept:
-            self.book.published()
 
 
 def publishes_as_a_whole(backend: Backend) -> bool:
