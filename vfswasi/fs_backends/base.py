@@ -309,6 +309,10 @@ class Backend:
         """Set the times that are not None, on the object itself. Raises NOENT, ROFS, NOTSUP."""
         raise FsError(Errno.NOTSUP if Caps.WRITE in self.caps else Errno.ROFS)
 
+    def note_times(self, key: Key) -> None:
+        """The file at `key`, which is open, is about to get other times through its handle. For layers that keep
+        account of what is changed; a store has nothing to do."""
+
     def sync_directory(self, key: Key, data_only: bool) -> None:
         """Make the names in the directory `key` durable: those that were added, removed and renamed so far. A store
         where nothing outlives the process, or where a name is durable once a call has returned, has nothing to do.

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..errors import FsError, Uncommitted, UncommittedError
 from ..fs_backends.base import Backend, Traffic
+from ..fs_backends.layers.recorded import Recorded
 from ..kernel.process import Preopen, Process
 from ..logs import logger
 from ..printing import printable
+from .runs.changed import Found
 
 if TYPE_CHECKING:
     from ..observe.changes import Changes
@@ -59,7 +61,7 @@ def finish(process: Process, preopens: Sequence[Preopen], keep: bool, publish: b
             lost.append(nothing_of(preopen.name, error))
         except BaseException as error:
             ends.append(error.with_traceback(None))
-    changes: dict[str, Changes] = {}
+    changes: Mapping[str, Changes] = {}
     overlays = [preopen for preopen in preopens if hasattr(preopen.backend, "layered")]
     if overlays:
         from .publishing import changes_of, publish_all  # few runs have any
@@ -70,6 +72,8 @@ def finish(process: Process, preopens: Sequence[Preopen], keep: bool, publish: b
                 lost += [nothing_of(name, error) for name, error in publish_all(changes)]
         except BaseException as error:
             ends.append(error.with_traceback(None))
+    if any(isinstance(preopen.backend, Recorded) for preopen in preopens):
+        changes = Found(preopens, changes)
     if not keep or ends:
         for file in lost:
             _log.warning("%s could not be stored: %s", printable(file.path), printable(str(file.error)))

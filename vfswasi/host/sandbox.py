@@ -299,7 +299,7 @@ class Sandbox:
             mounts = open_mounts(own.preopens, modules.trusted_directories(), bounds, self._mounts)
         mine = None if mounts is self._mounts else mounts
         try:
-            preopens = mounts.instantiate(limits)
+            preopens = mounts.instantiate(limits, recorded=True)
             stdio = asked.stdin, asked.stdout, asked.stderr
             if pipes is not NO_PIPES:  # else PIPE means to capture
                 stdio = pipes.open(*stdio, asked.codec, limits.output_bytes)

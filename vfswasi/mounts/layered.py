@@ -14,6 +14,7 @@ from ..fs_backends.layers.checked import checked
 from ..fs_backends.layers.overlay.backend import OverlayBackend
 from ..fs_backends.layers.overlay.difference import difference
 from ..fs_backends.layers.overlay.entries import Entry, Layer
+from .lent import Lent
 from .options import Mount
 
 APPLIES: Final = ("success",)
@@ -37,7 +38,7 @@ class Layered:
         self.text = text
         self.apply: str | None = mount.apply
         self.applying = threading.Lock()  # one run's changes after another's
-        self._base = _Shared(base, owned)
+        self._base = Lent(base, owned)
         self._owned = owned
         self._made_anew = made_anew
         self._lock = threading.Lock()
@@ -91,7 +92,7 @@ class Layered:
 
         from .sources import open_source
 
-        fresh = _Shared(open_source(replace(self.mount, rw=None, overlay=False, apply=None)), True)
+        fresh = Lent(open_source(replace(self.mount, rw=None, overlay=False, apply=None)), True)
         with self._lock:
             old, self._base = self._base, fresh
         old.close()
@@ -100,47 +101,10 @@ class Layered:
         self._base.close()
 
 
-class _Shared:
-    """A backend that is closed when it is not wanted any more, and its last user has gone."""
-
-    def __init__(self, backend: Backend, owned: bool) -> None:
-        self.backend = backend
-        self._owned = owned
-        self._users = 0
-        self._closed = False
-        self._lock = threading.RLock()  # an overlay may be collected, and give, wherever this thread holds it
-
-    def take(self) -> None:
-        with self._lock:
-            self._users += 1
-
-    def try_take(self) -> bool:
-        """False: it is closed, or about to be. What is somebody else's is closed by nobody here."""
-        with self._lock:
-            if self._closed and self._owned:
-                return False
-            self._users += 1
-            return True
-
-    def give(self) -> None:
-        with self._lock:
-            self._users -= 1
-            over = self._closed and not self._users and self._owned
-        if over:
-            self.backend.close()
-
-    def close(self) -> None:
-        with self._lock:
-            over = not self._closed and not self._users and self._owned
-            self._closed = True
-        if over:
-            self.backend.close()
-
-
 class LeasedOverlay(OverlayBackend):
     """The overlay of one run. layered: the mount that it is of."""
 
-    def __init__(self, shared: _Shared, layered: Layered, begin: Layer | None, made_anew: bool) -> None:
+    def __init__(self, shared: Lent, layered: Layered, begin: Layer | None, made_anew: bool) -> None:
         self._shared = shared
         self.layered = layered
         super().__init__(checked(shared.backend), begin, private=made_anew)

@@ -13,12 +13,15 @@ from ..errors import FsError, MountError, errno_of
 from ..fs_backends.base import Backend, Caps, Key, Traffic
 from ..fs_backends.layers.checked import checked
 from ..fs_backends.layers.readonly import ReadOnly
+from ..fs_backends.layers.recorded import Book, Recorded
 from ..fs_backends.memory.backend import MemoryBackend
+from ..fs_backends.memory.literal import frozen
 from ..fs_backends.waiting import check_time
 from ..holders import holders
 from ..kernel.process import Preopen
 from ..limits import Limits
 from ..printing import redacted, shown
+from .lent import ChangedInPlace, FilesInPlace, StoreInPlace, TreeLiteral
 from .options import Mount, guest_name
 
 if TYPE_CHECKING:
@@ -46,6 +49,7 @@ class _Prepared(NamedTuple):
     what: str  # for people, without secrets
     file: OneFile | None = None  # in place of `backend`: one file, whose whole name is `name`
     layered: Layered | None = None  # `backend` is its base
+    in_place: StoreInPlace | None = None  # of what runs change where it is
 
     @property
     def changes_nothing(self) -> bool:
@@ -171,13 +175,15 @@ class MountTable:
                 )
         self._shown[readonly].append(shown)
 
-    def instantiate(self, limits: Limits, trees: Mapping[str, Backend] | None = None) -> list[Preopen]:
+    def instantiate(
+        self, limits: Limits, trees: Mapping[str, Backend] | None = None, *, recorded: bool = False
+    ) -> list[Preopen]:
         """The preopens of one run; literal trees are copied into new stores, and overlays begin anew. `trees`: such
-        stores by guest directory, which are used as they are. Raises MountError: changes that an overlay begins with
-        were made on something else."""
+        stores by guest directory, which are used as they are. recorded: stores keep account of what the run changes in
+        them. Raises MountError: changes that an overlay begins with were made on something else."""
         preopens: dict[str, Preopen] = {}
         with contextlib.ExitStack() as opened:
-            self._instantiate(preopens, limits, trees, opened)
+            self._instantiate(preopens, limits, trees, opened, {} if recorded else None)
             opened.pop_all()
         return list(preopens.values())
 
@@ -187,12 +193,14 @@ class MountTable:
         limits: Limits,
         trees: Mapping[str, Backend] | None,
         opened: contextlib.ExitStack,
+        books: dict[object, Book] | None,
     ) -> None:
         for mount in self._mounts:
             if mount.file is not None:
                 if mount.directory not in preopens:
-                    preopens[mount.directory] = self._picked(mount.directory)
+                    preopens[mount.directory] = self._picked(mount.directory, books is not None)
                 continue
+            base: ChangedInPlace | TreeLiteral | None = mount.in_place
             backend = mount.backend
             if trees is not None and (backend is None or mount.layered is not None):
                 backend = trees[mount.name]
@@ -200,21 +208,38 @@ class MountTable:
                 backend = mount.layered.overlay()
                 opened.callback(backend.close)
             elif backend is None:
-                backend = MemoryBackend.with_room(mount.tree or {}, limits.memory_files_bytes)
+                tree = mount.tree or {}
+                if books is not None and not mount.readonly:
+                    tree = _frozen(tree)
+                backend = MemoryBackend.with_room(tree, limits.memory_files_bytes)
+                base = TreeLiteral(tree, backend.stat(()).mtim_ns or 0)
             backend = checked(backend)
+            if books is not None and not mount.readonly and base is not None:
+                book = books.get(backend.identity)
+                if book is None:
+                    again = mount.in_place
+                    book = books[backend.identity] = Book(backend, again is None, again)
+                backend = Recorded(backend, book, base)
             preopen = Preopen(mount.name, ReadOnly(backend) if mount.readonly else backend, mount.readonly)
             preopens[mount.name] = preopen
 
-    def _picked(self, directory: str) -> Preopen:
+    def _picked(self, directory: str, recorded: bool) -> Preopen:
         """The single files that are mounted in a guest's directory."""
         from ..fs_backends.layers.picked import Picked
 
         picked, readonly = Picked(), True
+        changed: dict[str, StoreInPlace] = {}
         for mount in self._mounts:
             if mount.file is not None and mount.directory == directory:
-                picked.pick(mount.name.rpartition("/")[2], mount.file, mount.readonly)
+                name = mount.name.rpartition("/")[2]
+                picked.pick(name, mount.file, mount.readonly)
                 readonly = readonly and mount.readonly
-        return Preopen(directory, picked, readonly)
+                if mount.in_place is not None:
+                    changed[name] = mount.in_place
+        if not recorded or not changed:
+            return Preopen(directory, picked, readonly)
+        base = FilesInPlace(changed)
+        return Preopen(directory, Recorded(picked, Book(picked, False, base), base), readonly)
 
     def copied_trees(self, preopens: Iterable[Preopen]) -> dict[str, Backend]:
         """Of the preopens of a run, copies of those stores that were made for it, for another run that shall find the
@@ -242,7 +267,7 @@ class MountTable:
         with contextlib.ExitStack() as stack:
             for mount in reversed(mounts):
                 if mount.owned and mount.store is not None:
-                    stack.callback(mount.store.close if mount.layered is None else mount.layered.close)
+                    stack.callback((mount.layered or mount.in_place or mount.store).close)
 
     @property
     def has_overlays(self) -> bool:
@@ -279,6 +304,13 @@ def check_trusted(name: str, backend: Backend | OneFile, trusted: Iterable[str])
                 f"{directory}; mount another directory, or mount it read-only, or set VFSWASI_CACHE_DIR and "
                 "VFSWASI_KEY_DIR to directories outside of it"
             )
+
+
+def _frozen(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        return frozen(tree)
+    except RecursionError:  # whoever fills a store with it says what is wrong
+        return tree
 
 
 def _for_reading(mount: Mount) -> Mount:
@@ -368,6 +400,8 @@ def _prepare(name: str, source: Source) -> _Prepared:
             backend.close()
         raise MountError(f"mount {name!r}: {shown(given)} can only be read; mount it without rw")
     rw = mount.rw if mount.rw is not None else isinstance(given, MemoryBackend)
+    text, owned = what(mount), file is not None or backend is not given
+    in_place = StoreInPlace(mount, backend, text, owned, None if file is None else file.key) if rw else None
     if file is not None:
-        return _Prepared(name, not rw, None, None, True, mount.overlap, what(mount), file)
-    return _Prepared(name, not rw, backend, None, backend is not given, mount.overlap, what(mount))
+        return _Prepared(name, not rw, None, None, True, mount.overlap, text, file, in_place=in_place)
+    return _Prepared(name, not rw, backend, None, owned, mount.overlap, text, in_place=in_place)

@@ -45,6 +45,10 @@ class Picked(Backend):
         self._files[name] = OneFile(backend, file.key, file.identity, file.place)
         self.caps = self._caps()
 
+    def stores(self) -> Iterable[Backend]:
+        """Those of the files."""
+        return [file.backend for file in self._files.values()]
+
     @property
     def identity(self) -> object:
         return frozenset((name, file.identity) for name, file in self._files.items())

@@ -86,15 +86,23 @@ class MemoryBackend(TreeByPath):
         self._versions = count(1)
         self._root = Directory(self._ident(), now_ns())
         if tree is not None:
-            try:
-                fill(self._root, tree, "", self._root.ctim, self._space, self._ident)
-            except RecursionError:
-                raise ValueError("the tree is nested too deeply, or contains itself") from None
+            self._fill(tree)
+
+    def _fill(self, tree: Mapping[str, Any]) -> None:
+        try:
+            fill(self._root, tree, "", self._root.ctim, self._space, self._ident)
+        except RecursionError:
+            raise ValueError("the tree is nested too deeply, or contains itself") from None
 
     @classmethod
-    def with_room(cls, tree: Mapping[str, Any], room_bytes: int) -> MemoryBackend:
-        """The tree, of whatever size, and room for so many bytes more."""
-        backend = cls(tree, max_bytes=sys.maxsize, max_inodes=sys.maxsize)
+    def with_room(cls, tree: Mapping[str, Any], room_bytes: int, made_ns: int | None = None) -> MemoryBackend:
+        """The tree, of whatever size, and room for so many bytes more. made_ns: the time of what has none of its own;
+        None: now."""
+        backend = cls(max_bytes=sys.maxsize, max_inodes=sys.maxsize)
+        root = backend._root
+        if made_ns is not None:
+            root.atim = root.mtim = root.ctim = made_ns
+        backend._fill(tree)
         backend.max_bytes = backend.used_bytes + room_bytes
         return backend
 

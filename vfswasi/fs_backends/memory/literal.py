@@ -87,6 +87,25 @@ def time_ns(mtime: object) -> int | None:
     return found
 
 
+_FOR_EVER = frozenset({bytes, str, Symlink})
+
+
+def frozen(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The tree as it is now, whatever becomes of it: directories are copied, and bytes that can be changed. What no
+    tree can hold is left for whoever fills one. Raises RecursionError (it contains itself)."""
+    return {name: value if type(value) in _FOR_EVER else _frozen(value) for name, value in tree.items()}
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, File):
+        return File(_frozen(value.contents), value.mtime)
+    if isinstance(value, Directory):
+        return Directory(frozen(value.tree), value.mtime)
+    return frozen(value) if isinstance(value, Mapping) else value
+
+
 class TooLargeError(ValueError):
     """A literal has more than its tree has room for."""
 

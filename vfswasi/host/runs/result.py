@@ -14,6 +14,7 @@ from ...errors import GuestExitError, GuestFuelError, GuestInterruptedError, Gue
 from ...fs_backends.base import Backend, Traffic
 from ...fs_backends.layers.checked import Checked
 from ...fs_backends.layers.readonly import ReadOnly
+from ...fs_backends.layers.recorded import Recorded
 from ...fs_backends.memory.backend import MemoryBackend
 from ...kernel.process import Preopen, Process
 from ...limits import Usage
@@ -183,6 +184,6 @@ def usage_of(
 
 
 def _unwrapped(backend: Backend) -> Backend:
-    while isinstance(backend, ReadOnly | Checked):
+    while isinstance(backend, ReadOnly | Checked | Recorded):
         backend = backend.inner
     return backend

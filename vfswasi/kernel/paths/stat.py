@@ -70,7 +70,10 @@ def set_times(process: Process, fd: int, atim_ns: int, mtim_ns: int, flags: int)
     if atim is None and mtim is None:
         return
     if isinstance(descriptor, OpenFile):
-        descriptor.inode.handle.set_times(atim, mtim)
+        inode = descriptor.inode
+        if inode.key is not None:
+            descriptor.mount.backend.note_times(inode.key)
+        inode.handle.set_times(atim, mtim)
     elif isinstance(descriptor, OpenDirectory):
         descriptor.mount.backend.set_times(descriptor.inode.live_key(), atim, mtim)
 
