@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from typing import Final
 
 from ..errors import ConflictError
-from ..fs_backends.layers.overlay.entries import Kind
+from ..fs_backends.layers.overlay.entries import KINDS
 from ..mounts.options import parse_source
 from ..printing import printable, redacted, without_secrets
 from . import progress
@@ -20,7 +19,6 @@ DESCRIPTION = (
     "Exit status: 0: they are there; 1: it is something else, nothing was written; 125: vfswasi failed."
 )
 EXIT_CONFLICT = 1
-_KINDS: Final[tuple[Kind, ...]] = ("added", "modified", "removed", "renamed", "attributes")
 
 
 def add_arguments(parser: Parser) -> None:
@@ -48,6 +46,6 @@ def main(options: argparse.Namespace) -> int:
         print(f"{where}: everything is there already")
         return 0
     kinds = Counter(entry.kind for entry in changes.entries)
-    parts = [f"{kinds[kind]:,} {kind}" for kind in _KINDS if kinds[kind]]
+    parts = [f"{kinds[kind]:,} {kind}" for kind in KINDS if kinds[kind]]
     print(f"{where}: {', '.join(parts) or 'there is nothing to do'}")
     return 0
