@@ -28,7 +28,7 @@ test: $(VENV)/installed-test
 
 # A file or two of each room, to know soon.
 test-fast: $(VENV)/installed-test
-	@echo "A file or two of each room: less than a minute on two quiet cores."
+	@echo "A file or two of each room: about a minute on two cores."
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone" $(FAST)
 
 # The same tests the plain way: every system call is answered in Python, and guests are interrupted by epochs.
