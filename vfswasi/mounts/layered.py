@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from ..errors import FsError, MountError
-from ..fs_backends.base import Backend
+from ..fs_backends.base import Backend, Caps
 from ..fs_backends.layers.checked import checked
 from ..fs_backends.layers.overlay.backend import OverlayBackend
 from ..fs_backends.layers.overlay.difference import difference
@@ -99,6 +99,26 @@ class Layered:
 
     def close(self) -> None:
         self._base.close()
+
+
+def check_writable(mount: Mount, base: Backend, text: str) -> None:
+    """Changes can be applied to it some day. Raises MountError."""
+    place = base.place
+    if Caps.WRITE in base.caps or (place is not None and place[0] == "archive"):
+        return
+    from dataclasses import replace
+
+    from .sources import open_mount
+
+    try:
+        backend = base
+        if base is not mount.source:
+            backend = open_mount(replace(mount, rw=True, overlay=False, apply=None))
+            backend.close()
+        if Caps.WRITE not in backend.caps:
+            raise MountError(f"{text} can only be read")
+    except MountError as error:
+        raise MountError(f"changes could not be applied: {error}; leave out apply") from error
 
 
 class LeasedOverlay(OverlayBackend):

@@ -324,11 +324,15 @@ def _for_reading(mount: Mount) -> Mount:
 
 def _over(name: str, mount: Mount, base: Backend, text: str, *, owned: bool, made_anew: bool) -> _Prepared:
     """A mount with an overlay. Raises MountError, and closes what is owned then."""
-    from .layered import MADE_ANEW, Layered  # few programs have one
+    from .layered import MADE_ANEW, Layered, check_writable  # few programs have one
 
     try:
         if mount.apply is not None and made_anew:
             raise MountError(MADE_ANEW)
+        if Caps.DEVICES in base.caps:
+            raise MountError("devices have nothing that could be changed and kept; mount them without overlay")
+        if mount.apply is not None:
+            check_writable(mount, base, text)
         layered = Layered(mount, base, text, owned=owned, made_anew=made_anew)
         layered.overlay().close()  # what it begins with fits, or that shows now
     except MountError as error:

@@ -99,7 +99,7 @@ def test_a_file_that_gets_the_number_of_another_is_not_that_one(overlay: Overlay
     for _ in range(200):  # until the number comes again
         (root / "old").unlink(missing_ok=True)
         (root / "fresh").write_bytes(b"another")
-        if overlay.inner.stat(("fresh",)).ident == number:
+        if overlay.base.stat(("fresh",)).ident == number:
             break
         os.rename(root / "fresh", root / "old")
     else:

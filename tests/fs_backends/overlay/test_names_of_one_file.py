@@ -18,7 +18,7 @@ def _base() -> MemoryBackend:
 
 
 def _again(backend: OverlayBackend) -> OverlayBackend:
-    return OverlayBackend(backend.inner, Layer(backend.entries()), private=True)
+    return OverlayBackend(backend.base, Layer(backend.entries()), private=True)
 
 
 def _write(backend: OverlayBackend, name: str, data: bytes) -> None:
@@ -75,7 +75,7 @@ def test_the_change_time_follows_renames_and_links_of_what_the_base_has() -> Non
     backend.link(("z",), ("y",))
     linked = backend.stat(("b",)).ctim_ns
     assert before < moved < linked  # type: ignore[operator]
-    assert backend.stat(("z",)).mtim_ns == backend.inner.stat(("a",)).mtim_ns
+    assert backend.stat(("z",)).mtim_ns == backend.base.stat(("a",)).mtim_ns
 
 
 def test_new_files_at_the_places_of_all_names_are_several_files() -> None:

@@ -6,7 +6,6 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ...mounts.options import Mount
@@ -63,6 +62,8 @@ class Overlays:
         self.changes: Mapping[str, Changes] | None = None
         self.mounts = dict(mounts)
         if options.apply:
+            from dataclasses import replace
+
             self.mounts |= {name: replace(mounts[name], apply="success") for name in names}
 
     @property
@@ -120,6 +121,8 @@ def _file_of(text: str, names: list[str]) -> tuple[str, str]:
 
 
 def _below(name: str, change: Any) -> Any:
+    from dataclasses import replace
+
     def whole(path: str | None) -> str | None:
         return None if path is None else f"{name.rstrip('/')}/{path}" if path else name.rstrip("/")
 
