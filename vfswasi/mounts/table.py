@@ -210,7 +210,7 @@ class MountTable:
             elif backend is None:
                 tree = mount.tree or {}
                 if books is not None and not mount.readonly:
-                    tree = _frozen(tree)
+                    tree = frozen(tree)
                 backend = MemoryBackend.with_room(tree, limits.memory_files_bytes)
                 base = TreeLiteral(tree, backend.stat(()).mtim_ns or 0)
             backend = checked(backend)
@@ -304,13 +304,6 @@ def check_trusted(name: str, backend: Backend | OneFile, trusted: Iterable[str])
                 f"{directory}; mount another directory, or mount it read-only, or set VFSWASI_CACHE_DIR and "
                 "VFSWASI_KEY_DIR to directories outside of it"
             )
-
-
-def _frozen(tree: Mapping[str, Any]) -> Mapping[str, Any]:
-    try:
-        return frozen(tree)
-    except RecursionError:  # whoever fills a store with it says what is wrong
-        return tree
 
 
 def _for_reading(mount: Mount) -> Mount:

@@ -7,6 +7,7 @@ What was open for writing is compared with what it was, once, when the run is ov
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ...errors import FsError
@@ -113,6 +114,7 @@ class Recorded(Backend):
         self.book = Book(inner) if book is None else book
         self.base = base
         self._born = self.book.born
+        self._forget: Callable[[Key, Key], Key | None] = self._born.pop
         self._create, self._remove, self._open = inner.create, inner.remove, inner.open
         for name in _PASSED:
             setattr(self, name, getattr(inner, name))
@@ -143,10 +145,13 @@ class Recorded(Backend):
         return handle
 
     def remove(self, key: Key) -> None:
-        born = self._born
-        if key in born:
-            self._remove(key)
-            born.pop(key, None)
+        # To look first and to delete then takes 0.04 us more.
+        if self._forget(key, key) is None:
+            try:
+                self._remove(key)
+            except BaseException:
+                self._born[key] = None
+                raise
             return
         ledger, found = self.book.ledger, self.book.look(key)
         self._remove(key)

@@ -90,9 +90,16 @@ def time_ns(mtime: object) -> int | None:
 _FOR_EVER = frozenset({bytes, str, Symlink})
 
 
-def frozen(tree: Mapping[str, Any]) -> dict[str, Any]:
+def frozen(tree: Mapping[str, Any]) -> Mapping[str, Any]:
     """The tree as it is now, whatever becomes of it: directories are copied, and bytes that can be changed. What no
-    tree can hold is left for whoever fills one. Raises RecursionError (it contains itself)."""
+    tree can hold is left as it is, for whoever fills one with it."""
+    try:
+        return _frozen_names(tree)
+    except RecursionError:  # it contains itself
+        return tree
+
+
+def _frozen_names(tree: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value if type(value) in _FOR_EVER else _frozen(value) for name, value in tree.items()}
 
 
@@ -102,8 +109,8 @@ def _frozen(value: Any) -> Any:
     if isinstance(value, File):
         return File(_frozen(value.contents), value.mtime)
     if isinstance(value, Directory):
-        return Directory(frozen(value.tree), value.mtime)
-    return frozen(value) if isinstance(value, Mapping) else value
+        return Directory(_frozen_names(value.tree), value.mtime)
+    return _frozen_names(value) if isinstance(value, Mapping) else value
 
 
 class TooLargeError(ValueError):
