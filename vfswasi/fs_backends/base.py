@@ -120,6 +120,13 @@ class Traffic:
         )
 
 
+def version_of(found: Stat) -> str | None:
+    """As `Backend.version`, of a store that tells all that it knows in `stat`."""
+    if found.ident is None or found.mtim_ns is None or found.ctim_ns is None:
+        return None
+    return f"{found.ident:x}-{found.size:x}-{found.mtim_ns:x}-{found.ctim_ns:x}"
+
+
 class Handle:
     """An open regular file. Positional I/O only: there is no cursor anywhere below the descriptor.
 
@@ -251,10 +258,7 @@ class Backend:
     def version(self, key: Key) -> str | None:
         """A text that is another one once the file at `key` has other contents, whatever its size and time say by then;
         None: the store cannot tell. It may change without them. Raises as `stat`."""
-        found = self.stat(key)
-        if found.ident is None or found.mtim_ns is None or found.ctim_ns is None:
-            return None
-        return f"{found.ident:x}-{found.size:x}-{found.mtim_ns:x}-{found.ctim_ns:x}"
+        return version_of(self.stat(key))
 
     def open(self, key: Key, write: bool) -> Handle:
         """Open an existing regular file; never creates, never truncates.

@@ -15,7 +15,7 @@ from ..fs_backends.layers.overlay.backend import OverlayBackend
 from ..fs_backends.layers.overlay.difference import difference
 from ..fs_backends.layers.overlay.entries import Entry, Layer
 from .lent import Lent
-from .options import Mount
+from .options import Mount, for_reading
 
 APPLIES: Final = ("success",)
 MADE_ANEW: Final = (
@@ -74,11 +74,9 @@ class Layered:
             finally:
                 shared.give()
             return
-        from dataclasses import replace
-
         from .sources import open_source
 
-        backend = open_source(replace(self.mount, rw=None, overlay=False, apply=None))
+        backend = open_source(for_reading(self.mount))
         try:
             yield checked(backend)
         finally:
@@ -88,11 +86,9 @@ class Layered:
         """It has been changed, by us: later runs get it as it is now. Raises MountError."""
         if not self._owned or self._made_anew:
             return
-        from dataclasses import replace
-
         from .sources import open_source
 
-        fresh = Lent(open_source(replace(self.mount, rw=None, overlay=False, apply=None)), True)
+        fresh = Lent(open_source(for_reading(self.mount)), True)
         with self._lock:
             old, self._base = self._base, fresh
         old.close()

@@ -126,6 +126,15 @@ class Mount:
         return f"Mount({', '.join(texts)})"
 
 
+def for_reading(mount: Mount) -> Mount:
+    """The same without an overlay; what lies under one is only read."""
+    if mount.overlay is False:
+        return mount
+    from dataclasses import replace
+
+    return replace(mount, rw=None, overlay=False, apply=None)
+
+
 def guest_name(name: object) -> str:
     """The guest's name of a preopen, without trailing slashes. Raises TypeError, ValueError."""
     if not isinstance(name, str):

@@ -22,7 +22,7 @@ from ..kernel.process import Preopen
 from ..limits import Limits
 from ..printing import redacted, shown
 from .lent import ChangedInPlace, FilesInPlace, StoreInPlace, TreeLiteral
-from .options import Mount, guest_name
+from .options import Mount, for_reading, guest_name
 
 if TYPE_CHECKING:
     from ..fs_backends.layers.picked import OneFile
@@ -306,15 +306,6 @@ def check_trusted(name: str, backend: Backend | OneFile, trusted: Iterable[str])
             )
 
 
-def _for_reading(mount: Mount) -> Mount:
-    """What lies under an overlay is only read."""
-    if mount.overlay is False:
-        return mount
-    from dataclasses import replace
-
-    return replace(mount, rw=None, overlay=False, apply=None)
-
-
 def _over(name: str, mount: Mount, base: Backend, text: str, *, owned: bool, made_anew: bool) -> _Prepared:
     """A mount with an overlay. Raises MountError, and closes what is owned then."""
     from .layered import MADE_ANEW, Layered, check_writable  # few programs have one
@@ -373,7 +364,7 @@ def _prepare(name: str, source: Source) -> _Prepared:
     file = backend = None
     try:
         try:
-            backend = None if mount.file else open_mount(_for_reading(mount))
+            backend = None if mount.file else open_mount(for_reading(mount))
         except PlainFileError as plain:
             if mount.root or not is_named_so(name, plain.path):
                 raise

@@ -56,7 +56,7 @@ def _same(node: Node, copy: Node) -> None:
 
 def _copied_file(file: FileNode, made: Tree, space: StagingSpace) -> FileNode:
     copy = FileNode(file.ident, file.base, file.origin, file.content)
-    copy.places = dict(file.places)
+    copy.places, copy.before = dict(file.places), file.before
     copy.in_tree, copy.relinked = file.in_tree, file.relinked
     if file.content is not None:
         copy.lower = Lower(file.content.open, None)

@@ -105,7 +105,7 @@ class _Difference:
                 if inner not in self._moved:
                     below[prefix + name] = each
                     todo.append((inner, f"{prefix}{name}/"))
-        return Was(hidden.filetype, hidden.size, hidden.mtim_ns, hidden.ident, hidden.digest, below)
+        return Was(hidden.filetype, hidden.size, hidden.mtim_ns, hidden.ident, hidden.digest, below, hidden.version)
 
     def _object(self, where: Key, directory: DirectoryNode, node: Node) -> Iterator[Entry]:
         path = "/".join(where)
@@ -140,7 +140,7 @@ class _Difference:
         stat = self._tree.stat_of(file) if not file.written else file.stat()
         content = _content(file, self._tree, self._again) if file.written else None
         names = self._names.get(file.ident, [])
-        before = None if file.origin is None else was(file.origin)
+        before = file.before or (None if file.origin is None else was(file.origin))
         shown = [(place, now) for place in file.places if (now := now_at(self._shown, place)) is not None]
         shown += self._in_place.get(file.ident, [])
         kind: Kind = "modified" if file.written else "attributes"
@@ -155,6 +155,7 @@ class _Difference:
             if file.base is not None:
                 place = next((place for place in file.places if place in self._gone), file.base)
                 self._moved.add(place)
+                before = file.before or self._gone.get(place, before)
                 old = "/".join(place)
                 yield Entry("renamed", path, file.filetype, old, before, *_times(stat))
                 if file.written or file.dated:

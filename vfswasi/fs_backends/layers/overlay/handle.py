@@ -20,6 +20,8 @@ class Owner(Protocol):
 
     def touch(self, file: FileNode) -> None: ...
 
+    def note(self, file: FileNode) -> None: ...
+
     def closed(self, file: FileNode) -> None: ...
 
 
@@ -69,6 +71,7 @@ class OverlayHandle(Handle, OpenFile):
         if staged is None:
             self._owner.touch(file)
             staged = file.stage(self._owner.space, keep, self._owner.fixed)
+            self._owner.note(file)
             for handle in file.handles:
                 handle.moved()
         return staged
@@ -121,6 +124,7 @@ class OverlayHandle(Handle, OpenFile):
     def set_times(self, atim_ns: int | None, mtim_ns: int | None) -> None:
         with self._lock:
             self._owner.touch(self._file)
+            self._owner.note(self._file)
             self._file.set_times(atim_ns, mtim_ns)
 
     def close(self) -> None:

@@ -32,6 +32,10 @@ def ident_of(key: Key) -> int:
     return int.from_bytes(digest, "little") >> 2 | _MADE_OF_NAMES
 
 
+def is_made_of_name(ident: int) -> bool:
+    return ident >> 62 == 1
+
+
 class Node:
     """base: its key in the base, None if it is new. origin: what the base said of it when it became ours. dated: its
     times were set. Times are None as long as they are those of the base."""
@@ -198,10 +202,11 @@ class FileNode(Node):
 
     content: what it has, if it was not read from the base and has not been written to. lower: where its bytes come from
     until all of them were written. staged: what was written, None: nothing. places: its names in the base, as far as
-    they are known. in_tree: how many names of ours it has in directories. handles: open ones.
+    they are known. in_tree: how many names of ours it has in directories. handles: open ones. before: what the base had
+    when it became ours.
     """
 
-    __slots__ = ("content", "handles", "in_tree", "lower", "places", "relinked", "staged")
+    __slots__ = ("before", "content", "handles", "in_tree", "lower", "places", "relinked", "staged")
 
     filetype = FileType.REGULAR_FILE
     places: dict[Key, None]
@@ -224,6 +229,7 @@ class FileNode(Node):
         self.lower: Lower | None = None
         self.in_tree = 0
         self.relinked = False
+        self.before: Was | None = None
         self.handles: list[OpenFile] = []
 
     @property
@@ -290,7 +296,7 @@ class FileNode(Node):
             self.staged.release()
         self.base, self.origin = base, found
         self.places = {base: None}
-        self.staged = self.content = None
+        self.staged = self.content = self.before = None
         self.dated = self.relinked = False
         self.nlink = found.nlink
 

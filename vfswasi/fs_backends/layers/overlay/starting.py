@@ -55,7 +55,7 @@ def _take_out(tree: Tree, entry: Entry) -> Node:
     node = tree.node_at(place, found) if place[-1] not in directory.children else directory.children[place[-1]]
     if place[-1] in directory.children:
         tree.take_out(directory, place[-1], node)
-    directory.gone[place[-1]] = was(found)
+    directory.gone[place[-1]] = was(found) if entry.was is None else entry.was
     if isinstance(node, DirectoryNode):
         directory.link(-1)
     if entry.kind == "removed":

@@ -10,10 +10,20 @@ from itertools import count
 from typing import Final
 
 from ....errors import Errno, FsError
-from ...base import Backend, FileType, Handle, Key, Stat
+from ...base import Backend, FileType, Handle, Key, Stat, version_of
 from ...waiting import check_time
 from .entries import Was
-from .nodes import FIRST_NEW_IDENT, DirectoryNode, FileNode, LinkNode, Lower, Node, ObjectNode, ident_of
+from .nodes import (
+    FIRST_NEW_IDENT,
+    DirectoryNode,
+    FileNode,
+    LinkNode,
+    Lower,
+    Node,
+    ObjectNode,
+    ident_of,
+    is_made_of_name,
+)
 
 _overlays = count()
 _OVERLAYS_MAX: Final = 1 << 30
@@ -246,6 +256,23 @@ class Tree:
         file.places[place] = None
         return file
 
+    def was_at(self, place: Key, found: Stat) -> Was:
+        """What the base says of the object at `place`, with what tells other contents from these."""
+        if found.filetype is not FileType.REGULAR_FILE:
+            return was(found)
+        base = self.base
+        if type(base).version is Backend.version:
+            return was(found, version_of(found))
+        try:
+            return was(found, base.version(place))
+        except FsError:  # it has just gone, or cannot be asked
+            return was(found)
+
+    def note(self, file: FileNode) -> None:
+        """Something of it becomes ours: what the base has there now is what the change is made on."""
+        if file.before is None and file.base is not None and file.origin is not None:
+            file.before = self.was_at(file.base, file.origin)
+
     def lower_of(self, file: FileNode) -> Lower:
         """Its bytes in the base."""
         return Lower(self.opener(file), None, True)
@@ -322,10 +349,11 @@ class Tree:
         return True
 
 
-def was(found: Stat) -> Was:
+def was(found: Stat, version: str | None = None) -> Was:
     """What the base said of an object, as the entries of changes keep it."""
     size = 0 if found.filetype is FileType.DIRECTORY else found.size
-    return Was(found.filetype, size, found.mtim_ns, found.ident)
+    ident = None if found.ident is None or is_made_of_name(found.ident) else found.ident
+    return Was(found.filetype, size, found.mtim_ns, ident, version=version)
 
 
 def now_at(shown: dict[Key, tuple[Key, DirectoryNode]], place: Key) -> Key | None:
