@@ -7,12 +7,9 @@ from pathlib import Path
 import pytest
 
 from vfswasi.cli import progress
-from vfswasi.observe.changes import Changes
 
 from ..observe.applying import model
 from .running import refused, vfswasi
-
-later = pytest.mark.skipif(not hasattr(Changes, "load"), reason="changes cannot be saved yet")
 
 BASE: model.Tree = {"edited": b"old", "gone": {"x": b"x"}, "a,b": b""}
 
@@ -27,7 +24,6 @@ def saved(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@later
 def test_one_line_says_what_was_done(saved: Path) -> None:
     done = vfswasi("apply", "changes.zip", "place", cwd=saved)
     assert done.stdout == "place: 1 added, 1 modified, 1 removed\n"
@@ -36,7 +32,6 @@ def test_one_line_says_what_was_done(saved: Path) -> None:
     assert vfswasi("apply", "changes.zip", "place", cwd=saved).stdout == "place: everything is there already\n"
 
 
-@later
 def test_conflicts_are_lines_and_a_status(saved: Path) -> None:
     (saved / "place/edited").write_bytes(b"OLD")
     (saved / "place/new\x1b[31m").write_bytes(b"2")
@@ -51,7 +46,6 @@ def test_conflicts_are_lines_and_a_status(saved: Path) -> None:
     assert model.tree_at(saved / "place") == before
 
 
-@later
 def test_options_of_the_target_hold(saved: Path) -> None:
     model.fill(saved / "with,comma", BASE)
     vfswasi("apply", "changes.zip", "with,,comma,rw", cwd=saved)
@@ -60,7 +54,6 @@ def test_options_of_the_target_hold(saved: Path) -> None:
     assert "no option" in refused("apply", "changes.zip", "place,rx", cwd=saved)
 
 
-@later
 def test_what_is_wrong_is_one_line(saved: Path) -> None:
     assert "nowhere" in refused("apply", "changes.zip", "nowhere", cwd=saved)
     assert "nothing.zip" in refused("apply", "nothing.zip", "place", cwd=saved)

@@ -15,8 +15,6 @@ from vfswasi.mounts.sources import open_source
 
 from . import model
 
-rewriting = pytest.importorskip("vfswasi.fs_backends.archive.rewriting")
-
 BASE: model.Tree = {"a": b"a", "b": b"b", "dir": {"x": b"x", "y": b"y"}, "gone": {"z": b"z"}}
 ENTRIES = [
     model.renamed(BASE, "a", "b"),
