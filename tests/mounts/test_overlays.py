@@ -120,7 +120,7 @@ def test_sources_that_cannot_have_one(place: Path, name: str, make: Callable[[Pa
 
 def test_what_can_only_be_read_has_an_overlay_but_changes_are_not_applied_to_it(place: Path) -> None:
     with HttpServer({"f": b"x"}) as server:
-        url = server.url
+        url = f"{server.endpoint}/"
         assert str(run(Mount(url, overlay=True)).changes["/d"]) == "A s"
         with pytest.raises(vfswasi.MountError, match=r"mount '/d': changes could not be applied: .*; leave out apply"):
             run(Mount(url, overlay=True, apply="success"))

@@ -56,6 +56,9 @@ def result_html(result: Any, trees: Mapping[str, MemoryBackend]) -> str:
     for directory, tree in trees.items():
         inside = tree._repr_html_()
         blocks.append(f"<details><summary><code>{html_text(directory, 120)}</code></summary>{inside}</details>")
+    for directory, changes in result.changes.items():
+        if changes:
+            blocks.append(f"<div><code>{html_text(directory, 120)}</code> {changes._repr_html_()}</div>")
     return _page(blocks)
 
 
