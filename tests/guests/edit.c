@@ -20,7 +20,7 @@ static int put(const char *name, int flags, const char *text) {
 }
 
 int main(int count, char **words) {
-    const struct timespec then[2] = {{1000000000, 0}, {1000000000, 0}};
+    const struct timespec then[2] = {{1500000000, 0}, {1500000000, 0}};
     for (int at = 1; at < count; at++) {
         const char *what = words[at], *name = words[++at];
         int wrong;

@@ -68,7 +68,7 @@ class Ledger(Tree):
     def __init__(self, store: Backend) -> None:
         super().__init__(store, True)
         # Such times are never the same by chance.
-        self._exact = isinstance(_innermost(store), MemoryBackend)
+        self._exact = type(_innermost(store)) is MemoryBackend
         self._looks = 0
 
     # Finding nodes.
