@@ -51,6 +51,7 @@ if _TYPE_CHECKING:
     from .fs_backends.archive.writable import WritableZipBackend
     from .fs_backends.archive.zip.backend import ZipBackend
     from .fs_backends.devices import DeviceBackend
+    from .fs_backends.layers.overlay.backend import OverlayBackend
     from .fs_backends.local.backend import LocalBackend
     from .fs_backends.pyfilesystem.backend import PyFilesystemBackend
     from .fs_backends.remote.cache import ReadCache
@@ -75,6 +76,7 @@ _LATE = {
     "DeviceBackend": "fs_backends.devices",
     "FsspecBackend": "fs_backends.remote.fsspec.backend",
     "LocalBackend": "fs_backends.local.backend",
+    "OverlayBackend": "fs_backends.layers.overlay.backend",
     "PyFilesystemBackend": "fs_backends.pyfilesystem.backend",
     "ReadCache": "fs_backends.remote.cache",
     "Session": "host.sessions.session",
@@ -148,6 +150,7 @@ __all__ = [
     "ModuleError",
     "Mount",
     "MountError",
+    "OverlayBackend",
     "Preopens",
     "PyFilesystemBackend",
     "ReadCache",
