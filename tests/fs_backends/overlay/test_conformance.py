@@ -274,3 +274,29 @@ def test_a_directory_of_a_hundred_thousand_names_is_renamed_without_looking_at_t
     assert backend.stat(("e", "f99999")).filetype is FileType.REGULAR_FILE
     (entry,) = backend.entries()
     assert (entry.kind, entry.path, entry.old_path) == ("renamed", "e", "d")
+
+
+def test_numbers_of_new_objects_are_the_same_every_time_and_others_in_every_layer() -> None:
+    def made() -> tuple[int | None, int | None]:
+        below = OverlayBackend(MemoryBackend())
+        below.mkdir(("a",))
+        above = OverlayBackend(below)
+        above.mkdir(("b",))
+        return above.stat(("a",)).ident, above.stat(("b",)).ident
+
+    assert made() == made()
+    assert len(set(made())) == 2
+
+
+def test_a_store_of_others_may_hide_an_overlay() -> None:
+    class Theirs(Backend):
+        def __init__(self, hidden: Backend) -> None:
+            self._hidden = hidden
+            self.caps = hidden.caps
+            self.stat, self.walk, self.list = hidden.stat, hidden.walk, hidden.list  # type: ignore[method-assign]
+
+    below = OverlayBackend(MemoryBackend())
+    below.mkdir(("a",))
+    above = OverlayBackend(Theirs(below))
+    above.mkdir(("b",))
+    assert above.stat(("a",)).ident != above.stat(("b",)).ident

@@ -74,6 +74,11 @@ class OverlayBackend(Naming):
             start(self._tree, changes)
 
     @property
+    def depth(self) -> int:
+        """How many overlays lie below this one."""
+        return self._tree.depth
+
+    @property
     def place(self) -> Key | None:
         return self.base.place
 

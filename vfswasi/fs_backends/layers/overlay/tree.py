@@ -25,9 +25,9 @@ from .nodes import (
     is_made_of_name,
 )
 
-_overlays = count()
-_OVERLAYS_MAX: Final = 1 << 30
-_NEW_IDENTS: Final = 1 << 33
+_NEW_IDENTS: Final = 1 << 33  # of one overlay
+_DEPTHS: Final = 1 << 16
+_unknown = count()
 
 
 class Tree:
@@ -39,8 +39,8 @@ class Tree:
         self.fixed = fixed
         self.made_anew = made_anew
         self.versions = count(1)
-        # Another overlay may lie below: no two of one process give the same numbers.
-        self._idents = count(FIRST_NEW_IDENT + (next(_overlays) % _OVERLAYS_MAX) * _NEW_IDENTS)
+        self.depth = _depth_over(base)
+        self._idents = count(FIRST_NEW_IDENT + self.depth * _NEW_IDENTS)
         # Files of the base that are open, or of which something is ours, by number.
         self.files: dict[int, FileNode] = {}
         # Directories of ours by what they show of the base.
@@ -347,6 +347,20 @@ class Tree:
             if not number & 255:
                 check_time("looking whether a directory is empty")
         return True
+
+
+def _depth_over(base: Backend) -> int:
+    """How many overlays lie on one another, so that none gives the numbers of another one; and where a store of others
+    may hide one, a number that no other overlay of this process has."""
+    while True:
+        depth = getattr(base, "depth", None)
+        if isinstance(depth, int):
+            return (depth + 1) % _DEPTHS
+        inner = getattr(base, "inner", None)
+        if not isinstance(inner, Backend):
+            break
+        base = inner
+    return 0 if type(base).__module__.startswith("vfswasi.") else _DEPTHS + next(_unknown) % _DEPTHS
 
 
 def was(found: Stat, version: str | None = None) -> Was:
