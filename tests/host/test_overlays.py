@@ -107,5 +107,24 @@ def test_changes_outlive_their_sandbox(base: Path) -> None:
     assert (base / "s").read_text() == "so faod"
 
 
+@pytest.mark.parametrize("isolation", ["none", "process"])
+def test_a_relative_path_means_what_it_meant_wherever_the_process_goes(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolation: Any
+) -> None:
+    (tmp_path / "elsewhere" / "base").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "base" / "s").write_text("so good")
+    monkeypatch.chdir(tmp_path)
+    changes = []
+    for source in ("base", Path("base"), "./base"):
+        result = vfswasi.run(program(WRITE), preopens={"/d": Mount(source, overlay=True)}, isolation=isolation)
+        changes.append(result.changes["/d"])
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for each in changes:
+        assert "-so good" in each.diff()
+    changes[0].apply()
+    assert (base / "s").read_text() == "so faod"
+    assert (tmp_path / "elsewhere" / "base" / "s").read_text() == "so good"
+
+
 def test_sources_that_are_mounted_without_an_overlay_have_no_changes(base: Path) -> None:
     assert vfswasi.run(program(""), preopens={"/d": base}).changes == {}

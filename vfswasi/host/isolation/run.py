@@ -166,7 +166,7 @@ class IsolatedRun(Run[AnyStr]):
         else:
             left_s = seconds
         try:
-            changes = fetched(worker, changed_in(answer, self._overlays), self._overlays, left_s)
+            changes = fetched(worker, changed_in(answer, self._overlays), self._overlays, order.limits, left_s)
         except NoAnswerError as wrong:
             raise WorkerGoneError(f"its worker process was ended, because {wrong}") from None
         result = replace(result, changes=changes)
