@@ -11,7 +11,7 @@ import os
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
@@ -105,17 +105,17 @@ def _check_target(name: str, base: CallersBase) -> None:
             check_trusted(name, backend, [os.path.abspath(each) for each in trusted_directories()])
 
 
-def changed_in(answer: Answer, bases: Mapping[str, CallersBase]) -> list[str]:
-    """The guest directories of which an answer says that something has changed there. Raises NoAnswerError."""
+def changed_in(answer: Answer, bases: Mapping[str, CallersBase]) -> dict[str, bool]:
+    """Guest directory -> whether anything has changed there, as far as it is known. Raises NoAnswerError."""
     told = answer.content.get("result")
-    names = told.get("changed", []) if isinstance(told, dict) else []
-    if not isinstance(names, list) or not all(isinstance(name, str) and name in bases for name in names):
+    found = told.get("changed", {}) if isinstance(told, dict) else {}
+    if not isinstance(found, dict) or not all(name in bases and isinstance(some, bool) for name, some in found.items()):
         raise NoAnswerError("it sent changes of something else")
-    return names
+    return found
 
 
 def fetched(
-    worker: Worker, changed: Sequence[str], bases: Mapping[str, CallersBase], limits: Limits, seconds: float | None
+    worker: Worker, changed: Mapping[str, bool], bases: Mapping[str, CallersBase], limits: Limits, seconds: float | None
 ) -> dict[str, Changes]:
     """Guest directory -> what has changed there. seconds: for each to be sent, and for all to be looked at.
 
@@ -124,9 +124,8 @@ def fetched(
     found = {}
     bounds = Bounds.of(limits, seconds)
     with bounded_by(bounds.deadline, bounds.allowance):
-        for name, base in bases.items():
-            loaded = _asked(worker, name, seconds).entries if name in changed else ()
-            found[name] = Changes(loaded, base)
+        for name, some in changed.items():
+            found[name] = Changes(_asked(worker, name, seconds).entries if some else (), bases[name])
     return found
 
 

@@ -115,6 +115,7 @@ class IsolatedRun(Run[AnyStr]):
                 "timeout": seconds,
                 "opening": order.opening,
                 "spill": None if spilled is None else len(fds) - 1,
+                "overlays": list(self._overlays),
             }
             expected, blobs_max = self._isolated.expected(
                 order.argv, self._trees, order.limits, streams.captured, self.codec, order.timeout_s
