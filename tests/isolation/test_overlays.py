@@ -196,7 +196,7 @@ def link(path: str, target: str) -> dict[str, Any]:
 
 @pytest.fixture
 def liar(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    def become(body: str, changed: str = "['/d']") -> None:
+    def become(body: str, changed: str = "{'/d': True}") -> None:
         both = (
             f"if asked['do'] == 'changes':\n{textwrap.indent(body, '    ')}\n"
             f"else: answer({{'result': {{**result, 'changed': {changed}}}}}, b'output')"
@@ -270,7 +270,9 @@ def test_changes_that_cannot_be_are_a_crash_of_that_run_and_touch_nothing(
     assert sorted(os.listdir(base.parent)) == ["base"]
 
 
-@pytest.mark.parametrize("changed", ["['/etc']", "'/d'", "[1]", "{}", "['/d', '/e']", "None"])
+@pytest.mark.parametrize(
+    "changed", ["{'/etc': True}", "'/d'", "['/d']", "{'/d': 1}", "{'/d': True, '/e': False}", "None"]
+)
 def test_changes_of_what_is_no_overlay_are_a_crash_of_that_run(
     liar: Callable[..., None], base: Path, changed: str
 ) -> None:

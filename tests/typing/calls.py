@@ -271,3 +271,23 @@ async def awaited() -> None:
             await run.stdin.write(b"x")  # wrong
             line: str = await run.stdout.readline()
             raw: bytes = await run.stdout.read()  # wrong
+
+
+def overlays(path: pathlib.Path, store: fsspec.AbstractFileSystem, result: vfswasi.Result[bytes]) -> None:
+    changes = result.changes["/d"]
+    vfswasi.run("p.wasm", preopens={"/d": vfswasi.Mount(path, overlay=True)})
+    vfswasi.run("p.wasm", preopens={"/d": vfswasi.Mount(store, root="/x", overlay=True, apply="success")})
+    vfswasi.run("p.wasm", preopens={"/d": vfswasi.Mount({"a": b""}, overlay=changes), "/e": path})
+    vfswasi.Mount(path, overlay=vfswasi.Changes.load("x.changes"))
+    vfswasi.Mount(path, overlay=changes, apply=None)
+    vfswasi.Mount(path, overlay="yes")  # wrong
+    vfswasi.Mount(path, overlay=result)  # wrong
+    vfswasi.Mount(path, overlay=result.changes)  # wrong
+    vfswasi.Mount(path, overlay=True, apply="always")  # wrong
+    vfswasi.Mount(path, overlay=True, apply=True)  # wrong
+    text: str = changes.diff(path)
+    changes.apply()
+    changes.apply(vfswasi.Mount("s3://bucket", anon=True))
+    kinds = [change.kind for change in changes]
+    with vfswasi.Sandbox("p.wasm").session() as session:
+        now: Mapping[str, vfswasi.Changes] = session.changes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import weakref
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ class Layered:
     """
 
     def __init__(self, mount: Mount, base: Backend, text: str, *, owned: bool, made_anew: bool) -> None:
-        self.mount = mount
+        self.mount = mount = settled(mount)
         self.source: Any = None if made_anew else mount
         self.text = text
         self.apply: str | None = mount.apply
@@ -95,6 +96,19 @@ class Layered:
 
     def close(self) -> None:
         self._base.close()
+
+
+def settled(mount: Mount) -> Mount:
+    """With a path that means the same wherever the process is when it is opened again."""
+    from dataclasses import replace
+
+    from .source_text import local_path
+
+    source = mount.source
+    if isinstance(source, os.PathLike) and not hasattr(source, "fs"):
+        return replace(mount, source=os.path.abspath(os.fsdecode(source)))
+    path = local_path(source) if isinstance(source, str) and source not in ("mem:", "dev:") else None
+    return replace(mount, source=os.path.abspath(path)) if path and "\0" not in path else mount
 
 
 def check_writable(mount: Mount, base: Backend, text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..fs_backends.base import Backend
 from ..limits import COUNTS, LIMIT_NAMES, OPTIONAL, SECONDS, Limits
@@ -65,7 +65,7 @@ class Mount:
     redirects: bool = False
     file: bool = False
     overlay: bool | Layer = False
-    apply: str | None = None
+    apply: Literal["success"] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.source, Mount):

@@ -11,7 +11,7 @@ import os
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
@@ -25,9 +25,8 @@ from ...fs_backends.layers.checked import checked
 from ...fs_backends.staging.space import MAX_BYTES
 from ...fs_backends.waiting import bounded_by
 from ...limits import Limits
-from ...mounts.layered import MADE_ANEW
+from ...mounts.layered import MADE_ANEW, settled
 from ...mounts.options import Mount, guest_name
-from ...mounts.source_text import local_path
 from ...mounts.sources import open_source
 from ...mounts.table import check_trusted, what
 from ...observe.changes import Changes
@@ -82,15 +81,6 @@ def sent_overlay(name: str, mount: Mount) -> Mount:
     return replace(settled(mount), overlay=begin, apply=None)
 
 
-def settled(mount: Mount) -> Mount:
-    """With a path that means the same wherever the process is by then."""
-    source = mount.source
-    if isinstance(source, os.PathLike):
-        return replace(mount, source=os.path.abspath(source)) if not hasattr(source, "fs") else mount
-    path = local_path(source) if isinstance(source, str) and source not in ("mem:", "dev:") else None
-    return mount if path is None or not path or "\0" in path else replace(mount, source=os.path.abspath(path))
-
-
 def bases_of(preopens: object, applied: Callable[[], None]) -> dict[str, CallersBase]:
     """Guest directory -> what lies below, of all mounts with an overlay. Raises MountError: changes are to be applied
     where they may not."""
@@ -115,26 +105,27 @@ def _check_target(name: str, base: CallersBase) -> None:
             check_trusted(name, backend, [os.path.abspath(each) for each in trusted_directories()])
 
 
-def changed_in(answer: Answer, bases: Mapping[str, CallersBase]) -> list[str]:
-    """The guest directories of which an answer says that something has changed there. Raises NoAnswerError."""
+def changed_in(answer: Answer, bases: Mapping[str, CallersBase]) -> dict[str, bool]:
+    """Guest directory -> whether anything has changed there, as far as it is known. Raises NoAnswerError."""
     told = answer.content.get("result")
-    names = told.get("changed", []) if isinstance(told, dict) else []
-    if not isinstance(names, list) or not all(isinstance(name, str) and name in bases for name in names):
+    found = told.get("changed", {}) if isinstance(told, dict) else {}
+    if not isinstance(found, dict) or not all(name in bases and isinstance(some, bool) for name, some in found.items()):
         raise NoAnswerError("it sent changes of something else")
-    return names
+    return found
 
 
 def fetched(
-    worker: Worker, changed: Sequence[str], bases: Mapping[str, CallersBase], seconds: float | None
+    worker: Worker, changed: Mapping[str, bool], bases: Mapping[str, CallersBase], limits: Limits, seconds: float | None
 ) -> dict[str, Changes]:
-    """Guest directory -> what has changed there. seconds: for each.
+    """Guest directory -> what has changed there. seconds: for each to be sent, and for all to be looked at.
 
     Raises NoAnswerError, WorkerGoneError (the worker has ended then), OSError.
     """
     found = {}
-    for name, base in bases.items():
-        loaded = _asked(worker, name, seconds).entries if name in changed else ()
-        found[name] = Changes(loaded, base)
+    bounds = Bounds.of(limits, seconds)
+    with bounded_by(bounds.deadline, bounds.allowance):
+        for name, some in changed.items():
+            found[name] = Changes(_asked(worker, name, seconds).entries if some else (), bases[name])
     return found
 
 
@@ -151,7 +142,7 @@ def _asked(worker: Worker, name: str, seconds: float | None) -> Changes:
         own: Any = _Own(passed.fileno())
     try:
         return Changes.load(own)
-    except MountError as error:
+    except (MountError, FsError) as error:
         raise NoAnswerError(f"it sent changes that cannot be: {error}") from error
 
 

@@ -115,6 +115,7 @@ class IsolatedRun(Run[AnyStr]):
                 "timeout": seconds,
                 "opening": order.opening,
                 "spill": None if spilled is None else len(fds) - 1,
+                "overlays": list(self._overlays),
             }
             expected, blobs_max = self._isolated.expected(
                 order.argv, self._trees, order.limits, streams.captured, self.codec, order.timeout_s
@@ -166,7 +167,7 @@ class IsolatedRun(Run[AnyStr]):
         else:
             left_s = seconds
         try:
-            changes = fetched(worker, changed_in(answer, self._overlays), self._overlays, left_s)
+            changes = fetched(worker, changed_in(answer, self._overlays), self._overlays, order.limits, left_s)
         except NoAnswerError as wrong:
             raise WorkerGoneError(f"its worker process was ended, because {wrong}") from None
         result = replace(result, changes=changes)

@@ -98,6 +98,7 @@ class _Desk:
         self._options: dict[str, Any] = {}
         self._sandbox: Sandbox | None = None
         self._changes: dict[str, Any] = {}  # of the last run, until the caller has them
+        self._overlays: list[str] = []
 
     def serve(self, content: dict[str, Any], descriptors: list[int]) -> None:
         """Do one request and answer it."""
@@ -159,9 +160,10 @@ class _Desk:
         timeout: float | None,
         opening: bool,
         spill: int | None,
+        overlays: list[str],
     ) -> dict[str, Any]:
         assert self._sandbox is not None
-        self._changes = {}
+        self._changes, self._overlays = {}, overlays
         stdin, stdout, stderr = (descriptors[given[0]] if isinstance(given, tuple) else given for given in stdio)
         asked = Asked.of(stdin=stdin, stdout=stdout, stderr=stderr, seed=seed)
         run = self._sandbox._prepared(args, asked, Own(*own), timeout, opening=opening)
@@ -176,9 +178,9 @@ class _Desk:
 
     def _result(self, result: Result[Any], blobs: list[bytes | bytearray]) -> dict[str, Any]:
         told = _result(result, blobs)
-        self._changes = dict(result.changes)
+        self._changes = {name: result.changes[name] for name in self._overlays if name in result.changes}
         if self._changes:
-            told["changed"] = [name for name, changes in self._changes.items() if changes.entries]
+            told["changed"] = {name: bool(changes.entries) for name, changes in self._changes.items()}
         return told
 
     def _save_changes(self, fd: int, mount: str) -> dict[str, Any]:
