@@ -10,6 +10,7 @@ from typing import Any
 import fs.memoryfs
 import pytest
 
+from vfswasi import File
 from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends.base import Backend, Caps, DirEntry, Handle, Key, Stat
 from vfswasi.fs_backends.layers.overlay.backend import OverlayBackend
@@ -222,6 +223,28 @@ def test_a_store_with_whole_seconds_tells_of_what_may_have_changed() -> None:
     recorded = Recorded(old)
     recorded.open(("f",), True).close()
     assert summary(recorded) == []
+
+
+def test_who_sets_times_back_hides_nothing() -> None:
+    class Timeless(Numberless):
+        def stat(self, key: Key) -> Stat:
+            return super().stat(key)._replace(ctim_ns=None)
+
+        def open(self, key: Key, write: bool) -> Handle:
+            handle = super().open(key, write)
+            handle.stat = lambda: self.stat(key)  # type: ignore[method-assign]
+            return handle
+
+    for kind in MemoryBackend, Timeless:
+        recorded = Recorded(kind({"f": File(b"f", 5), "g": File(b"g", 5)}))
+        write(recorded, ("f",), b"F")
+        recorded.set_times(("f",), 5 * 10**9, 5 * 10**9)
+        handle = recorded.open(("g",), True)
+        handle.write_from(0, b"G")
+        recorded.note_times(("g",))
+        handle.set_times(5 * 10**9, 5 * 10**9)
+        handle.close()
+        assert summary(recorded) == ["modified f", "modified g"]
 
 
 def test_each_run_has_its_own_changes_of_a_store_that_two_have() -> None:

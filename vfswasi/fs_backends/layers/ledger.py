@@ -263,8 +263,8 @@ class Ledger(Tree):
             file.dated = (found.atim_ns, found.mtim_ns) != (file.origin.atim_ns, file.origin.mtim_ns)
 
     def _differs(self, file: _File, before: Stat, now: Stat | None) -> bool:
-        if now is None or _version(before) != _version(now):
-            return True
+        if now is None or file.dated or _version(before) != _version(now):
+            return True  # who sets times may set them back
         if self._exact:
             return False
         times = [time for time in (before.mtim_ns, before.ctim_ns) if time is not None]

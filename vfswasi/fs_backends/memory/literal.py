@@ -100,6 +100,8 @@ def frozen(tree: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _frozen_names(tree: Mapping[str, Any]) -> dict[str, Any]:
+    if _FOR_EVER.issuperset(map(type, tree.values())):  # a third of the time of the loop
+        return dict(tree)
     return {name: value if type(value) in _FOR_EVER else _frozen(value) for name, value in tree.items()}
 
 
