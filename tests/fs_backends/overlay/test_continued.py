@@ -1,10 +1,14 @@
-"""Changes of an overlay that began with changes: contents lie on those of the changes, not on the base's."""
+"""Contents of changes: of an overlay that began with changes they lie on those; later ones are not taken for them."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from vfswasi import Changes, MemoryBackend
+from vfswasi import Changes, FsError, MemoryBackend
+from vfswasi.errors import Errno
+from vfswasi.fs_backends.archive.writable import WritableArchive
 from vfswasi.fs_backends.base import Backend
 from vfswasi.fs_backends.layers.overlay.backend import OverlayBackend
 from vfswasi.fs_backends.layers.overlay.entries import Content
@@ -78,3 +82,42 @@ def test_the_same_of_a_copy_and_after_it_was_made_shorter(name: str) -> None:
     _write(overlay, name, 0, b"later")
     found = next(entry for entry in copied.entries() if entry.path == name and entry.content is not None)
     assert _bytes(found.content) == whole
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+@pytest.mark.parametrize("keep", [True, False])
+def test_changes_of_an_archive_keep_their_contents_when_it_is_written_or_not(
+    kind: str, keep: bool, tmp_path: Path
+) -> None:
+    archive = WritableArchive(tmp_path / f"a.{kind}")
+    archive.create(("old",)).close()
+    archive.commit()
+    handle = archive.open(("old",), True)
+    handle.write_from(0, b"old")
+    new = archive.create(("new",))
+    new.write_from(0, b"new")
+    changes = Changes(archive.entries())
+    archive.finish(keep)
+    for name in ("old", "new"):
+        assert changes.read_bytes(name) == name.encode()
+    new.write_from(3, b"er")
+    assert new.size() == 5
+    if keep:  # else nothing was copied, and the open file has the same bytes
+        assert changes.read_bytes("new") == b"new"
+    archive.close()
+
+
+@pytest.mark.parametrize("how", ["longer", "shorter", "gone"])
+def test_contents_of_a_file_that_was_written_to_since_are_an_error(how: str) -> None:
+    overlay = OverlayBackend(MemoryBackend({"a": b"a"}))
+    _write(overlay, "a", 0, b"first")
+    changes = Changes(overlay.entries())
+    if how == "gone":
+        overlay.remove(("a",))
+    else:
+        handle = overlay.open(("a",), True)
+        handle.truncate(9 if how == "longer" else 2)
+        handle.close()
+    with pytest.raises(FsError) as caught:
+        changes.read_bytes("a")
+    assert caught.value.errno is Errno.STALE

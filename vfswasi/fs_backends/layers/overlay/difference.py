@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from itertools import chain
 from typing import Protocol
 
+from ....errors import Errno, FsError
 from ...base import Backend, Buffer, FileType, Handle, Key, Stat
 from ...staging.space import Staged
 from .entries import Content, Entry, Kind, Was
@@ -245,6 +246,8 @@ class _StagedReader(Handle):
         self._context = context
 
     def read_into(self, offset: int, buf: Buffer) -> int:
+        if self._staged.size != self._size:
+            raise FsError(Errno.STALE, "the file was changed in the overlay after its changes were looked at")
         return self._staged.read_into(offset, buf, None if self._lower is None else self._lower.fill)
 
     def size(self) -> int:
