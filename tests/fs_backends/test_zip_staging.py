@@ -206,7 +206,7 @@ def test_a_full_disk_below_the_staging_changes_nothing(monkeypatch: pytest.Monke
     assert caught.value.errno is Errno.NOSPC
     monkeypatch.setattr(os, "pwrite", original)
     assert (staged.size, space.used_bytes) == (50_000, 50_000)
-    assert space._slots - len(space._free) == 2
+    assert space.slots.used_bytes == 2 * PAGE_BYTES
     staged.truncate(400_000)
     buffer = bytearray(400_000)
     staged.read_into(0, buffer)

@@ -13,6 +13,7 @@ from vfswasi.fs_backends.base import Backend, FileType, Key
 from vfswasi.fs_backends.layers.overlay.backend import OverlayBackend
 from vfswasi.fs_backends.layers.overlay.handle import OverlayHandle
 from vfswasi.fs_backends.layers.overlay.nodes import FileNode
+from vfswasi.fs_backends.staging.space import PAGE_BYTES
 
 from .trees import TREE, disk_tree, write_tree
 
@@ -78,9 +79,9 @@ class Layered:
         memory = sum(len(page) + 200 for page in pages if isinstance(page, bytearray))
         if space.used_memory_bytes != memory:
             return f"{space.used_memory_bytes} bytes of memory are charged, there are {memory}"
-        slots = sum(isinstance(page, int) for page in pages)
-        if slots + len(space._free) != space._slots:
-            return f"of {space._slots} slots {slots} are used and {len(space._free)} free"
+        slots = sum(isinstance(page, int) for page in pages) * PAGE_BYTES
+        if slots != space.slots.used_bytes:
+            return f"{space.slots.used_bytes} bytes of slots are used, there are {slots}"
         names: dict[int, int] = {}
         links: dict[int, int] = {}
         for _key, stat, _what in seen(self.overlay):

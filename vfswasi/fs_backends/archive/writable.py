@@ -135,8 +135,8 @@ class WritableArchive(OverlayBackend):
                 return
             for _, file in tree.open_files():
                 file.relinked, file.nlink = True, 0
-            self.inner = self._new_base()
-            self._tree = Tree(self.inner, tree.fixed, tree.made_anew)
+            self.base = self._new_base()
+            self._tree = Tree(self.base, tree.fixed, tree.made_anew)
             self._tree.versions, self._tree._idents = tree.versions, tree._idents
             self._tree.root.version = next(tree.versions)
             self._count = None
@@ -177,7 +177,7 @@ class WritableArchive(OverlayBackend):
                 if path and (not self._prefix_bytes or path.startswith(f"{self._archive.root}/")):
                     place = tuple(below.split("/"))
                     try:
-                        tree.shown(self.inner.stat(place), place)
+                        tree.shown(self.base.stat(place), place)
                     except FsError:  # another member has the name
                         continue
 

@@ -84,7 +84,7 @@ class OverlayBackend(Naming):
 
     def entries(self) -> tuple[Entry, ...]:
         """What differs from the base now, in the order of the paths. Contents are those of this moment only as long as
-        nothing more is written."""
+        nothing more is written: of a file that got another size since they are STALE."""
         from .difference import difference
 
         with self._lock:

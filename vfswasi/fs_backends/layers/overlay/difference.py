@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from itertools import chain
 from typing import Protocol
 
+from ....errors import Errno, FsError
 from ...base import Backend, Buffer, FileType, Handle, Key, Stat
 from ...staging.space import Staged
 from .entries import Content, Entry, Kind, Was
@@ -207,18 +208,21 @@ class _Contents:
         self._staged = staged
         self._again = again
         self._whole = staged.whole
-        self._base, self._origin, self._fixed = file.base, file.origin, tree.fixed
+        self._base, self._origin = file.base, file.origin
+        self._begun = None if file.lower is None or file.lower.of_base else file.lower
         self._tree = tree
 
     def open(self) -> Handle:
-        if self._whole or self._base is None:
+        if self._begun is not None and not self._whole:  # with contents of other changes
+            return _StagedReader(self._staged, self.size, self._begun.copy(None))
+        place = self._base
+        if self._whole or place is None:
             return _StagedReader(self._staged, self.size)
         if self._again is None:
-            lower = Lower(lambda: self._tree.base.open(self._base or (), False), self._origin)
+            lower = Lower(lambda: self._tree.base.open(place, False), self._origin)
             return _StagedReader(self._staged, self.size, lower)
         context = self._again.open()
         base = context.__enter__()
-        place = self._base
         try:
             lower = Lower(lambda: base.open(place, False), self._origin)
             lower.handle()
@@ -242,6 +246,8 @@ class _StagedReader(Handle):
         self._context = context
 
     def read_into(self, offset: int, buf: Buffer) -> int:
+        if self._staged.size != self._size:
+            raise FsError(Errno.STALE, "the file was changed in the overlay after its changes were looked at")
         return self._staged.read_into(offset, buf, None if self._lower is None else self._lower.fill)
 
     def size(self) -> int:

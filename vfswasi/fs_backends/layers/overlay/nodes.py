@@ -289,11 +289,10 @@ class FileNode(Node):
         self.origin = now
 
     def become(self, base: Key, found: Stat) -> None:
-        """What it is now is in a new base: nothing of it is ours any more, but that it is open."""
+        """What it is now is in a new base: nothing of it is ours any more, but that it is open. What was staged stays
+        for those who have it still."""
         if self.lower is not None:
             self.lower.close()
-        if self.staged is not None:
-            self.staged.release()
         self.base, self.origin = base, found
         self.places = {base: None}
         self.staged = self.content = self.before = None
