@@ -190,10 +190,11 @@ def test_a_conflict_is_told_by_path_and_loses_nothing(place: Path, saved: bool) 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--changes"], "--changes: no mount has an overlay; write overlay behind the one that is meant"),
-        (["--diff", "-v", "in:/d:rw"], "--diff: no mount has an overlay"),
+        (["--changes"], "--changes: no mount has an overlay, or can be written to; write overlay behind the one"),
+        (["--diff", "-v", "in:/d"], "--diff: no mount has an overlay, or can be written to"),
         (["--apply", "--mount", "/d=in"], "--apply: no mount has an overlay"),
-        (["--save-changes", "f", "--tmp"], "--save-changes: no mount has an overlay"),
+        (["--save-changes", "f", "-v", "in:/d"], "--save-changes: no mount has an overlay, or can be written to"),
+        (["--apply", "-v", "in:/d:rw"], "--apply: no mount has an overlay"),
         (
             ["--save-changes", "f", "-v", "in:/d:O", "-v", "in:/e:O"],
             "there are 2 overlays; say which: --save-changes /d=FILE --save-changes /e=FILE",
@@ -235,3 +236,11 @@ def test_an_archive_is_listed_as_it_is_with_the_option_too(place: Path) -> None:
     assert vfswasi("mounts", "a.zip,overlay", cwd=place).stdout == "a.zip,overlay\n  s  8\n"
     assert vfswasi("--mount", "/d=a.zip,overlay", "--changes", "writes.wat", cwd=place).stderr == "M s\n"
     assert zipfile.ZipFile(place / "a.zip").read("s") == b"so good\n"
+
+
+def test_what_is_changed_in_place_is_listed_and_saved_too(place: Path) -> None:
+    done = vfswasi("--changes", "--save-changes", "f.zip", "-v", "in:/d:rw", "writes.wat", cwd=place)
+    assert done.stderr.splitlines()[0].startswith(("A ", "M "))
+    assert (place / "f.zip").exists()
+    done = vfswasi("--changes", "--tmp", "-v", "in:/d:rw", "writes.wat", cwd=place)
+    assert all(line.split(" ", 1)[1].startswith(("/d/", "/tmp/")) for line in done.stderr.splitlines())

@@ -1,4 +1,4 @@
-"""What becomes of what a program has changed in its overlays: it is shown, saved, applied."""
+"""What becomes of what a program has changed, in overlays above all: it is shown, saved, applied."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 
 _NONE: Final = "no mount has an overlay; write overlay behind the one that is meant: --mount /data=DIR,overlay"
 
+_NOTHING: Final = (
+    "no mount has an overlay, or can be written to; write overlay behind the one that is meant: "
+    "--mount /data=DIR,overlay"
+)
+
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument(
-        "--changes", action="store_true", help="list what the program has changed in overlays, on standard error"
-    )
+    parser.add_argument("--changes", action="store_true", help="list what the program has changed, on standard error")
     parser.add_argument("--diff", action="store_true", help="show it as a unified diff, on standard error")
     parser.add_argument(
         "--save-changes",
@@ -47,12 +50,15 @@ class Overlays:
         """Raises ValueError."""
         self._list, self._diff = options.changes, options.diff
         names = [name for name, mount in mounts.items() if isinstance(mount, Mount) and mount.overlay is not False]
+        known = names or [name for name, mount in mounts.items() if _is_writable(mount)]
         asked = {"--changes": self._list, "--diff": self._diff, "--save-changes": options.save_changes}
-        for option, value in {**asked, "--apply": options.apply}.items():
-            if value and not names:
-                raise ValueError(f"{option}: {_NONE}")
-        self._several = len(names) > 1
-        self.files = dict(_file_of(text, names) for text in options.save_changes)
+        for option, value in asked.items():
+            if value and not known:
+                raise ValueError(f"{option}: {_NOTHING}")
+        if options.apply and not names:
+            raise ValueError(f"--apply: {_NONE}")
+        self._several = sum(name in names or _is_writable(mount) for name, mount in mounts.items()) > 1
+        self.files = dict(_file_of(text, known) for text in options.save_changes)
         if len(self.files) != len(options.save_changes):
             raise ValueError("--save-changes: a mount is given twice; each can be saved in one file")
         for text in self.files.values():
@@ -102,6 +108,13 @@ class Overlays:
                 yield str(_below(name, change) if self._several else change)
         if not some:
             yield "vfswasi: nothing has changed"
+
+
+def _is_writable(mount: Any) -> bool:
+    """Whether the program changes the source itself, or a tree in memory."""
+    if not isinstance(mount, Mount):
+        return mount == "mem:" or isinstance(mount, Mapping)
+    return mount.overlay is False and (bool(mount.rw) or (mount.source == "mem:" and mount.rw is None))
 
 
 def _file_of(text: str, names: list[str]) -> tuple[str, str]:
