@@ -45,28 +45,33 @@ class Looking(Backend):
             for name in names:
                 children = node.children
                 if children is None:
-                    return number, self._stat_of(node)
+                    break
                 below = children.get(name)
                 if below is None:
                     base = node.base
                     if base is not None and name not in node.gone:  # type: ignore[attr-defined]  # it has children
-                        count, found = self._walk_base(base, names[number:] if number else names)
-                        if count:
+                        if number:
+                            names = names[number:]
+                        told = tree.base.walk(base, names)
+                        count, found = told
+                        if found is not None:
+                            if found.ident in tree.files or tree.link_counts or found.ident is None:
+                                found = tree.shown(found, base + names[:count])
+                            elif not number:
+                                return told
                             return number + count, found
-                    return number, self._stat_of(node) if number else None
+                    break
                 node = below
                 number += 1
-            return number, self._stat_of(node) if number else None
+            return number, tree.stat_of_node(node) if number else None
 
     def _walk_base(self, place: Key, names: Key) -> tuple[int, Stat | None]:
         tree = self._tree
-        count, found = tree.base.walk(place, names)
-        if found is not None and (tree.files or tree.link_counts or found.ident is None):
-            found = tree.shown(found, place + names[:count])
-        return count, found
-
-    def _stat_of(self, node: Node) -> Stat:
-        return self._tree.stat_of_node(node)
+        told = tree.base.walk(place, names)
+        found = told[1]
+        if found is not None and (found.ident in tree.files or tree.link_counts or found.ident is None):
+            return told[0], tree.shown(found, place + names[: told[0]])
+        return told
 
     def stat_of(self, file: FileNode) -> Stat:
         return self._tree.stat_of(file)
