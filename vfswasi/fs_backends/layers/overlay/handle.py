@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ....errors import Errno, FsError
-from ...base import Buffer, Handle, ReadableBuffer, Stat
+from ...base import Buffer, Handle, Key, ReadableBuffer, Stat
 from ...staging.space import Staged, StagingSpace
 from .nodes import FileNode, Lower, OpenFile, now_ns
 
@@ -23,6 +23,10 @@ class Owner(Protocol):
     def note(self, file: FileNode) -> None: ...
 
     def closed(self, file: FileNode) -> None: ...
+
+    def adopt(self, reader: Reader) -> FileNode: ...
+
+    def forget(self, reader: Reader) -> None: ...
 
 
 class OverlayHandle(Handle, OpenFile):
@@ -132,3 +136,56 @@ class OverlayHandle(Handle, OpenFile):
                 if file.staged is not None and file.staged.promised:
                     file.staged.reserve(0, 0)
                 self._owner.closed(file)
+
+
+class Reader(OverlayHandle):
+    """For reading a file of the base that nobody else has open, and of which nothing is ours: most opens are of that
+    kind, and need no node. It gets one, `_file`, as soon as something is done that has to do with one; until then the
+    base's handle answers."""
+
+    _write = False
+    alone = True  # it has no node
+
+    def __init__(self, owner: Owner, place: Key, found: Stat, below: Handle) -> None:
+        """`found`: what `below` says of the file, with its number; `place`: where it is in the base."""
+        self._owner = owner
+        self._lock = owner.space.lock
+        self.place = place
+        self.found = found
+        self.below = below
+        self.read_into = below.read_into  # type: ignore[method-assign]
+
+    def __getattr__(self, name: str) -> FileNode:
+        if name != "_file":
+            raise AttributeError(name)
+        return self._owner.adopt(self)
+
+    def adopted(self, file: FileNode) -> None:
+        """It has a node now, which has its handle of the base."""
+        self._file = file
+        self.alone = False
+
+    def advise(self, offset: int, length: int, advice: int) -> None:
+        if self.alone:
+            self.below.advise(offset, length, advice)
+        else:
+            super().advise(offset, length, advice)
+
+    def size(self) -> int:
+        return self.below.size() if self.alone else super().size()
+
+    def stat(self) -> Stat:
+        return self.below.stat() if self.alone else super().stat()
+
+    def ident(self) -> int:
+        ident = self.found.ident
+        assert ident is not None
+        return ident
+
+    def close(self) -> None:
+        with self._lock:
+            if self.alone:
+                self._owner.forget(self)
+                self.below.close()
+            else:
+                super().close()

@@ -28,50 +28,44 @@ class Looking(Backend):
     def walk(self, key: Key, names: Key) -> tuple[int, Stat | None]:
         with self._lock:
             tree = self._tree
-            node: Node = tree.root
+            node: Node | None = tree.root
+            place: Key | None = None  # what is looked up in the base from there on
+            number = 0
             if key:
                 try:
-                    found_node, place = tree.locate(key)
+                    node, place = tree.locate(key)
                 except FsError as error:
                     if error.errno is Errno.NOENT:
                         return 0, None
                     raise
-                if found_node is None:
-                    return self._walk_base(place, names)
-                node = found_node
-                if node.children is None:
-                    raise FsError(Errno.NOTDIR)
-            number = 0
-            for name in names:
+            if node is not None:
                 children = node.children
                 if children is None:
-                    break
-                below = children.get(name)
-                if below is None:
-                    base = node.base
-                    if base is not None and name not in node.gone:  # type: ignore[attr-defined]  # it has children
-                        if number:
-                            names = names[number:]
-                        told = tree.base.walk(base, names)
-                        count, found = told
-                        if found is not None:
-                            if found.ident in tree.files or tree.link_counts or found.ident is None:
-                                found = tree.shown(found, base + names[:count])
-                            elif not number:
-                                return told
-                            return number + count, found
-                    break
-                node = below
-                number += 1
-            return number, tree.stat_of_node(node) if number else None
-
-    def _walk_base(self, place: Key, names: Key) -> tuple[int, Stat | None]:
-        tree = self._tree
-        told = tree.base.walk(place, names)
-        found = told[1]
-        if found is not None and (found.ident in tree.files or tree.link_counts or found.ident is None):
-            return told[0], tree.shown(found, place + names[: told[0]])
-        return told
+                    raise FsError(Errno.NOTDIR)
+                place = None
+                for name in names:
+                    below = children.get(name)
+                    if below is None:
+                        if node.base is not None and name not in node.gone:  # type: ignore[attr-defined]
+                            place = node.base
+                        break
+                    node = below
+                    number += 1
+                    children = node.children
+                    if children is None:
+                        break
+            if place is not None:
+                told = tree.base.walk(place, names[number:] if number else names)
+                found = told[1]
+                if found is not None:
+                    # Where others change the base, another object may have the number of an open one that has gone.
+                    ident = found.ident
+                    doubtful = ident is None or ident in tree.files or tree.link_counts
+                    if doubtful or (tree.readers and not tree.fixed):
+                        count = told[0]
+                        return number + count, tree.shown(found, place + names[number : number + count])
+                    return (number + told[0], found) if number else told
+            return number, tree.stat_of_node(node) if number and node is not None else None
 
     def stat_of(self, file: FileNode) -> Stat:
         return self._tree.stat_of(file)

@@ -6,6 +6,7 @@ from typing import Final
 
 from ....errors import Errno, FsError
 from ...base import FileType, Key, Stat
+from .handle import Reader
 from .looking import Looking
 from .nodes import DirectoryNode, FileNode, LinkNode, Node, ident_of, now_ns
 
@@ -26,6 +27,18 @@ class Naming(Looking):
         """What the base has of it is what the changes are made on."""
         self._tree.note(file)
 
+    def adopt(self, reader: Reader) -> FileNode:
+        """The node of an open file that had none."""
+        with self._lock:
+            file = self._tree.file_of(reader.ident())
+            if reader.alone or file is None:
+                raise FsError(Errno.BADF, "the file was closed")
+            return file
+
+    def forget(self, reader: Reader) -> None:
+        """It is closed, and has no node."""
+        self._tree.readers.pop(reader.ident(), None)
+
     def closed(self, file: FileNode) -> None:
         """A handle was closed, or a name has gone."""
         if file.handles:
@@ -38,7 +51,7 @@ class Naming(Looking):
             if file.staged is not None:
                 file.staged.release()
             self._tree.files.pop(file.ident, None)
-        elif not file.touched:
+        elif file.base is not None and not file.touched:
             self._tree.files.pop(file.ident, None)
 
     def _room_for(self, key: Key) -> tuple[DirectoryNode, str]:
@@ -150,7 +163,7 @@ class Naming(Looking):
             place = directory.place_of(name)
             assert place is not None
             if found.filetype is _REGULAR_FILE:
-                node = tree.files.get(ident_of(place) if found.ident is None else found.ident)
+                node = tree.file_of(ident_of(place) if found.ident is None else found.ident)
                 if node is None and found.nlink > 1:
                     node = tree.file_at(place, found)
             before = node.before if isinstance(node, FileNode) else None

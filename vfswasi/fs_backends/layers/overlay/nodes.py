@@ -326,6 +326,19 @@ class OpenFile:
         raise NotImplementedError
 
 
+def now_at(shown: dict[Key, tuple[Key, DirectoryNode]], place: Key) -> Key | None:
+    """Where an object of the base is shown that is in no directory of ours; None: nowhere. `shown`: directories of ours
+    by what they show of the base, with where they are."""
+    for depth in range(len(place) - 1, -1, -1):
+        found = shown.get(place[:depth])
+        if found is not None:
+            where, directory = found
+            name = place[depth]
+            hidden = name in directory.gone or name in directory.children
+            return None if hidden else where + place[depth:]
+    return None
+
+
 def _copied(space: StagingSpace, handle: Handle, size: int) -> Staged:
     staged = Staged(space)
     try:

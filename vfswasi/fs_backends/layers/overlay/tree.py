@@ -14,6 +14,7 @@ from ....errors import Errno, FsError
 from ...base import Backend, FileType, Handle, Key, Stat, version_of
 from ...waiting import check_time
 from .entries import Was
+from .handle import Reader
 from .nodes import (
     FIRST_NEW_IDENT,
     DirectoryNode,
@@ -24,6 +25,7 @@ from .nodes import (
     ObjectNode,
     ident_of,
     is_made_of_name,
+    now_at,
 )
 
 # Members of an enumeration take as long to look up as a call (0.14 us, Python 3.11).
@@ -48,6 +50,8 @@ class Tree:
         self._idents = count(FIRST_NEW_IDENT + (next(_overlays) % _OVERLAYS_MAX) * _NEW_IDENTS)
         # Files of the base that are open, or of which something is ours, by number.
         self.files: dict[int, FileNode] = {}
+        # Files of the base that are open for reading once, and have no node, by number.
+        self.readers: dict[int, Reader] = {}
         # Directories of ours by what they show of the base.
         self.shows: dict[Key, DirectoryNode] = {}
         # Of links and objects of the base that got or lost a name, how many they have now, by number.
@@ -75,6 +79,7 @@ class Tree:
 
     def open_files(self) -> list[tuple[Key, FileNode]]:
         """Files with handles, each with one of its names now."""
+        self.adopt_all()
         found: dict[int, tuple[Key, FileNode]] = {}
         todo: list[tuple[Key, DirectoryNode]] = [((), self.root)]
         shown: dict[Key, tuple[Key, DirectoryNode]] = {}
@@ -127,8 +132,8 @@ class Tree:
         if ident is None:
             ident = ident_of(place)
             found = found._replace(ident=ident)
-        if self.files:
-            file = self.files.get(ident)
+        if self.files or self.readers:
+            file = self.file_of(ident)
             if file is not None and found.filetype is _REGULAR_FILE:
                 if not self._is_it(file, place, found):
                     return found._replace(ident=ident_of(place))
@@ -255,7 +260,7 @@ class Tree:
     def file_at(self, place: Key, found: Stat) -> FileNode:
         """The node of a regular file of the base."""
         ident = ident_of(place) if found.ident is None else found.ident
-        file = self.files.get(ident)
+        file = self.file_of(ident)
         if file is not None and not self._is_it(file, place, found):
             ident = ident_of(place)
             file = self.files.get(ident)
@@ -266,6 +271,24 @@ class Tree:
         else:
             file.places[place] = None
         return file
+
+    def file_of(self, ident: int) -> FileNode | None:
+        """The node of a file that is open, or of which something is ours."""
+        file = self.files.get(ident)
+        if file is None and self.readers:
+            reader = self.readers.pop(ident, None)
+            if reader is not None:
+                file = self.files[ident] = FileNode(ident, reader.place, reader.found)
+                file.lower = self.lower_of(file)
+                file.lower.opened = reader.below
+                file.handles.append(reader)
+                reader.adopted(file)
+        return file
+
+    def adopt_all(self) -> None:
+        """Give all open files nodes."""
+        for ident in tuple(self.readers):
+            self.file_of(ident)
 
     def was_at(self, place: Key, found: Stat) -> Was:
         """What the base says of the object at `place`, with what tells other contents from these."""
@@ -367,16 +390,3 @@ def was(found: Stat, version: str | None = None) -> Was:
     size = 0 if found.filetype is _DIRECTORY else found.size
     ident = None if found.ident is None or is_made_of_name(found.ident) else found.ident
     return Was(found.filetype, size, found.mtim_ns, ident, version=version)
-
-
-def now_at(shown: dict[Key, tuple[Key, DirectoryNode]], place: Key) -> Key | None:
-    """Where an object of the base is shown that is in no directory of ours; None: nowhere. `shown`: directories of ours
-    by what they show of the base, with where they are."""
-    for depth in range(len(place) - 1, -1, -1):
-        found = shown.get(place[:depth])
-        if found is not None:
-            where, directory = found
-            name = place[depth]
-            hidden = name in directory.gone or name in directory.children
-            return None if hidden else where + place[depth:]
-    return None
