@@ -79,7 +79,7 @@ def check_charges(space: StagingSpace, staged: Staged) -> None:
     memory = sum(len(page) + 200 for page in pages.values() if isinstance(page, bytearray))
     assert space.used_memory_bytes == memory <= max(space.memory_bytes, 0)
     behind = sum(max(0, min(P, staged.under_bytes - number * P)) for number in pages)
-    assert space.used_bytes == max(staged.size, staged._promised) - staged.under_bytes + behind
+    assert space.used_bytes == max(staged.size, staged.promised) - staged.under_bytes + behind
     assert staged.whole == (behind == staged.under_bytes)
     for number, page in pages.items():
         assert isinstance(page, int) or not any(page[max(0, staged.size - number * P) :])
@@ -190,7 +190,7 @@ def test_a_disk_that_fails_at_any_write_has_changed_nothing(
             try:
                 if what in ("write", "append"):
                     put(after, offset, piece(number, amount))
-                    if not staged._promised:
+                    if not staged.promised:
                         staged.write(offset, piece(number, amount))
                     else:
                         full.left = SIZE_MAX  # several slots are changed in place then

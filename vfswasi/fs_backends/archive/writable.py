@@ -25,7 +25,7 @@ from ..base import Backend, Buffer, Caps, DirEntry, FileType, Handle, Key, Stat
 from ..layers.overlay.backend import OverlayBackend
 from ..layers.overlay.entries import Entry
 from ..layers.overlay.handle import OverlayHandle
-from ..layers.overlay.nodes import DirectoryNode, Node
+from ..layers.overlay.nodes import DirectoryNode, Lower, Node
 from ..layers.overlay.tree import Tree
 from ..staging.space import MAX_BYTES, MEMORY_BYTES, StagingSpace
 from ..waiting import check_time
@@ -40,14 +40,15 @@ _NUMBERS: Final = 32  # bits of the numbers of one archive's objects
 class _Handle(OverlayHandle):
     """Everything under the lock: a commit of another thread replaces what it reads from."""
 
-    def _place(self) -> None:
-        super()._place()
-        self._read = self.__dict__.pop("read_into")
+    def _read_lower(self, lower: Lower) -> None:
+        lower.handle()
 
     def read_into(self, offset: int, buf: Buffer) -> int:
         with self._lock:
-            count: int = self._read(offset, buf)
-            return count
+            file = self._file
+            if file.staged is None and file.lower is not None:
+                return file.lower.handle().read_into(offset, buf)
+            return super().read_into(offset, buf)
 
     def size(self) -> int:
         with self._lock:

@@ -115,14 +115,14 @@ class Staged:
     under: what lies below it, of `size` bytes, which shows wherever nothing was written. It may raise FsError.
     """
 
-    __slots__ = ("_charged", "_over_bytes", "_pages", "_promised", "_space", "_under", "size", "under_bytes")
+    __slots__ = ("_charged", "_over_bytes", "_pages", "_space", "_under", "promised", "size", "under_bytes")
 
     def __init__(self, space: StagingSpace, under: Under | None = None, size: int = 0) -> None:
         self.size = self.under_bytes = size
         self._space = space
         self._under = under
         self._charged = 0
-        self._promised = 0  # the end of what is reserved
+        self.promised = 0  # the end of what is reserved
         self._over_bytes = 0  # of what lies under it and is behind a page
         # Behind the end of the content a page in memory has zeros, or nothing, and a slot has anything.
         self._pages: dict[int, bytearray | int] = {}
@@ -218,7 +218,7 @@ class Staged:
                     offset == size
                     and start == there
                     and start + count <= PAGE_BYTES
-                    and not self._promised
+                    and not self.promised
                     and space.used_bytes + count <= space.max_bytes
                     and space.used_memory_bytes + count <= space.memory_bytes
                 ):
@@ -246,7 +246,7 @@ class Staged:
             raise FsError(Errno.FBIG)
         size = max(self.size, end)
         first, last = offset >> _SHIFT, (end - 1) >> _SHIFT
-        in_place = first == last or self._promised > 0
+        in_place = first == last or self.promised > 0
         over = self._over_bytes
         kept: list[int] = []
         made: dict[int, bytearray | int] = {}
@@ -286,7 +286,7 @@ class Staged:
             for page in made.values():
                 self._space.free_page(page)
             self._charge(self.size, self._over_bytes)
-            if not self._promised:
+            if not self.promised:
                 self._trim(self.size, self.size)
             raise
         for number, page in made.items():
@@ -298,7 +298,7 @@ class Staged:
 
     def _charge(self, size: int, over_bytes: int) -> None:
         """For a content of this size with so much behind its pages, and what is reserved."""
-        due = max(size, self._promised) - self.under_bytes + over_bytes
+        due = max(size, self.promised) - self.under_bytes + over_bytes
         self._space.charge(due - self._charged)
         self._charged = due
 
@@ -375,7 +375,7 @@ class Staged:
             if end > SIZE_MAX:
                 return False
             try:
-                self._promised = end
+                self.promised = end
                 self._charge(self.size, self._over_bytes)
                 for number in range(offset >> _SHIFT, _pages_of(end)):
                     self._make_room(number, _part(number, offset, end)[1])
@@ -399,8 +399,8 @@ class Staged:
             self._space.free_page(page)
 
     def _unreserve(self) -> None:
-        if self._promised:
-            end, self._promised = max(self.size, self._promised), 0
+        if self.promised:
+            end, self.promised = max(self.size, self.promised), 0
             self._trim(self.size, end)
             self._charge(self.size, self._over_bytes)
 
@@ -426,7 +426,7 @@ class Staged:
             for page in self._pages.values():
                 self._space.free_page(page)
             self._pages.clear()
-            self.size = self.under_bytes = self._over_bytes = self._promised = 0
+            self.size = self.under_bytes = self._over_bytes = self.promised = 0
             self._charge(0, 0)
 
 

@@ -19,11 +19,14 @@ from ...base import Backend, Caps, FileType, Handle, Key, Traffic
 from ...staging.space import MAX_BYTES, MEMORY_BYTES, Staged, StagingSpace
 from .copying import copy_tree
 from .entries import Entry, Layer
-from .handle import OverlayHandle
+from .handle import OverlayHandle, Reader
 from .naming import Naming
 from .nodes import FileNode
 from .tree import Tree
 
+# Members of an enumeration take as long to look up as a call (0.14 us, Python 3.11).
+_DIRECTORY: Final = FileType.DIRECTORY
+_SYMBOLIC_LINK: Final = FileType.SYMBOLIC_LINK
 _OWN: Final = (
     Caps.WRITE
     | Caps.RANDOM_WRITE
@@ -66,6 +69,7 @@ class OverlayBackend(Naming):
         self.caps = _OWN | (base.caps & Caps.DEVICES) | (Caps.NONE if self.fixed else Caps.SHARED)
         self.space = StagingSpace(memory_bytes, max_bytes, directory)
         self._lock = self.space.lock
+        self._readers = self.handles is OverlayHandle
         self._close_base = close_base
         self._tree = Tree(base, self.fixed, private)
         if changes is not None:
@@ -111,9 +115,9 @@ class OverlayBackend(Naming):
                     self.closed(node)
                     raise
             kind = node.filetype
-        if kind is FileType.DIRECTORY:
+        if kind is _DIRECTORY:
             raise FsError(Errno.ISDIR)
-        raise FsError(Errno.LOOP if kind is FileType.SYMBOLIC_LINK else Errno.ACCES)
+        raise FsError(Errno.LOOP if kind is _SYMBOLIC_LINK else Errno.ACCES)
 
     def _open_base(self, place: Key, write: bool) -> Handle:
         """A file that no directory of ours has. Its own handle says which one it is, so nobody can put another there
@@ -122,7 +126,13 @@ class OverlayBackend(Naming):
         handle: Handle | None
         handle = opened = tree.base.open(place, False)
         try:
-            file = tree.file_at(place, opened.stat())
+            found = opened.stat()
+            ident = found.ident
+            if not (write or ident is None or ident in tree.files or ident in tree.readers or not self._readers):
+                handle = None
+                reader = tree.readers[ident] = Reader(self, place, found, opened)
+                return reader
+            file = tree.file_at(place, found)
             lower = file.lower
             if lower is not None and lower.opened is None and not file.written and file.base == place:
                 lower.opened, handle = handle, None
@@ -184,6 +194,7 @@ class OverlayBackend(Naming):
 
     def close(self) -> None:
         with self._lock:
+            self._tree.adopt_all()
             for file in self._tree.files.values():
                 if file.lower is not None:
                     file.lower.close()

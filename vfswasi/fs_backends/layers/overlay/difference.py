@@ -12,8 +12,8 @@ from ....errors import Errno, FsError
 from ...base import Backend, Buffer, FileType, Handle, Key, Stat
 from ...staging.space import Staged
 from .entries import Content, Entry, Kind, Was
-from .nodes import DirectoryNode, FileNode, LinkNode, Lower, Node
-from .tree import Tree, now_at, was
+from .nodes import DirectoryNode, FileNode, LinkNode, Lower, Node, now_at
+from .tree import Tree, was
 
 _ORDER = {"removed": 0, "renamed": 1, "added": 2, "modified": 3, "attributes": 4}
 

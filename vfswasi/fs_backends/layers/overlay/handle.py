@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from ....errors import Errno, FsError
-from ...base import Buffer, Handle, ReadableBuffer, Stat
+from ...base import Buffer, Handle, Key, ReadableBuffer, Stat
 from ...staging.space import Staged, StagingSpace
-from .nodes import FileNode, OpenFile, now_ns
+from .nodes import FileNode, Lower, OpenFile, now_ns
 
 
 class Owner(Protocol):
@@ -24,9 +24,14 @@ class Owner(Protocol):
 
     def closed(self, file: FileNode) -> None: ...
 
+    def adopt(self, reader: Reader) -> FileNode: ...
+
+    def forget(self, reader: Reader) -> None: ...
+
 
 class OverlayHandle(Handle, OpenFile):
-    """`read_into` is the base's own method as long as the bytes are there, so that reading costs nothing more."""
+    """`read_into` is the base's own method as long as the bytes are there, so that reading costs nothing more. No
+    attribute refers to a method of its own, or it would go with the garbage collector only."""
 
     def __init__(self, owner: Owner, file: FileNode, write: bool) -> None:
         """Raises what opening the base's file raises."""
@@ -34,34 +39,30 @@ class OverlayHandle(Handle, OpenFile):
         self._file = file
         self._write = write
         self._lock = owner.space.lock
-        self._place()
+        if file.staged is None and file.lower is not None:
+            self._read_lower(file.lower)
         file.handles.append(self)
 
-    def _place(self) -> None:
-        file = self._file
-        if file.staged is not None:
-            self.read_into = self._read_staged  # type: ignore[method-assign]
-            self.advise = self._advise_nothing  # type: ignore[method-assign]
-        elif file.lower is not None:
-            handle = file.lower.handle()
-            self.read_into = handle.read_into  # type: ignore[method-assign]
-            self.advise = handle.advise  # type: ignore[method-assign]
-        else:
-            self.read_into = self._read_nothing  # type: ignore[method-assign]
+    def _read_lower(self, lower: Lower) -> None:
+        self.read_into = (lower.opened or lower.handle()).read_into  # type: ignore[method-assign]
 
     def moved(self) -> None:
-        self._place()
+        file = self._file
+        if file.staged is None and file.lower is not None:
+            self._read_lower(file.lower)
+        else:
+            self.__dict__.pop("read_into", None)
 
-    def _read_staged(self, offset: int, buf: Buffer) -> int:
+    def read_into(self, offset: int, buf: Buffer) -> int:
         with self._lock:
             staged = self._file.staged
             return 0 if staged is None else staged.read_into(offset, buf)
 
-    def _read_nothing(self, offset: int, buf: Buffer) -> int:
-        return 0
-
-    def _advise_nothing(self, offset: int, length: int, advice: int) -> None:
-        pass
+    def advise(self, offset: int, length: int, advice: int) -> None:
+        file = self._file
+        lower = file.lower
+        if file.staged is None and lower is not None and lower.opened is not None:
+            lower.opened.advise(offset, length, advice)
 
     def _staged(self, keep: bool = True) -> Staged:
         if not self._write:
@@ -131,8 +132,60 @@ class OverlayHandle(Handle, OpenFile):
         with self._lock:
             file = self._file
             file.handles.remove(self)
-            for name in ("read_into", "advise"):  # which refer to it
-                self.__dict__.pop(name, None)
-            if file.staged is not None and not file.handles:
-                file.staged.reserve(0, 0)
-            self._owner.closed(file)
+            if not file.handles:
+                if file.staged is not None and file.staged.promised:
+                    file.staged.reserve(0, 0)
+                self._owner.closed(file)
+
+
+class Reader(OverlayHandle):
+    """For reading a file of the base that nobody else has open, and of which nothing is ours: most opens are of that
+    kind, and need no node. It gets one, `_file`, as soon as something is done that has to do with one; until then the
+    base's handle answers."""
+
+    _write = False
+    alone = True  # it has no node
+
+    def __init__(self, owner: Owner, place: Key, found: Stat, below: Handle) -> None:
+        """`found`: what `below` says of the file, with its number; `place`: where it is in the base."""
+        self._owner = owner
+        self._lock = owner.space.lock
+        self.place = place
+        self.found = found
+        self.below = below
+        self.read_into = below.read_into  # type: ignore[method-assign]
+
+    def __getattr__(self, name: str) -> FileNode:
+        if name != "_file":
+            raise AttributeError(name)
+        return self._owner.adopt(self)
+
+    def adopted(self, file: FileNode) -> None:
+        """It has a node now, which has its handle of the base."""
+        self._file = file
+        self.alone = False
+
+    def advise(self, offset: int, length: int, advice: int) -> None:
+        if self.alone:
+            self.below.advise(offset, length, advice)
+        else:
+            super().advise(offset, length, advice)
+
+    def size(self) -> int:
+        return self.below.size() if self.alone else super().size()
+
+    def stat(self) -> Stat:
+        return self.below.stat() if self.alone else super().stat()
+
+    def ident(self) -> int:
+        ident = self.found.ident
+        assert ident is not None
+        return ident
+
+    def close(self) -> None:
+        with self._lock:
+            if self.alone:
+                self._owner.forget(self)
+                self.below.close()
+            else:
+                super().close()

@@ -28,45 +28,44 @@ class Looking(Backend):
     def walk(self, key: Key, names: Key) -> tuple[int, Stat | None]:
         with self._lock:
             tree = self._tree
-            node: Node = tree.root
+            node: Node | None = tree.root
+            place: Key | None = None  # what is looked up in the base from there on
+            number = 0
             if key:
                 try:
-                    found_node, place = tree.locate(key)
+                    node, place = tree.locate(key)
                 except FsError as error:
                     if error.errno is Errno.NOENT:
                         return 0, None
                     raise
-                if found_node is None:
-                    return self._walk_base(place, names)
-                node = found_node
-                if node.children is None:
-                    raise FsError(Errno.NOTDIR)
-            number = 0
-            for name in names:
+            if node is not None:
                 children = node.children
                 if children is None:
-                    return number, self._stat_of(node)
-                below = children.get(name)
-                if below is None:
-                    base = node.base
-                    if base is not None and name not in node.gone:  # type: ignore[attr-defined]  # it has children
-                        count, found = self._walk_base(base, names[number:] if number else names)
-                        if count:
-                            return number + count, found
-                    return number, self._stat_of(node) if number else None
-                node = below
-                number += 1
-            return number, self._stat_of(node) if number else None
-
-    def _walk_base(self, place: Key, names: Key) -> tuple[int, Stat | None]:
-        tree = self._tree
-        count, found = tree.base.walk(place, names)
-        if found is not None and (tree.files or tree.link_counts or found.ident is None):
-            found = tree.shown(found, place + names[:count])
-        return count, found
-
-    def _stat_of(self, node: Node) -> Stat:
-        return self._tree.stat_of_node(node)
+                    raise FsError(Errno.NOTDIR)
+                place = None
+                for name in names:
+                    below = children.get(name)
+                    if below is None:
+                        if node.base is not None and name not in node.gone:  # type: ignore[attr-defined]
+                            place = node.base
+                        break
+                    node = below
+                    number += 1
+                    children = node.children
+                    if children is None:
+                        break
+            if place is not None:
+                told = tree.base.walk(place, names[number:] if number else names)
+                found = told[1]
+                if found is not None:
+                    # Where others change the base, another object may have the number of an open one that has gone.
+                    ident = found.ident
+                    doubtful = ident is None or ident in tree.files or tree.link_counts
+                    if doubtful or (tree.readers and not tree.fixed):
+                        count = told[0]
+                        return number + count, tree.shown(found, place + names[number : number + count])
+                    return (number + told[0], found) if number else told
+            return number, tree.stat_of_node(node) if number and node is not None else None
 
     def stat_of(self, file: FileNode) -> Stat:
         return self._tree.stat_of(file)

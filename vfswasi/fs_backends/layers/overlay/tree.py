@@ -6,6 +6,7 @@ Everything here happens under the lock of the overlay.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import Final
 
@@ -13,6 +14,7 @@ from ....errors import Errno, FsError
 from ...base import Backend, FileType, Handle, Key, Stat, version_of
 from ...waiting import check_time
 from .entries import Was
+from .handle import Reader
 from .nodes import (
     FIRST_NEW_IDENT,
     DirectoryNode,
@@ -23,8 +25,13 @@ from .nodes import (
     ObjectNode,
     ident_of,
     is_made_of_name,
+    now_at,
 )
 
+# Members of an enumeration take as long to look up as a call (0.14 us, Python 3.11).
+_DIRECTORY: Final = FileType.DIRECTORY
+_REGULAR_FILE: Final = FileType.REGULAR_FILE
+_SYMBOLIC_LINK: Final = FileType.SYMBOLIC_LINK
 _NEW_IDENTS: Final = 1 << 33  # of one overlay
 _DEPTHS: Final = 1 << 16
 _unknown = count()
@@ -43,6 +50,8 @@ class Tree:
         self._idents = count(FIRST_NEW_IDENT + self.depth * _NEW_IDENTS)
         # Files of the base that are open, or of which something is ours, by number.
         self.files: dict[int, FileNode] = {}
+        # Files of the base that are open for reading once, and have no node, by number.
+        self.readers: dict[int, Reader] = {}
         # Directories of ours by what they show of the base.
         self.shows: dict[Key, DirectoryNode] = {}
         # Of links and objects of the base that got or lost a name, how many they have now, by number.
@@ -70,6 +79,7 @@ class Tree:
 
     def open_files(self) -> list[tuple[Key, FileNode]]:
         """Files with handles, each with one of its names now."""
+        self.adopt_all()
         found: dict[int, tuple[Key, FileNode]] = {}
         todo: list[tuple[Key, DirectoryNode]] = [((), self.root)]
         shown: dict[Key, tuple[Key, DirectoryNode]] = {}
@@ -109,10 +119,10 @@ class Tree:
                 raise FsError(Errno.NOTDIR)
             below = children.get(name)
             if below is None:
-                assert isinstance(node, DirectoryNode)
-                if node.base is None or name in node.gone:
+                base = node.base
+                if base is None or name in node.gone:  # type: ignore[attr-defined]  # it has children
                     raise FsError(Errno.NOENT)
-                return None, node.base + key[depth:]
+                return None, base + key[depth:] if base or depth else key
             node = below
         return node, ()
 
@@ -122,9 +132,9 @@ class Tree:
         if ident is None:
             ident = ident_of(place)
             found = found._replace(ident=ident)
-        if self.files:
-            file = self.files.get(ident)
-            if file is not None and found.filetype is FileType.REGULAR_FILE:
+        if self.files or self.readers:
+            file = self.file_of(ident)
+            if file is not None and found.filetype is _REGULAR_FILE:
                 if not self._is_it(file, place, found):
                     return found._replace(ident=ident_of(place))
                 if file.touched:
@@ -159,7 +169,7 @@ class Tree:
             if below is None or name in directory.children or name in directory.gone:
                 return  # it is not shown there
             count, found = self.base.walk((), below)
-            if found is None or count < len(below) or found.filetype is not FileType.DIRECTORY:
+            if found is None or count < len(below) or found.filetype is not _DIRECTORY:
                 return
             made = self._directory_node(below, found)
             directory.children[name] = made
@@ -171,7 +181,7 @@ class Tree:
 
     def _counted(self, found: Stat) -> Stat:
         assert found.ident is not None
-        if found.filetype is FileType.REGULAR_FILE:
+        if found.filetype is _REGULAR_FILE:
             return found
         count = self.link_counts.get(found.ident)
         return found if count is None else found._replace(nlink=count)
@@ -182,13 +192,15 @@ class Tree:
             self.link_counts[ident] = self.link_counts.get(ident, before) + count
 
     def stat_of_node(self, node: Node) -> Stat:
-        if isinstance(node, FileNode):
+        if type(node) is FileNode:
+            if node.base is None:
+                return node.stat()
             return self.stat_of(node)
         return self._counted(node.stat()) if self.link_counts else node.stat()
 
     def stat_of(self, file: FileNode, found: Stat | None = None) -> Stat:
         """`found`: what the base says, where that is known."""
-        if file.written or file.base is None:
+        if file.base is None or file.staged is not None or file.content is not None:
             return file.stat()
         if found is None:
             handle = file.lower.opened if file.lower is not None else None
@@ -197,11 +209,13 @@ class Tree:
             found = found._replace(atim_ns=file.atim, mtim_ns=file.mtim, ctim_ns=file.ctim)
         elif file.relinked or file.in_tree:
             found = found._replace(ctim_ns=file.ctim)
+        elif found.ident == file.ident:
+            return found
         return found._replace(nlink=file.nlink if file.relinked else found.nlink, ident=file.ident)
 
     def _still_there(self, place: Key) -> Stat:
         count, found = self.base.walk((), place)
-        if found is None or count < len(place) or found.filetype is not FileType.REGULAR_FILE:
+        if found is None or count < len(place) or found.filetype is not _REGULAR_FILE:
             raise FsError(Errno.STALE, f"{'/'.join(place)} is no file in the base any more")
         return found
 
@@ -227,15 +241,15 @@ class Tree:
         """The node of the directory at `key`, made if there is none. Raises NOENT, NOTDIR."""
         node: Node = self.root
         for name in key:
-            if not isinstance(node, DirectoryNode):
-                raise FsError(Errno.NOTDIR)
-            below = node.children.get(name)
+            below = None if node.children is None else node.children.get(name)
             if below is None:
+                if not isinstance(node, DirectoryNode):
+                    raise FsError(Errno.NOTDIR)
                 place = node.place_of(name)
                 if place is None or name in node.gone:
                     raise FsError(Errno.NOENT)
                 found = self.base.stat(place)
-                if found.filetype is not FileType.DIRECTORY:
+                if found.filetype is not _DIRECTORY:
                     raise FsError(Errno.NOTDIR)
                 below = node.children[name] = self._directory_node(place, found)
             node = below
@@ -246,19 +260,39 @@ class Tree:
     def file_at(self, place: Key, found: Stat) -> FileNode:
         """The node of a regular file of the base."""
         ident = ident_of(place) if found.ident is None else found.ident
-        file = self.files.get(ident)
+        file = self.file_of(ident)
         if file is not None and not self._is_it(file, place, found):
             ident = ident_of(place)
             file = self.files.get(ident)
         if file is None:
-            file = self.files[ident] = FileNode(ident, place, found._replace(ident=ident))
-            file.lower = self.lower_of(file)
-        file.places[place] = None
+            origin = found if found.ident == ident else found._replace(ident=ident)
+            file = self.files[ident] = FileNode(ident, place, origin)
+            file.lower = Lower(partial(self.base.open, place, False), None, True)
+        else:
+            file.places[place] = None
         return file
+
+    def file_of(self, ident: int) -> FileNode | None:
+        """The node of a file that is open, or of which something is ours."""
+        file = self.files.get(ident)
+        if file is None and self.readers:
+            reader = self.readers.pop(ident, None)
+            if reader is not None:
+                file = self.files[ident] = FileNode(ident, reader.place, reader.found)
+                file.lower = self.lower_of(file)
+                file.lower.opened = reader.below
+                file.handles.append(reader)
+                reader.adopted(file)
+        return file
+
+    def adopt_all(self) -> None:
+        """Give all open files nodes."""
+        for ident in tuple(self.readers):
+            self.file_of(ident)
 
     def was_at(self, place: Key, found: Stat) -> Was:
         """What the base says of the object at `place`, with what tells other contents from these."""
-        if found.filetype is not FileType.REGULAR_FILE:
+        if found.filetype is not _REGULAR_FILE:
             return was(found)
         base = self.base
         if type(base).version is Backend.version:
@@ -281,16 +315,16 @@ class Tree:
         """What opens its bytes in the base."""
         base, place = self.base, file.base  # and not what refers to the file: it goes without the garbage collector
         assert place is not None
-        return lambda: base.open(place, False)
+        return partial(base.open, place, False)
 
     def node_at(self, place: Key, found: Stat) -> Node:
         """A node for an object of the base, which is to be put into a directory. Its links' targets stay there."""
-        if found.filetype is FileType.REGULAR_FILE:
+        if found.filetype is _REGULAR_FILE:
             return self.file_at(place, found)
-        if found.filetype is FileType.DIRECTORY:
+        if found.filetype is _DIRECTORY:
             return self._directory_node(place, found)
         ident = ident_of(place) if found.ident is None else found.ident
-        if found.filetype is FileType.SYMBOLIC_LINK:
+        if found.filetype is _SYMBOLIC_LINK:
             return LinkNode(ident, place, found)
         return ObjectNode(ident, place, found)
 
@@ -316,6 +350,8 @@ class Tree:
         del directory.children[name]
         if isinstance(node, FileNode):
             node.in_tree -= 1
+        if node.base is None:
+            return
         place = directory.place_of(name)
         own = place in node.places if isinstance(node, FileNode) else node.base == place
         if place is not None and own:
@@ -325,7 +361,7 @@ class Tree:
 
     def put_in(self, directory: DirectoryNode, name: str, node: Node) -> None:
         """Under a name that is free, or whose object was hidden or taken out."""
-        place = directory.place_of(name)
+        place = None if node.base is None else directory.place_of(name)
         if isinstance(node, FileNode):
             if place is not None and place in node.places:
                 directory.gone.pop(name, None)  # back to where it came from: the base shows it
@@ -365,19 +401,6 @@ def _depth_over(base: Backend) -> int:
 
 def was(found: Stat, version: str | None = None) -> Was:
     """What the base said of an object, as the entries of changes keep it."""
-    size = 0 if found.filetype is FileType.DIRECTORY else found.size
+    size = 0 if found.filetype is _DIRECTORY else found.size
     ident = None if found.ident is None or is_made_of_name(found.ident) else found.ident
     return Was(found.filetype, size, found.mtim_ns, ident, version=version)
-
-
-def now_at(shown: dict[Key, tuple[Key, DirectoryNode]], place: Key) -> Key | None:
-    """Where an object of the base is shown that is in no directory of ours; None: nowhere. `shown`: directories of ours
-    by what they show of the base, with where they are."""
-    for depth in range(len(place) - 1, -1, -1):
-        found = shown.get(place[:depth])
-        if found is not None:
-            where, directory = found
-            name = place[depth]
-            hidden = name in directory.gone or name in directory.children
-            return None if hidden else where + place[depth:]
-    return None
