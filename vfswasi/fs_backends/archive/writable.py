@@ -204,6 +204,12 @@ class WritableArchive(OverlayBackend):
         self._longest = max(self._longest, _path_bytes(key))
         return found
 
+    def create(self, key: Key) -> Handle:
+        with self._lock:
+            handle = super().create(key)
+            self._count = self._counted() + 1
+        return handle
+
     def _put(self, directory: DirectoryNode, name: str, node: Node) -> None:
         super()._put(directory, name, node)
         self._count = self._counted() + 1
@@ -334,6 +340,9 @@ class _Base(Backend):
 
     def open(self, key: Key, write: bool) -> Handle:
         handle = self._inner.open(key, write)
+        if self._first:
+            status = self._numbered(handle.stat())  # of a member, which stays as it is
+            handle.stat = lambda: status  # type: ignore[method-assign]
         handle.close = _counting(handle.close, self._holder)  # type: ignore[method-assign]
         self._holder.hold(1)
         return handle
