@@ -18,7 +18,8 @@ from ...errors import Errno, FsError, MountError
 from ..base import Backend, Buffer, FileType, Handle, Key, Stat
 from ..memory.backend import MemoryBackend
 from ..waiting import check_time
-from .overlay.nodes import DirectoryNode, FileNode, LinkNode, Node, ident_of, now_at
+from .overlay.nodes import DirectoryNode, FileNode, LinkNode, Node, now_at
+from .overlay.numbers import ident_of
 from .overlay.tree import Tree, was
 
 # A file that was written to so short a time before it was opened may have the same times with other contents: of stores

@@ -9,7 +9,8 @@ from typing import Final
 from ....errors import Errno, FsError
 from ...base import Backend, Device, DirEntry, Key, Stat
 from ...waiting import check_time
-from .nodes import DirectoryNode, FileNode, LinkNode, Node, ident_of
+from .nodes import DirectoryNode, FileNode, LinkNode, Node
+from .numbers import ident_of
 from .tree import Tree
 
 _VERSION_BITS: Final = 64

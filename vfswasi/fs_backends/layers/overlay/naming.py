@@ -8,7 +8,8 @@ from ....errors import Errno, FsError
 from ...base import FileType, Key, Stat
 from .handle import Reader
 from .looking import Looking
-from .nodes import DirectoryNode, FileNode, LinkNode, Node, ident_of, now_ns
+from .nodes import DirectoryNode, FileNode, LinkNode, Node, now_ns
+from .numbers import ident_of
 
 # Members of an enumeration take as long to look up as a call (0.14 us, Python 3.11).
 _DIRECTORY: Final = FileType.DIRECTORY

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from hashlib import blake2b
 from typing import Final
 
 from ....errors import Errno, FsError
@@ -22,19 +21,7 @@ _new_tuple = tuple.__new__
 now_ns = time.time_ns
 COPIED_WHOLE_BYTES = 1 << 20  # of a larger file only the pages that are written to are copied
 _COPY_BYTES = 256 << 10
-_MADE_OF_NAMES = 1 << 62  # numbers of objects whose store gives them none
-FIRST_NEW_IDENT = 1 << 63
 _REGULAR_FILE: Final = FileType.REGULAR_FILE  # members take long to look up (0.14 us, Python 3.11)
-
-
-def ident_of(key: Key) -> int:
-    """A number for an object of a store that has none."""
-    digest = blake2b("/".join(key).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 2 | _MADE_OF_NAMES
-
-
-def is_made_of_name(ident: int) -> bool:
-    return ident >> 62 == 1
 
 
 class Node:

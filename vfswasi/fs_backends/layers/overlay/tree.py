@@ -16,25 +16,20 @@ from ...waiting import check_time
 from .entries import Was
 from .handle import Reader
 from .nodes import (
-    FIRST_NEW_IDENT,
     DirectoryNode,
     FileNode,
     LinkNode,
     Lower,
     Node,
     ObjectNode,
-    ident_of,
-    is_made_of_name,
     now_at,
 )
+from .numbers import depth_over, first_of, ident_of, is_made_of_name
 
 # Members of an enumeration take as long to look up as a call (0.14 us, Python 3.11).
 _DIRECTORY: Final = FileType.DIRECTORY
 _REGULAR_FILE: Final = FileType.REGULAR_FILE
 _SYMBOLIC_LINK: Final = FileType.SYMBOLIC_LINK
-_NEW_IDENTS: Final = 1 << 33  # of one overlay
-_DEPTHS: Final = 1 << 16
-_unknown = count()
 
 
 class Tree:
@@ -46,8 +41,8 @@ class Tree:
         self.fixed = fixed
         self.made_anew = made_anew
         self.versions = count(1)
-        self.depth = _depth_over(base)
-        self._idents = count(FIRST_NEW_IDENT + self.depth * _NEW_IDENTS)
+        self.depth = depth_over(base)
+        self._idents = count(first_of(self.depth))
         # Files of the base that are open, or of which something is ours, by number.
         self.files: dict[int, FileNode] = {}
         # Files of the base that are open for reading once, and have no node, by number.
@@ -383,20 +378,6 @@ class Tree:
             if not number & 255:
                 check_time("looking whether a directory is empty")
         return True
-
-
-def _depth_over(base: Backend) -> int:
-    """How many overlays lie on one another, so that none gives the numbers of another one; and where a store of others
-    may hide one, a number that no other overlay of this process has."""
-    while True:
-        depth = getattr(base, "depth", None)
-        if isinstance(depth, int):
-            return (depth + 1) % _DEPTHS
-        inner = getattr(base, "inner", None)
-        if not isinstance(inner, Backend):
-            break
-        base = inner
-    return 0 if type(base).__module__.startswith("vfswasi.") else _DEPTHS + next(_unknown) % _DEPTHS
 
 
 def was(found: Stat, version: str | None = None) -> Was:
