@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -182,6 +183,9 @@ class MountTable:
         stores by guest directory, which are used as they are. recorded: stores keep account of what the run changes in
         them. Raises MountError: changes that an overlay begins with were made on something else."""
         preopens: dict[str, Preopen] = {}
+        if not self.has_overlays:
+            self._instantiate(preopens, limits, trees, None, {} if recorded else None)
+            return list(preopens.values())
         with contextlib.ExitStack() as opened:
             self._instantiate(preopens, limits, trees, opened, {} if recorded else None)
             opened.pop_all()
@@ -192,7 +196,7 @@ class MountTable:
         preopens: dict[str, Preopen],
         limits: Limits,
         trees: Mapping[str, Backend] | None,
-        opened: contextlib.ExitStack,
+        opened: contextlib.ExitStack | None,
         books: dict[object, Book] | None,
     ) -> None:
         for mount in self._mounts:
@@ -206,13 +210,14 @@ class MountTable:
                 backend = trees[mount.name]
             elif mount.layered is not None:
                 backend = mount.layered.overlay()
-                opened.callback(backend.close)
+                if opened is not None:
+                    opened.callback(backend.close)
             elif backend is None:
-                tree = mount.tree or {}
-                if books is not None and not mount.readonly:
+                tree, made_ns = mount.tree or {}, time.time_ns()
+                if tree and books is not None and not mount.readonly:
                     tree = frozen(tree)
-                backend = MemoryBackend.with_room(tree, limits.memory_files_bytes)
-                base = TreeLiteral(tree, backend.stat(()).mtim_ns or 0)
+                backend = MemoryBackend.with_room(tree, limits.memory_files_bytes, made_ns)
+                base = TreeLiteral(tree, made_ns)
             backend = checked(backend)
             if books is not None and not mount.readonly and base is not None:
                 book = books.get(backend.identity)

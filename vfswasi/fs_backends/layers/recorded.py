@@ -8,6 +8,7 @@ What was open for writing is compared with what it was, once, when the run is ov
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from ...errors import FsError
@@ -116,8 +117,7 @@ class Recorded(Backend):
         self._born = self.book.born
         self._forget: Callable[[Key, Key], Key | None] = self._born.pop
         self._create, self._remove, self._open = inner.create, inner.remove, inner.open
-        for name in _PASSED:
-            setattr(self, name, getattr(inner, name))
+        self.__dict__.update(zip(_PASSED, _methods_of(inner), strict=True))
 
     @property
     def identity(self) -> object:
@@ -235,3 +235,4 @@ def publishes_as_a_whole(backend: Backend) -> bool:
 
 # What a layer does not know of, it hands on.
 _PASSED = [name for name in vars(Backend) if not name.startswith("_") and name not in {*vars(Recorded), "caps"}]
+_methods_of: Callable[[Backend], tuple[Any, ...]] = attrgetter(*_PASSED)

@@ -236,7 +236,8 @@ class FileNode(Node):
     @property
     def touched(self) -> bool:
         """Whether it is not simply what the base has at its place."""
-        return self.written or self.dated or self.relinked or self.in_tree > 0
+        ours = self.staged is not None or self.content is not None
+        return ours or self.dated or self.relinked or self.in_tree > 0
 
     @property
     def written(self) -> bool:

@@ -128,9 +128,9 @@ class Tree:
             ident = ident_of(place)
             found = found._replace(ident=ident)
         if self.files or self.readers:
-            file = self.file_of(ident)
+            file = self.files.get(ident) or self.file_of(ident)
             if file is not None and found.filetype is _REGULAR_FILE:
-                if not self._is_it(file, place, found):
+                if place not in file.places and not self._is_it(file, place, found):
                     return found._replace(ident=ident_of(place))
                 if file.touched:
                     return self.stat_of(file, found)
