@@ -26,8 +26,9 @@ from tests.fs_backends.tar_forge import (
     tree,
 )
 from vfswasi.errors import Errno, MountError
-from vfswasi.fs_backends.archive.source import ArchiveSource, BytesSource
-from vfswasi.fs_backends.archive.tar.backend import TarBackend, is_tar
+from vfswasi.fs_backends.archive.kind import beginning_of
+from vfswasi.fs_backends.archive.source import ArchiveSource, BytesSource, PathSource
+from vfswasi.fs_backends.archive.tar.backend import TarBackend
 from vfswasi.fs_backends.archive.unpacked import zstd_module
 from vfswasi.fs_backends.base import Backend, Caps, FileType
 from vfswasi.fs_backends.memory.backend import Symlink
@@ -72,25 +73,34 @@ def test_every_format_gives_the_same_tree(form: int) -> None:
     backend.close()
 
 
+def _beginning(path: Path) -> str | None:
+    source = PathSource(path, "tar")
+    try:
+        return beginning_of(source)
+    finally:
+        source.close()
+
+
 @pytest.mark.parametrize("name", ["plain.zip", "x"])
 @pytest.mark.parametrize("packer", [None, *PACKERS])
 def test_the_bytes_say_what_it_is_and_not_the_name(tmp_path: Path, packer: str | None, name: str) -> None:
     data = tar_of(LITERAL)
     path = tmp_path / name
     path.write_bytes(PACKERS[packer](data) if packer else data)
-    assert is_tar(path)
+    assert _beginning(path) == {None: "tar", "gz": "gzip", "bz2": "bzip2"}.get(packer, packer)
     backend = TarBackend(path)
     assert tree(backend) == AS_READ
     backend.close()
 
 
-def test_is_tar_says_no_to_other_things(tmp_path: Path) -> None:
-    for name, data in {"empty": b"", "text": b"text" * 500, "zip": b"PK\3\4" + bytes(600)}.items():
-        (tmp_path / name).write_bytes(data)
-        assert not is_tar(tmp_path / name)
-    assert not is_tar(tmp_path / "missing")
-    (tmp_path / "zeros").write_bytes(bytes(10240))
-    assert is_tar(tmp_path / "zeros")
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [(b"", None), (b"text" * 500, None), (b"PK\3\4" + bytes(600), "zip"), (bytes(10240), "tar")],
+    ids=["empty", "text", "zip", "zeros"],
+)
+def test_what_begins_otherwise_is_no_tar(tmp_path: Path, data: bytes, kind: str | None) -> None:
+    (tmp_path / "x").write_bytes(data)
+    assert _beginning(tmp_path / "x") == kind
 
 
 def test_zstd_is_read_or_refused_with_a_reason() -> None:

@@ -39,6 +39,7 @@ from .tar import output as tar_output
 from .tar import packing
 from .tar.backend import TarBackend
 from .tree import Directory
+from .tree_backend import TreeBackend
 from .unpacked import needed_for
 from .zip import output as zip_output
 from .zip.archive import CACHE_BYTES, MAX_ENTRIES
@@ -206,10 +207,7 @@ class ArchiveFile:
 
     def _plan(self, entries: Sequence[Entry]) -> Plan:
         backend = self.backend
-        if isinstance(backend, ZipBackend):
-            index = backend.archive.index
-            return Plan(index.root, index, entries, self.root)
-        if isinstance(backend, TarBackend):
+        if isinstance(backend, TreeBackend):
             return Plan(backend.top, backend.entries, entries, self.root)
         return Plan(Directory(backend.stat(())), _NoEntries(), entries)
 
@@ -311,14 +309,12 @@ class _Progress:
 def _compare(plan: Plan, new: ArchiveFile) -> None:
     """Whether an archive holds what it is to hold. Raises IO."""
     backend = new.backend
-    assert isinstance(backend, ZipBackend | TarBackend)
-    top = backend.archive.index.root if isinstance(backend, ZipBackend) else backend.top
-    entries = backend.archive.index if isinstance(backend, ZipBackend) else backend.entries
+    assert isinstance(backend, TreeBackend)
     for number, (path, kind, size) in enumerate(plan.expected()):
         if not number & 255:
             check_time("reading the archive back")
-        node = find(top, path)
-        status = None if node is None else node.stat if isinstance(node, Directory) else entries.stat(node)
+        node = find(backend.top, path)
+        status = None if node is None else node.stat if isinstance(node, Directory) else backend.entries.stat(node)
         if status is None or status.filetype != kind or (size is not None and status.size != size):
             raise FsError(Errno.IO, f"{new.kind} member {path!r} was not written as it should be")
 

@@ -9,16 +9,22 @@ from .tree import LISTED_COST_BYTES, Directory, Entries, Node
 
 
 class TreeBackend(Backend):
-    """The tree below `_root`, whose leaves are numbers of `_entries`. Nothing ever changes, so it needs no lock.
+    """The tree below `_root`, whose leaves are numbers of `entries`. Nothing ever changes, so it needs no lock.
 
-    _charge: what the tree was taken from, and listings that are kept.
+    top: of the archive. _place: of the root. _charge: what the tree was taken from, and listings that are kept.
     """
 
     caps = Caps.IMMUTABLE | Caps.EMPTY_DIRS | Caps.HANDLE_SURVIVES_UNLINK
 
+    top: Directory
+    entries: Entries
     _root: Directory
-    _entries: Entries
+    _place: Key | None
     _charge: Charge
+
+    @property
+    def place(self) -> Key | None:
+        return self._place
 
     def _find(self, key: Key) -> Node:
         node: Node = self._root
@@ -32,7 +38,7 @@ class TreeBackend(Backend):
         return node
 
     def _stat(self, node: Node) -> Stat:
-        return node.stat if isinstance(node, Directory) else self._entries.stat(node)
+        return node.stat if isinstance(node, Directory) else self.entries.stat(node)
 
     def stat(self, key: Key) -> Stat:
         return self._stat(self._find(key))
@@ -65,7 +71,7 @@ class TreeBackend(Backend):
             raise FsError(Errno.NOTDIR)
         if node.entries is not None:
             return node.entries
-        kind = self._entries.kind
+        kind = self.entries.kind
         entries = tuple(
             DirEntry(name, FileType.DIRECTORY, child.stat.ident)
             if isinstance(child, Directory)
@@ -78,7 +84,7 @@ class TreeBackend(Backend):
 
     def open(self, key: Key, write: bool) -> Handle:
         node = self._find(key)
-        kind = FileType.DIRECTORY if isinstance(node, Directory) else self._entries.kind(node)
+        kind = FileType.DIRECTORY if isinstance(node, Directory) else self.entries.kind(node)
         if isinstance(node, Directory) or kind is FileType.DIRECTORY:
             raise FsError(Errno.ISDIR)
         if kind is FileType.SYMBOLIC_LINK:
@@ -92,7 +98,7 @@ class TreeBackend(Backend):
     def readlink(self, key: Key) -> str:
         """Raises INVAL (not a link), NAMETOOLONG (over 4096 bytes), ILSEQ (no UTF-8, or NUL), IO."""
         node = self._find(key)
-        if isinstance(node, Directory) or self._entries.kind(node) is not FileType.SYMBOLIC_LINK:
+        if isinstance(node, Directory) or self.entries.kind(node) is not FileType.SYMBOLIC_LINK:
             raise FsError(Errno.INVAL)
         return self._read_target(node)
 

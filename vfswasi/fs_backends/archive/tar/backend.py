@@ -44,7 +44,7 @@ from typing import Any
 from ....errors import Errno, FsError, MountError
 from ....printing import counted
 from ... import waiting
-from ...base import Handle, Key, Traffic
+from ...base import Handle, Traffic
 from ...budget import Budget
 from ...charge import Charge
 from .. import source as archive_source
@@ -79,7 +79,7 @@ class TarBackend(TreeBackend):
     Raises MountError (missing, corrupt, too many entries, too large, no such root), TypeError.
     """
 
-    _entries: TarEntries
+    entries: TarEntries
 
     def __init__(
         self,
@@ -98,15 +98,10 @@ class TarBackend(TreeBackend):
         try:
             self.compression, self.source = _plain(self._packed, max_unpacked_bytes, self._charge, whole)
             self.top, self.entries = _index(self.source, max_entries, self._charge, self.members)
-            self._entries = self.entries
             self._root = rooted(self.top, root, f"tar archive {self.source.name}")
         except BaseException:
             self.close()
             raise
-
-    @property
-    def place(self) -> Key | None:
-        return self._place
 
     @classmethod
     def open_url(
@@ -125,7 +120,7 @@ class TarBackend(TreeBackend):
         return cls(source, root=root, max_entries=max_entries, max_unpacked_bytes=max_unpacked_bytes)
 
     def _open_member(self, number: int) -> Handle:
-        entries = self._entries
+        entries = self.entries
         problem = entries.problems.get(number)
         if problem is not None:
             raise FsError(Errno.IO, f"tar member: {problem}")
@@ -150,7 +145,7 @@ class TarBackend(TreeBackend):
         return SparseHandle(self.source, start + taken, status, pieces, charge)
 
     def _read_target(self, number: int) -> str:
-        target = self._entries.target(number)
+        target = self.entries.target(number)
         if target is None:
             raise FsError(Errno.NAMETOOLONG, f"link target of more than {MAX_PATH_BYTES} bytes")
         return link_target(target)
@@ -163,21 +158,6 @@ class TarBackend(TreeBackend):
             self.source.close()
         self._packed.close()
         self._charge.close()
-
-
-def is_tar(path: str | os.PathLike[str]) -> bool:
-    """Whether a file starts like a tar archive, or like something compressed that may hold one. False if it cannot
-    be read."""
-    try:
-        source = archive_source.PathSource(path, "tar")
-    except MountError:
-        return False
-    try:
-        return beginning_of(source) not in (None, "zip")
-    except FsError:
-        return False
-    finally:
-        source.close()
 
 
 def _plain(source: ArchiveSource, max_bytes: int, charge: Charge, whole: bool) -> tuple[str | None, ArchiveSource]:

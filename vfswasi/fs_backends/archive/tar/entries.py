@@ -29,7 +29,6 @@ class TarEntries:
         self._odd_times: dict[int, int] = {}
         self._names: dict[int, int] = {}
         self._targets: dict[int, bytes] = {}
-        self._target_sizes: dict[int, int] = {}
         self._full_sizes: dict[int, int] = {}
         self.maps: dict[int, SparseMap | None] = {}
         self.problems: dict[int, str] = {}

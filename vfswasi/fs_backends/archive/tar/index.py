@@ -44,7 +44,6 @@ _RECORD_COST_BYTES = 64
 # Headers that lie closer together than this are fetched together: a request costs more than what lies between them.
 _NEAR_BYTES = 4096
 _AHEAD_BYTES = 16 << 10
-_NUMBER_MAX_BYTES = 64  # of a size or a time as text; names may have one byte more than a path
 
 _KINDS = {
     b"2": FileType.SYMBOLIC_LINK,

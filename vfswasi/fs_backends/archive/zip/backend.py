@@ -36,7 +36,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ...base import Handle, Key, Traffic
+from ...base import Handle, Traffic
 from ...budget import Budget
 from .. import source as archive_source
 from ..source import ArchiveSource, BinaryFile
@@ -83,17 +83,13 @@ class ZipBackend(TreeBackend):
         )
         self._cache = self.archive.cache
         self._charge = self.archive.charge
-        self._entries = self.archive.index
+        self.top, self.entries = self.archive.index.root, self.archive.index
         self._place = archive_source.place_in(source, root)
         try:
-            self._root = rooted(self.archive.index.root, root, f"zip archive {self.archive.source.name}")
+            self._root = rooted(self.top, root, f"zip archive {self.archive.source.name}")
         except BaseException:
             self.archive.close()
             raise
-
-    @property
-    def place(self) -> Key | None:
-        return self._place
 
     @classmethod
     def open_url(

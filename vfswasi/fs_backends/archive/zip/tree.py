@@ -145,10 +145,6 @@ class ZipIndex:
             status = self._stats[number] = _stat(self.entry(number), number)
         return status
 
-    def fresh_stat(self, number: int) -> Stat:
-        """`stat` for those who ask once for each entry."""
-        return _stat(self.entry(number), number)
-
     def member(self, node: Directory | int) -> Member | None:
         """The entry of an object; None for a directory without one."""
         number = node.number if isinstance(node, Directory) else node
