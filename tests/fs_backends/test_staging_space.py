@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from tests.open_files import open_files, opened_since
 from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends import waiting
-from vfswasi.fs_backends.staging.space import PAGE_BYTES, SIZE_MAX, Staged, StagingSpace
+from vfswasi.fs_backends.staging.pages import PAGE_BYTES
+from vfswasi.fs_backends.staging.space import SIZE_MAX, Staged, StagingSpace
 from vfswasi.testing.ground import errno_of
 
 P = PAGE_BYTES

@@ -20,7 +20,8 @@ from vfswasi.errors import Errno, FsError, MountError
 from vfswasi.fs_backends.archive.writable import WritableZipBackend
 from vfswasi.fs_backends.base import Backend, FileType
 from vfswasi.fs_backends.memory.backend import MemoryBackend
-from vfswasi.fs_backends.staging.space import PAGE_BYTES, Staged, StagingSpace
+from vfswasi.fs_backends.staging.pages import PAGE_BYTES
+from vfswasi.fs_backends.staging.space import Staged, StagingSpace
 from vfswasi.testing.ground import contents, errno_of
 
 

@@ -13,7 +13,7 @@ from vfswasi.fs_backends.base import Backend, FileType, Key
 from vfswasi.fs_backends.layers.overlay.backend import OverlayBackend
 from vfswasi.fs_backends.layers.overlay.handle import OverlayHandle
 from vfswasi.fs_backends.layers.overlay.nodes import FileNode
-from vfswasi.fs_backends.staging.space import PAGE_BYTES
+from vfswasi.fs_backends.staging.pages import PAGE_BYTES
 
 from .trees import TREE, disk_tree, write_tree
 

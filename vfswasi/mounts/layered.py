@@ -40,6 +40,7 @@ class Layered:
         self.apply: str | None = mount.apply
         self.applying = threading.Lock()  # one run's changes after another's
         self._base = Lent(base, owned)
+        self.root = root_of(base)  # what `source` led to when it was mounted
         self._owned = owned
         self._made_anew = made_anew
         self._lock = threading.Lock()
@@ -79,6 +80,7 @@ class Layered:
 
         backend = open_source(for_reading(self.mount))
         try:
+            check_root(self, backend)
             yield checked(backend)
         finally:
             backend.close()
@@ -89,13 +91,38 @@ class Layered:
             return
         from .sources import open_source
 
-        fresh = Lent(open_source(for_reading(self.mount)), True)
+        backend = open_source(for_reading(self.mount))
+        try:
+            check_root(self, backend)
+        except BaseException:
+            backend.close()
+            raise
+        fresh = Lent(backend, True)
         with self._lock:
             old, self._base = self._base, fresh
         old.close()
 
     def close(self) -> None:
         self._base.close()
+
+
+def root_of(backend: Backend) -> object:
+    """Which directory or archive of this machine it is; None: none of these, or nobody can put another in its place."""
+    place = backend.place
+    if place is None or place[0] not in ("local", "archive"):
+        return None
+    if place[0] == "archive":  # it gets another number whenever it is written anew
+        return place
+    found = backend.stat(())
+    return None if found.ident is None else ("directory", found.ident)
+
+
+def check_root(base: Any, backend: Backend) -> None:
+    """base: has a `root`, of what was mounted. Raises MountError: the same source leads to something else now, such as
+    through a link that a program put in the place of a directory."""
+    root = getattr(base, "root", None)
+    if root is not None and root_of(backend) != root:
+        raise MountError(f"{base.text} is not what was mounted: another directory or archive is in its place now")
 
 
 def settled(mount: Mount) -> Mount:

@@ -19,20 +19,16 @@ from typing import Final
 from ...errors import Errno, FsError
 from ..base import Buffer, ReadableBuffer
 from ..waiting import check_time
+from .pages import MASK, PAGE_BYTES, PAGES_AT_ONCE, SHIFT, ZEROS, clear, pages_of, part
 from .slots import Slots
 
-PAGE_BYTES: Final = 32 << 10
 MEMORY_BYTES: Final = 64 << 20
 MAX_BYTES: Final = 4 << 30
 SIZE_MAX: Final = (1 << 63) - 1
 # For stores that take what the disk does: as much as the file systems of most machines let one file have.
 DISK_MAX_BYTES: Final = 16 << 40
-_SHIFT: Final = 15
-_MASK: Final = PAGE_BYTES - 1
 _PAGE_COST_BYTES: Final = 200  # of a page in memory, beside its bytes
 _ROUNDING_BYTES: Final = 64 << 20  # what the disk may have more at least: small contents take a slot too
-_ZEROS: Final = bytes(PAGE_BYTES)
-_PAGES_AT_ONCE: Final = 64  # between two looks at the time
 
 # Fills all of a view from an offset.
 Under = Callable[[int, memoryview], None]
@@ -59,7 +55,7 @@ class StagingSpace:
         self.used_memory_bytes = 0
         self.used_bytes = 0
         self.directory = directory
-        self._memory_pages = file_memory_bytes >> _SHIFT
+        self._memory_pages = file_memory_bytes >> SHIFT
         self.slots = Slots(PAGE_BYTES, directory)
 
     def charge(self, count: int) -> None:
@@ -88,7 +84,7 @@ class StagingSpace:
         more = size - len(page)
         if not self._take_memory(more):
             return False
-        page += _ZEROS[:more]
+        page += ZEROS[:more]
         return True
 
     def shorten(self, page: bytearray, size: int) -> None:
@@ -140,8 +136,8 @@ class Staged:
         with self._space.lock:
             end = offset + count
             if end <= self.size:
-                page = self._pages.get(offset >> _SHIFT)
-                start = offset & _MASK
+                page = self._pages.get(offset >> SHIFT)
+                start = offset & MASK
                 if type(page) is bytearray and start + count <= len(page):
                     buf[:] = page[start : start + count]
                     return count
@@ -165,7 +161,7 @@ class Staged:
                     length = min(len(view) - done, length + PAGE_BYTES)
             elif isinstance(page, int):
                 # Slots that follow each other too, up to what is between two looks at the time.
-                first, most = page - number, min(len(view) - done, _PAGES_AT_ONCE * PAGE_BYTES)
+                first, most = page - number, min(len(view) - done, PAGES_AT_ONCE * PAGE_BYTES)
                 while length < most and self._pages.get(number + 1) == first + number + 1:
                     number += 1
                     length = min(most, length + PAGE_BYTES)
@@ -177,9 +173,9 @@ class Staged:
                 else:
                     there = page[start : start + length]
                     piece[: len(there)] = there
-                    _clear(piece[len(there) :])
+                    clear(piece[len(there) :])
             done += length
-            if done - looked >= _PAGES_AT_ONCE * PAGE_BYTES:
+            if done - looked >= PAGES_AT_ONCE * PAGE_BYTES:
                 looked = done
                 check_time("reading what was written")
 
@@ -188,7 +184,7 @@ class Staged:
         if shown:
             assert under is not None
             under(offset, piece[:shown])
-        _clear(piece[shown:])
+        clear(piece[shown:])
 
     def read(self, offset: int, count: int) -> bytes:
         """Up to `count` bytes at `offset`."""
@@ -205,9 +201,9 @@ class Staged:
         end = offset + count
         space = self._space
         with space.lock:
-            page = self._pages.get(offset >> _SHIFT)
+            page = self._pages.get(offset >> SHIFT)
             if type(page) is bytearray:  # most writes end here: over or behind what is in one page in memory
-                start = offset & _MASK
+                start = offset & MASK
                 size = self.size
                 there = len(page)
                 if end <= size:
@@ -228,10 +224,10 @@ class Staged:
                     self._charged += count
                     self.size = end
                     return
-            elif page is None and offset == self.size and count <= PAGE_BYTES and not offset & _MASK and count:
+            elif page is None and offset == self.size and count <= PAGE_BYTES and not offset & MASK and count:
                 self._charge(end, self._over_bytes)  # the first bytes of a page
                 try:
-                    self._pages[offset >> _SHIFT] = space.new_page(offset >> _SHIFT, bytearray(buf))
+                    self._pages[offset >> SHIFT] = space.new_page(offset >> SHIFT, bytearray(buf))
                 except BaseException:
                     self._charge(offset, self._over_bytes)
                     raise
@@ -245,7 +241,7 @@ class Staged:
         if end > SIZE_MAX:
             raise FsError(Errno.FBIG)
         size = max(self.size, end)
-        first, last = offset >> _SHIFT, (end - 1) >> _SHIFT
+        first, last = offset >> SHIFT, (end - 1) >> SHIFT
         in_place = first == last or self.promised > 0
         over = self._over_bytes
         kept: list[int] = []
@@ -255,8 +251,8 @@ class Staged:
             self._clear_gap(offset)
             with memoryview(buf) as view:
                 for number in range(first, last + 1):
-                    start, stop = _part(number, offset, end)
-                    at = (number << _SHIFT) + start
+                    start, stop = part(number, offset, end)
+                    at = (number << SHIFT) + start
                     page = self._pages.get(number)
                     with view[at - offset : at - offset + stop - start] as piece:
                         if isinstance(page, bytearray) and (stop <= len(page) or self._space.extend(page, stop)):
@@ -271,13 +267,13 @@ class Staged:
                                 data[start:stop] = piece
                             made[number] = self._space.new_page(number, data)
                             over += self._below(number) if page is None else 0
-                    if not (number - first + 1) % _PAGES_AT_ONCE:
+                    if not (number - first + 1) % PAGES_AT_ONCE:
                         check_time("writing")
                 self._charge(size, over)
                 # Nothing fails from here on.
                 for number in kept:
-                    start, stop = _part(number, offset, end)
-                    at = (number << _SHIFT) + start - offset
+                    start, stop = part(number, offset, end)
+                    at = (number << SHIFT) + start - offset
                     page = self._pages[number]
                     assert isinstance(page, bytearray)
                     with view[at : at + stop - start] as piece:
@@ -304,14 +300,14 @@ class Staged:
 
     def _below(self, number: int) -> int:
         """How much of what lies under it is in the place of a page."""
-        return max(0, min(PAGE_BYTES, self.under_bytes - (number << _SHIFT)))
+        return max(0, min(PAGE_BYTES, self.under_bytes - (number << SHIFT)))
 
     def _shown(self, number: int, count: int) -> bytearray:
         """All that shows where a page is, or is to be, and `count` bytes at least."""
         page = self._pages.get(number)
         if isinstance(page, bytearray):
             return page.ljust(count, b"\0")
-        base = number << _SHIFT
+        base = number << SHIFT
         shown = min(PAGE_BYTES, self.size - base) if page is not None else self._below(number)
         data = bytearray(max(count, shown))
         if shown > 0:
@@ -326,11 +322,11 @@ class Staged:
     def _clear_gap(self, end: int) -> None:
         """What slots have between the end of the content and `end` will be seen."""
         if end > self.size:
-            for number in self._numbers(self.size >> _SHIFT, _pages_of(end)):
+            for number in self._numbers(self.size >> SHIFT, pages_of(end)):
                 page = self._pages[number]
                 if isinstance(page, int):
-                    start, stop = _part(number, self.size, end)
-                    self._space.slots.write(page, start, _ZEROS[: stop - start])
+                    start, stop = part(number, self.size, end)
+                    self._space.slots.write(page, start, ZEROS[: stop - start])
 
     def _numbers(self, first: int, last: int) -> list[int]:
         """The pages that there are from `first` to before `last`."""
@@ -358,7 +354,7 @@ class Staged:
         page = self._pages.get(last)
         if rest and isinstance(page, bytearray) and len(page) > rest:
             self._space.shorten(page, rest)
-        for number in self._numbers(_pages_of(size), _pages_of(end)):
+        for number in self._numbers(pages_of(size), pages_of(end)):
             self._space.free_page(self._pages.pop(number))
         if size < self.under_bytes:
             self.under_bytes = size
@@ -377,9 +373,9 @@ class Staged:
             try:
                 self.promised = end
                 self._charge(self.size, self._over_bytes)
-                for number in range(offset >> _SHIFT, _pages_of(end)):
-                    self._make_room(number, _part(number, offset, end)[1])
-                    if not number % _PAGES_AT_ONCE:
+                for number in range(offset >> SHIFT, pages_of(end)):
+                    self._make_room(number, part(number, offset, end)[1])
+                    if not number % PAGES_AT_ONCE:
                         check_time("reserving space")
             except (FsError, MemoryError):
                 self._unreserve()
@@ -404,6 +400,15 @@ class Staged:
             self._trim(self.size, end)
             self._charge(self.size, self._over_bytes)
 
+    def cover(self, under: Under) -> None:
+        """Take all that shows of what lies under it, which `under` gives. Raises NOSPC, IO, and what `under` raises."""
+        with self._space.lock:
+            self._under = under
+            for number in range(pages_of(self.under_bytes)):
+                self._make_room(number, 0)
+                if not number % PAGES_AT_ONCE:
+                    check_time("keeping a file")
+
     def copy(self, space: StagingSpace, under: Under | None) -> Staged:
         """The same content in another space, over the same bytes. Raises NOSPC, IO."""
         made = Staged(space, under, self.under_bytes)
@@ -411,9 +416,9 @@ class Staged:
             try:
                 made._charge(self.size, self._over_bytes)
                 made.size, made._over_bytes = self.size, self._over_bytes
-                for step, number in enumerate(self._numbers(0, _pages_of(self.size))):
+                for step, number in enumerate(self._numbers(0, pages_of(self.size))):
                     made._pages[number] = space.new_page(number, self._shown(number, 0))
-                    if not (step + 1) % _PAGES_AT_ONCE:
+                    if not (step + 1) % PAGES_AT_ONCE:
                         check_time("copying what was written")
             except BaseException:
                 made.release()
@@ -428,21 +433,3 @@ class Staged:
             self._pages.clear()
             self.size = self.under_bytes = self._over_bytes = self.promised = 0
             self._charge(0, 0)
-
-
-def _pages_of(size: int) -> int:
-    return (size + _MASK) >> _SHIFT
-
-
-def _part(number: int, offset: int, end: int) -> tuple[int, int]:
-    """What of a page lies between two offsets."""
-    base = number << _SHIFT
-    return max(offset - base, 0), min(end - base, PAGE_BYTES)
-
-
-def _clear(piece: memoryview) -> None:
-    for start in range(0, len(piece), PAGE_BYTES):
-        part = piece[start : start + PAGE_BYTES]
-        part[:] = _ZEROS[: len(part)]
-        if not (start + PAGE_BYTES) % (_PAGES_AT_ONCE * PAGE_BYTES):
-            check_time("reading what was never written")

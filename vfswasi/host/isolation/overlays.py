@@ -7,6 +7,7 @@ told that changes are to be applied.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import threading
@@ -25,8 +26,9 @@ from ...fs_backends.layers.checked import checked
 from ...fs_backends.staging.space import MAX_BYTES
 from ...fs_backends.waiting import bounded_by
 from ...limits import Limits
-from ...mounts.layered import MADE_ANEW, settled
+from ...mounts.layered import MADE_ANEW, check_root, root_of, settled
 from ...mounts.options import Mount, guest_name
+from ...mounts.source_text import local_path
 from ...mounts.sources import open_source
 from ...mounts.table import check_trusted, what
 from ...observe.changes import Changes
@@ -51,16 +53,26 @@ class CallersBase:
         tree = mount.source == "mem:" or isinstance(mount.source, Mapping)
         self._mount = replace(mount, rw=None, overlay=False, apply=None)
         self.source: Any = None if tree else self._mount
+        self.root: object = None
         self.text = "a tree in memory" if tree else what(mount)
         self.apply = mount.apply
         self.applying = threading.Lock()
         self.renew = applied
+        if self.source is not None and self._is_path():
+            with contextlib.suppress(MountError), self.open() as backend:  # or the worker says what is wrong
+                self.root = root_of(backend)
+
+    def _is_path(self) -> bool:
+        """Whether somebody could put something else in its place."""
+        path = self._mount.source
+        return isinstance(path, os.PathLike) or (isinstance(path, str) and local_path(path) is not None)
 
     @contextmanager
     def open(self) -> Iterator[Backend]:
         """Raises MountError."""
         backend = open_source(self._mount)
         try:
+            check_root(self, backend)
             yield checked(backend)
         finally:
             backend.close()

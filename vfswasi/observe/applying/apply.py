@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ from ...errors import ApplyError, ConflictError, FsError, MountError
 from ...fs_backends.base import Backend, Caps, Key
 from ...fs_backends.layers.checked import checked as looked_at
 from ...fs_backends.local.backend import LocalBackend
+from ...mounts.layered import check_root
 from ...mounts.options import Mount
 from ...mounts.sources import open_mount
 from ...printing import shown
@@ -33,8 +35,12 @@ def apply(changes: Any, target: Any = None, progress: Progress | None = None) ->
     total = sum(item.entry.size for item in plan.contents()) + len(plan.coming())
     try:
         if found is not None:
+            if target is None:
+                _check_archive(changes.base, found[0])
             return _to_archive(changes, plan, *found, target is None, progress)
         with _opened(mount) as backend:
+            if target is None:
+                check_root(changes.base, backend)
             return _to_backend(changes, plan, backend, target is None, Steps(progress, total))
     except FsError as error:
         raise ApplyError(
@@ -64,6 +70,13 @@ def _mount_of(base: Any, target: Any) -> Mount:
     return replace(mount, rw=True, overlay=False, apply=None)
 
 
+def _check_archive(base: Any, path: str) -> None:
+    """Raises MountError: it is not the archive that was mounted."""
+    root = getattr(base, "root", None)
+    if root is not None and tuple(root)[:2] != ("archive", os.path.realpath(path)):
+        raise MountError(f"{base.text} is not what was mounted: another directory or archive is in its place now")
+
+
 @contextlib.contextmanager
 def _opened(mount: Mount) -> Iterator[Backend]:
     """Raises MountError, FsError, TypeError."""
@@ -82,11 +95,17 @@ def _check(changes: Any, plan: Plan, backend: Backend, is_base: bool, below: Key
     forget(backend, ())
     with original_of(changes.base, backend, is_base) as original:
         try:
-            return check(plan, backend, original, below)
+            checked = check(plan, backend, original, below)
         except ConflictError:
             if not is_there_already(plan, backend, below):
                 raise
             return None
+    if is_base:  # of which the contents are in part
+        for item in plan.contents():
+            keep = getattr(item.entry.content, "keep_whole", None)
+            if keep is not None:
+                keep()
+    return checked
 
 
 def _to_backend(changes: Any, plan: Plan, backend: Backend, is_base: bool, steps: Steps) -> bool:

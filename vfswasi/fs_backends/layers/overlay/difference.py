@@ -212,6 +212,18 @@ class _Contents:
         self._begun = None if file.lower is None or file.lower.of_base else file.lower
         self._tree = tree
 
+    def keep_whole(self) -> None:
+        """Take what shows of the base, which is about to be changed. Raises NOSPC, IO, STALE."""
+        if self._whole:
+            return
+        reader = self.open()
+        try:
+            assert isinstance(reader, _StagedReader)
+            reader.keep_whole()
+            self._whole = True
+        finally:
+            reader.close()
+
     def open(self) -> Handle:
         if self._begun is not None and not self._whole:  # with contents of other changes
             return _StagedReader(self._staged, self.size, self._begun.copy(None))
@@ -249,6 +261,10 @@ class _StagedReader(Handle):
         if self._staged.size != self._size:
             raise FsError(Errno.STALE, "the file was changed in the overlay after its changes were looked at")
         return self._staged.read_into(offset, buf, None if self._lower is None else self._lower.fill)
+
+    def keep_whole(self) -> None:
+        if self._lower is not None:
+            self._staged.cover(self._lower.fill)
 
     def size(self) -> int:
         return self._size

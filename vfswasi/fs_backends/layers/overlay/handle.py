@@ -71,8 +71,8 @@ class OverlayHandle(Handle, OpenFile):
         staged = file.staged
         if staged is None:
             self._owner.touch(file)
+            self._owner.note(file)  # as it was when it was opened: the program may have read it since
             staged = file.stage(self._owner.space, keep, self._owner.fixed)
-            self._owner.note(file)
             for handle in file.handles:
                 handle.moved()
         return staged
