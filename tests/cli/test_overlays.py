@@ -177,7 +177,7 @@ def test_a_conflict_is_told_by_path_and_loses_nothing(place: Path, saved: bool) 
     listed, conflict, last = done.stderr.splitlines()
     assert listed == "M s"
     assert conflict.startswith("vfswasi: /d/s: it ")
-    assert last.startswith("vfswasi: the changes in /d were not applied: what lies below is not what it was")
+    assert last.startswith("vfswasi: the changes in /d were not applied: they do not fit what lies below")
     where = place / "my.changes" if saved else next(place.glob("vfswasi-not-stored-*")) / "1.changes"
     assert (f"vfswasi apply {'my.changes' if saved else where} TARGET") in last
     assert Changes.load(where).read_bytes("s") == b"so faod\n"

@@ -41,8 +41,6 @@ diff --git a/a b/b
 similarity index 100%
 rename from a
 rename to b
-diff --git a/d/e/y b/d/e/y
-deleted file mode 100644
 Binary files a/d/e/y and /dev/null differ
 diff --git a/d/x b/d/x
 deleted file mode 100644
@@ -310,7 +308,7 @@ def test_far_changes_in_a_long_text_are_small_hunks() -> None:
 @pytest.mark.skipif(shutil.which("git") is None, reason="git reads what is written for it")
 def test_git_applies_it(tmp_path: Path) -> None:
     tree = {"m": "1\n2\n3", "gone": "x\n", "moved": "y\n", "both": "1\n2\n", "dir": {"z": "z"}, 'odd "\té': "o\n"}
-    base = MadeBase(tree)
+    base = MadeBase({**tree, "binary": "\0old"})
     changes = Changes(
         [
             modified(base, "m", "1\n2\n4\n"),
@@ -323,10 +321,20 @@ def test_git_applies_it(tmp_path: Path) -> None:
             modified(base, 'odd "\té', "p\n"),
             added("empty", b""),
             made_link("link", "m"),
+            modified(base, "binary", b"\0new"),
+            added("a binary", b"\0"),
         ],
         base,
     )
-    base_files = {"m": "1\n2\n3", "gone": "x\n", "moved": "y\n", "both": "1\n2\n", "dir/z": "z", 'odd "\té': "o\n"}
+    base_files = {
+        "binary": "\0old",
+        "m": "1\n2\n3",
+        "gone": "x\n",
+        "moved": "y\n",
+        "both": "1\n2\n",
+        "dir/z": "z",
+        'odd "\té': "o\n",
+    }
     for path, text in base_files.items():
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(text)
@@ -336,6 +344,7 @@ def test_git_applies_it(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = {str(path.relative_to(tmp_path)): path for path in tmp_path.rglob("*") if not path.is_dir()}
     assert {name: path.read_text() for name, path in found.items() if not path.is_symlink()} == {
+        "binary": "\0old",
         "m": "1\n2\n4\n",
         "new/name": "y\n",
         "two words": "0\n1\n2\n",

@@ -78,7 +78,7 @@ def not_stored(error: UncommittedError, saved: Mapping[str, str] | None = None, 
         if file.path in there:
             where = f"they are in {there[file.path]}: vfswasi apply {there[file.path]} TARGET applies them"
         cause = file.error.__cause__
-        why = "what lies below is not what it was, and nothing was written" if _is_conflict(file) else str(cause)
+        why = "they do not fit what lies below, and nothing was written" if _is_conflict(file) else str(cause)
         fail(f"the changes in {file.path} were not applied: {why}; {where}")
     if others or not overlays:
         return fail(f"{error}; {rescued(UncommittedError(str(error), others))}")

@@ -70,6 +70,9 @@ class Layered:
         with self._lock:
             shared = self._base
             there = shared.try_take()
+        if self._made_anew and not there:  # a tree in memory, of which there is no other
+            yield shared.backend
+            return
         if there:
             try:
                 yield checked(shared.backend)

@@ -197,6 +197,7 @@ def save_into(changes: Changes, fd: int) -> None:
     with open(os.dup(fd), "wb") as file:
         # Where nothing else tells whether the caller's base is what it was, its contents have to.
         timeless = any(entry.was is not None and entry.was.mtim_ns is None for entry in changes.entries)
+        timeless = timeless or changes.base is None or changes.base.source is None  # a tree that is made anew
         try:
             write(changes.entries, changes.base, file, old_digests=timeless)
         except ValueError as error:

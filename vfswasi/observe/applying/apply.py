@@ -67,6 +67,10 @@ def _mount_of(base: Any, target: Any) -> Mount:
         raise MountError(f"{shown(mount.source)}: changes are applied to a directory or an archive, not to one file")
     if target is not None and mount.rw is False:
         raise MountError(f"{shown(mount.source)}: changes cannot be applied to what is mounted to be read only")
+    if target is not None and mount.overlay is not False:
+        raise MountError(
+            f"{shown(mount.source)}: changes cannot be applied to an overlay, which would be forgotten; leave out overlay"
+        )
     return replace(mount, rw=True, overlay=False, apply=None)
 
 

@@ -85,7 +85,6 @@ class _Diff:
                     yield text
 
     def _compared(self, entry: Entry) -> Iterator[str]:
-        yield from self._header(entry)
         old_name = _NOTHING if entry.was is None else _quoted("a/" + (entry.old_path or entry.path))
         new_name = _NOTHING if entry.kind == "removed" else _quoted("b/" + entry.path)
         try:
@@ -97,8 +96,11 @@ class _Diff:
             yield f"{_differ(old_name, new_name)}: {unshown}\n"
             return
         if before is None or after is None:
+            # Without the lines of a header, which `git apply` would take for that of the next file.
             yield f"Binary files {old_name} and {new_name} differ\n"
-        elif before != after:
+            return
+        yield from self._header(entry)
+        if before != after:
             yield f"--- {_ended(old_name)}\n+++ {_ended(new_name)}\n"
             yield from hunks(_split(before), _split(after), self._effort)
 
