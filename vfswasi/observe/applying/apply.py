@@ -69,7 +69,7 @@ def _mount_of(base: Any, target: Any) -> Mount:
         raise MountError(f"{shown(mount.source)}: changes cannot be applied to what is mounted to be read only")
     if target is not None and mount.overlay is not False:
         raise MountError(
-            f"{shown(mount.source)}: changes cannot be applied to an overlay, which would be forgotten; leave out overlay"
+            f"{shown(mount.source)}: changes cannot be applied to an overlay, which would be forgotten; leave it out"
         )
     return replace(mount, rw=True, overlay=False, apply=None)
 
