@@ -27,7 +27,19 @@ MUTATORS: dict[str, tuple[object, ...]] = {
     "link": (("f",), ("new",)),
     "set_times": (("f",), 1, 1),
 }
-READERS = {"stat", "walk", "list", "listing_version", "device", "open", "readlink", "sync_directory", "close"}
+READERS = {
+    "stat",
+    "walk",
+    "list",
+    "listing_version",
+    "version",
+    "device",
+    "open",
+    "readlink",
+    "sync_directory",
+    "close",
+}
+READERS |= {"note_times"}  # tells of what was done to a handle
 RUNS = {"finish", "take_uncommitted", "traffic"}  # about a run as a whole
 
 HANDLE_MUTATORS: dict[str, tuple[object, ...]] = {

@@ -499,7 +499,7 @@ def test_bad_values_name_the_limit(name: str) -> None:
     for value in ("1", 1.5j, b"1", True, [1]):
         with pytest.raises(TypeError, match=name):
             Limits(**{name: value})  # type: ignore[arg-type]
-    if name not in ("fuel", "wall_seconds", "compile_seconds"):
+    if name not in ("fuel", "wall_seconds", "compile_seconds", "compile_memory_bytes"):
         with pytest.raises(TypeError, match=name):
             Limits(**{name: None})
     assert getattr(Limits(**{name: 100}), name) == 100

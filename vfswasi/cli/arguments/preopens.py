@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ...mounts.options import Mount, check_without_password, guest_name, parse_mount, parse_source
-from ...printing import shown
+from ...printing import redacted, shown
 
 
 def preopens(mounts: Iterable[tuple[str, str]], *, tmp: bool, dev: bool) -> dict[str, Any]:
@@ -79,17 +79,14 @@ def _volume(text: str) -> tuple[str, Mount]:
 def _mount(text: str) -> tuple[str, Mount]:
     """GUEST=SOURCE[,OPTION...]"""
     words = dict(part.partition("=")[::2] for part in text.split(","))
-    source, guest = (next((words[name] for name in names if name in words), "") for names in _KEYS)
-    if words.get("type") in _TYPES or (source and guest):  # of docker and podman
-        mode = "overlay" if words.get("type") == "overlay" else "rw"
-        told = f"--mount {guest or 'GUEST'}={'mem:' if words.get('type') == 'tmpfs' else source or 'SOURCE'}"
-        more = "" if words.get("type") == "tmpfs" or not {"readonly", "ro"}.isdisjoint(words) else f",{mode}"
-        raise ValueError(f"--mount {shown(text)}: keys such as type= are not known here; write {told}{more}")
+    if words.get("type") == "overlay":  # of podman
+        source, guest = (next((words[name] for name in names if name in words), "") for names in _KEYS)
+        told = f"--mount {redacted(guest or 'GUEST')}={redacted(source or 'SOURCE')},overlay"
+        raise ValueError(f"this is docker's form of --mount; write {told}")
     return parse_mount(text)
 
 
 _OVERLAY: Final = ("O", "overlay")
-_TYPES: Final = ("bind", "volume", "tmpfs", "overlay", "image", "glob")
 _KEYS: Final = (("source", "src", "from"), ("target", "destination", "dst"))  # of `docker run --mount`
 _READERS: Final[dict[str, Callable[[str], tuple[str, Mount]]]] = {
     "--mount": _mount,

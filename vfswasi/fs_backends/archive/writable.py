@@ -343,15 +343,18 @@ class _Base(Backend):
         if self._first:
             status = self._numbered(handle.stat())  # of a member, which stays as it is
             handle.stat = lambda: status  # type: ignore[method-assign]
-        handle.close = _counting(handle.close, self._holder)  # type: ignore[method-assign]
+        handle.close = _counting(handle, self._holder)  # type: ignore[method-assign]
         self._holder.hold(1)
         return handle
 
 
-def _counting(close: Callable[[], None], holder: _Holder) -> Callable[[], None]:
+def _counting(handle: Handle, holder: _Holder) -> Callable[[], None]:
     def closed() -> None:
-        close()
-        holder.hold(-1)
+        del handle.close  # type: ignore[method-assign]  # or it would refer to itself
+        try:
+            handle.close()
+        finally:
+            holder.hold(-1)
 
     return closed
 
