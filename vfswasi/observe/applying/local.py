@@ -8,8 +8,8 @@ from collections.abc import Callable, Container
 from ...errors import ApplyError, Errno, FsError, errno_of
 from ...fs_backends.base import FileType, Key
 from ...fs_backends.local.backend import LocalBackend
-from ...fs_backends.local.publishing import alone, keep_permissions, why_fixed
-from ...fs_backends.waiting import check_time
+from ...fs_backends.local.publishing import alone, has_unseen, keep_permissions, why_fixed
+from ...fs_backends.waiting import unbounded
 from ...logs import logger
 from .comparing import opened, pieces
 from .conflicts import Checked, check_again, raise_if
@@ -31,12 +31,12 @@ def apply(plan: Plan, backend: LocalBackend, check: Callable[[], Checked | None]
         else:
             checked = check()
             if checked is None:
-                _set_times(plan, backend)
                 return
             _check_movable(plan, backend, checked)
             _stage(plan, staging, checked, steps)
         try:
-            _move(plan, staging, steps)
+            with unbounded():  # what has a journal is brought to its end, whatever time the run has
+                _move(plan, staging, steps)
         except FsError as error:
             raise ApplyError(
                 f"the changes are made in part: {error}; when that is mended, apply the same changes again, which "
@@ -58,7 +58,11 @@ def _check_movable(plan: Plan, backend: LocalBackend, checked: Checked) -> None:
         place = plan.before(item.key, itself=False) if item.key in plan.arriving else None
         if place is not None:
             directories.setdefault(place[:-1], item.path)
-    conflicts = {}
+    conflicts = {
+        "/".join(key): "it has a name that is not UTF-8, which nobody could see when it was removed"
+        for key in checked.names
+        if has_unseen(backend, key)
+    }
     for key, path in directories.items():
         why = why_fixed(backend, key)
         if why is not None:
@@ -203,7 +207,6 @@ def _move(plan: Plan, staging: Staging, steps: Steps) -> None:
             raise FsError(Errno.STALE, f"{staging.key[0]!r} does not have any more what its journal says")
         for item in plan.leaving():
             assert item.base is not None
-            check_time("changes")
             if _old(item) not in have_left:
                 backend.rename(item.base, staging.at(_old(item)))
                 touched.add(item.base[:-1])
@@ -211,7 +214,6 @@ def _move(plan: Plan, staging: Staging, steps: Steps) -> None:
         staging.note_left()
     waiting = staging.names()
     for item in plan.coming():
-        check_time("changes")
         source = _old(item) if item.entry.kind == "renamed" else _new(item)
         if source in waiting:
             if item.entry.kind != "modified" and item.key not in plan.replaced:
@@ -240,7 +242,6 @@ def _check_free(backend: LocalBackend, key: Key) -> None:
 def _set_times(plan: Plan, backend: LocalBackend, keys: Container[Key] | None = None) -> None:
     """Of all, or of `keys`."""
     for item in plan.timed():
-        check_time("changes")
         if keys is None or item.key in keys:
             _set_times_at(backend, item.key, item)
 
