@@ -37,7 +37,7 @@ def apply(plan: Plan, backend: LocalBackend, check: Callable[[], Checked | None]
         try:
             with unbounded():  # what has a journal is brought to its end, whatever time the run has
                 _move(plan, staging, steps)
-        except FsError as error:
+        except Exception as error:  # of the store, or of whoever is told how far it is
             raise ApplyError(
                 f"the changes are made in part: {error}; when that is mended, apply the same changes again, which "
                 "finishes them",
