@@ -88,7 +88,7 @@ def _check(changes: Any, plan: Plan, backend: Backend, is_base: bool, below: Key
         try:
             return check(plan, backend, original, below)
         except ConflictError:
-            if not is_there_already(plan, backend, below):
+            if not is_there_already(plan, backend, original, below):
                 raise
             return None
 
