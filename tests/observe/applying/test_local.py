@@ -237,6 +237,40 @@ def test_what_is_missing_of_what_was_staged_is_told(place: Path, monkeypatch: py
     assert (place / "a").read_bytes() == b"a"
 
 
+@pytest.mark.parametrize("somebody", ["file", "link"])
+def test_new_contents_that_somebody_has_changed_meanwhile_are_not_taken(
+    place: Path, monkeypatch: pytest.MonkeyPatch, somebody: str
+) -> None:
+    made = model.changes(model.modified(BASE, "a", b"1"), model.removed(BASE, "gone"))
+    _stop_before(monkeypatch, "note_left")
+    with pytest.raises(_Stopped):
+        made.apply(place)
+    monkeypatch.undo()
+    [new] = place.glob(f"{STAGING}*/n*")
+    new.unlink()
+    new.write_bytes(b"2") if somebody == "file" else new.symlink_to("/etc/passwd")
+    with pytest.raises(ConflictError, match="somebody has changed its new contents") as raised:
+        made.apply(place)
+    assert list(raised.value.conflicts) == ["a"]
+    assert (place / "a").read_bytes() == b"a"
+    new.unlink()
+    new.write_bytes(b"1")
+    made.apply(place)
+    assert model.tree_at(place) == {"a": b"1", "b": b"b", "dir": BASE["dir"]}
+
+
+def test_an_error_of_whoever_is_told_how_far_it_is_can_be_finished(place: Path) -> None:
+    def progress(done: int, total: int) -> None:
+        if (place / "new").exists():
+            raise ValueError("the screen is gone")
+
+    made = model.changes(model.modified(BASE, "a", b"1"), model.renamed(BASE, "dir", "new"))
+    with pytest.raises(ApplyError, match="the screen is gone; when that is mended, apply the same changes again"):
+        made.apply(place, progress=progress)
+    made.apply(place)
+    assert model.tree_at(place) == {"a": b"1", "b": b"b", "gone": BASE["gone"], "new": BASE["dir"]}
+
+
 class _Stopped(BaseException):
     pass
 

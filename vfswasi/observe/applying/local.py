@@ -11,7 +11,7 @@ from ...fs_backends.local.backend import LocalBackend
 from ...fs_backends.local.publishing import alone, has_unseen, keep_permissions, why_fixed
 from ...fs_backends.waiting import unbounded
 from ...logs import logger
-from .comparing import opened, pieces
+from .comparing import digest_of, opened, pieces
 from .conflicts import Checked, check_again, raise_if
 from .contents import digest_of_content, write
 from .plan import Item, Plan
@@ -186,15 +186,26 @@ def _copy(backend: LocalBackend, old: Key, new: Key) -> None:
 def _check_contents(plan: Plan, staging: Staging) -> None:
     """The journal that is there is of these very contents. Raises ConflictError, ApplyError."""
     digests = staging.digests()
+    waiting = staging.names()
     conflicts = {}
     try:
-        for item in plan.contents():
-            assert item.entry.content is not None
-            if digests.get(_new(item)) != digest_of_content(item.entry.content):
+        for item, content in plan.each_content():
+            digest = digest_of_content(content)
+            if digests.get(_new(item)) != digest:
                 conflicts[item.path] = f"other changes of it were left half made, see {staging.key[0]}"
+            elif _new(item) in waiting and _digest_at(staging, _new(item)) != digest:
+                conflicts[item.path] = f"somebody has changed its new contents, which wait in {staging.key[0]}"
     except FsError as error:
         raise ApplyError(f"the changes are made in part, and what they have cannot be read: {error}") from error
     raise_if(conflicts)
+
+
+def _digest_at(staging: Staging, name: str) -> str | None:
+    """SHA-256; None: it is no file."""
+    if staging.backend.stat(staging.at(name)).filetype is not FileType.REGULAR_FILE:
+        return None
+    with opened(staging.backend, staging.at(name)) as handle:
+        return digest_of(handle)
 
 
 def _move(plan: Plan, staging: Staging, steps: Steps) -> None:
