@@ -21,6 +21,7 @@ from vfswasi.fs_backends.layers.overlay.entries import Entry
 from vfswasi.fs_backends.local import publishing
 from vfswasi.fs_backends.local.backend import LocalBackend
 from vfswasi.fs_backends.local.file import LocalHandle
+from vfswasi.fs_backends.waiting import bounded_by, check_time
 from vfswasi.mounts.options import Mount
 from vfswasi.observe.applying import local
 from vfswasi.observe.applying.plan import STAGING, Plan
@@ -91,13 +92,125 @@ def test_other_changes_wait_until_what_was_begun_is_finished(place: Path, monkey
 
 
 def test_what_was_left_before_anything_was_changed_is_thrown_away(place: Path) -> None:
-    left = place / f"{STAGING}0123"
+    left = place / f"{STAGING}{'0123' * 6}"
     left.mkdir()
     (left / "n1").write_bytes(b"x")
-    (left / "deep").mkdir()
-    (left / "deep" / "link").symlink_to(place)
+    (left / "n2").mkdir()
+    (left / "n3").symlink_to(place)
+    (left / "journal.new").write_bytes(b"{")
     model.changes(model.modified(BASE, "a", b"1")).apply(place)
     assert model.tree_at(place) == BASE | {"a": b"1"}
+
+
+def test_what_was_left_when_all_was_done_is_thrown_away(place: Path) -> None:
+    left = place / f"{STAGING}{'0123' * 6}"
+    (left / "o1" / "deep").mkdir(parents=True)
+    (left / "o1" / "deep" / "link").symlink_to(place)
+    (left / "out").touch()
+    model.changes(model.modified(BASE, "a", b"1")).apply(place)
+    assert model.tree_at(place) == BASE | {"a": b"1"}
+
+
+@pytest.mark.parametrize("name", ["mine", "0123", "0123" * 6 + "4", "ABCD" * 6, "xyzw" * 6])
+def test_a_directory_of_somebody_else_stays_whatever_it_is_called(place: Path, name: str) -> None:
+    (place / f"{STAGING}{name}").mkdir()
+    (place / f"{STAGING}{name}" / "o1").write_bytes(b"precious")
+    model.changes(model.modified(BASE, "a", b"1")).apply(place)
+    assert model.tree_at(place) == BASE | {"a": b"1", f"{STAGING}{name}": {"o1": b"precious"}}
+
+
+@pytest.mark.parametrize("inside", ["o1", "n1/precious", "letter.txt", "n1x", "o", "out.old"])
+def test_what_may_be_precious_is_not_thrown_away_but_told(place: Path, inside: str) -> None:
+    left = place / f"{STAGING}{'0123' * 6}"
+    (left / inside).parent.mkdir(parents=True)
+    (left / inside).write_bytes(b"precious")
+    with pytest.raises(ConflictError, match="look at it, and remove or rename it") as raised:
+        model.changes(model.modified(BASE, "a", b"1")).apply(place)
+    assert list(raised.value.conflicts) == [left.name]
+    assert (left / inside).read_bytes() == b"precious"
+    assert (place / "a").read_bytes() == b"a"
+
+
+@pytest.mark.parametrize("below", ["", "deep"])
+def test_names_that_nobody_sees_in_a_removed_directory_are_a_conflict(place: Path, below: str) -> None:
+    base = BASE | {"gone": {"z": b"z", "deep": {"y": b"y"}}}
+    (place / "gone" / "deep").mkdir()
+    (place / "gone" / "deep" / "y").write_bytes(b"y")
+    unseen = os.path.join(os.fsencode(place / "gone" / below), b"\xff\xfe")
+    with open(unseen, "wb") as file:
+        file.write(b"hidden")
+    removed = model.changes(model.removed(base, "gone"))
+    with pytest.raises(ConflictError, match="not UTF-8") as raised:
+        removed.apply(place)
+    assert list(raised.value.conflicts) == [f"gone/{below}".rstrip("/")]
+    assert os.path.exists(unseen)
+    assert sorted(os.listdir(place)) == sorted(base)
+    os.unlink(unseen)
+    assert model.tree_at(place) == base
+    removed.apply(place)
+    assert "gone" not in model.tree_at(place)
+
+
+def test_what_appears_unseen_at_the_last_moment_is_kept_and_in_nobodys_way(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def note_left(staging: Any) -> None:
+        noted(staging)
+        [old] = [name for name in staging.names() if name.startswith("o") and name != "out"]
+        with open(os.path.join(os.fsencode(place / staging.key[0] / old), b"\xff"), "wb"):
+            pass
+
+    noted = local.Staging.note_left
+    monkeypatch.setattr(local.Staging, "note_left", note_left)
+    model.changes(model.removed(BASE, "gone")).apply(place)
+    monkeypatch.undo()
+    left = [name for name in os.listdir(place) if name.startswith(STAGING)]
+    assert len(left) == 1
+    model.changes(model.modified(BASE, "a", b"1")).apply(place)
+    assert (place / "a").read_bytes() == b"1"
+    assert [name for name in os.listdir(place) if name.startswith(STAGING)] == left
+
+
+class _Time:
+    """Of a run: is over once it is said to be."""
+
+    is_over = False
+
+    def over(self) -> BaseException | None:
+        return TimeoutError() if self.is_over else None
+
+
+def test_a_time_that_is_over_stops_nothing_that_has_a_journal(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    time_of_run = _Time()
+
+    def write_journal(staging: Any, digests: Any) -> None:
+        written(staging, digests)
+        time_of_run.is_over = True
+
+    written = local.Staging.write_journal
+    monkeypatch.setattr(local.Staging, "write_journal", write_journal)
+    made = model.changes(
+        model.modified(BASE, "a", b"1"), model.removed(BASE, "gone"), model.renamed(BASE, "dir", "new", mtim_ns=7)
+    )
+    with bounded_by(time_of_run):
+        made.apply(place)
+    assert time_of_run.is_over
+    assert model.tree_at(place) == {"a": b"1", "b": b"b", "new": BASE["dir"]}
+    assert (place / "new").stat().st_mtime_ns == 7
+
+
+def test_a_time_that_is_over_before_the_journal_leaves_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    time_of_run = _Time()
+
+    def check_again(*_: Any) -> None:
+        time_of_run.is_over = True
+        check_time("changes")
+
+    monkeypatch.setattr(local, "check_again", check_again)
+    made = model.changes(model.modified(BASE, "a", b"1"), model.removed(BASE, "gone"))
+    with bounded_by(time_of_run), pytest.raises(ApplyError, match="nothing was changed"):
+        made.apply(place)
+    assert model.tree_at(place) == BASE
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[]", b'{"version": 1, "changes": "x", "digests": {}}', b"[" * 100_000])
@@ -122,6 +235,40 @@ def test_what_is_missing_of_what_was_staged_is_told(place: Path, monkeypatch: py
     with pytest.raises(ApplyError, match="does not have any more"):
         changes.apply(place)
     assert (place / "a").read_bytes() == b"a"
+
+
+@pytest.mark.parametrize("somebody", ["file", "link"])
+def test_new_contents_that_somebody_has_changed_meanwhile_are_not_taken(
+    place: Path, monkeypatch: pytest.MonkeyPatch, somebody: str
+) -> None:
+    made = model.changes(model.modified(BASE, "a", b"1"), model.removed(BASE, "gone"))
+    _stop_before(monkeypatch, "note_left")
+    with pytest.raises(_Stopped):
+        made.apply(place)
+    monkeypatch.undo()
+    [new] = place.glob(f"{STAGING}*/n*")
+    new.unlink()
+    new.write_bytes(b"2") if somebody == "file" else new.symlink_to("/etc/passwd")
+    with pytest.raises(ConflictError, match="somebody has changed its new contents") as raised:
+        made.apply(place)
+    assert list(raised.value.conflicts) == ["a"]
+    assert (place / "a").read_bytes() == b"a"
+    new.unlink()
+    new.write_bytes(b"1")
+    made.apply(place)
+    assert model.tree_at(place) == {"a": b"1", "b": b"b", "dir": BASE["dir"]}
+
+
+def test_an_error_of_whoever_is_told_how_far_it_is_can_be_finished(place: Path) -> None:
+    def progress(done: int, total: int) -> None:
+        if (place / "new").exists():
+            raise ValueError("the screen is gone")
+
+    made = model.changes(model.modified(BASE, "a", b"1"), model.renamed(BASE, "dir", "new"))
+    with pytest.raises(ApplyError, match="the screen is gone; when that is mended, apply the same changes again"):
+        made.apply(place, progress=progress)
+    made.apply(place)
+    assert model.tree_at(place) == {"a": b"1", "b": b"b", "gone": BASE["gone"], "new": BASE["dir"]}
 
 
 class _Stopped(BaseException):

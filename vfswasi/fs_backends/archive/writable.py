@@ -350,7 +350,7 @@ class _Base(Backend):
 
 def _counting(handle: Handle, holder: _Holder) -> Callable[[], None]:
     def closed() -> None:
-        del handle.close  # type: ignore[method-assign]  # or it would refer to itself
+        del handle.close  # or it would refer to itself
         try:
             handle.close()
         finally:

@@ -85,3 +85,23 @@ def why_fixed(backend: LocalBackend, key: Key) -> str | None:
     finally:
         if fd >= 0:
             os.close(fd)
+
+
+def has_unseen(backend: LocalBackend, key: Key) -> bool:
+    """Whether the directory has names that are not UTF-8, which `list` leaves out. Raises FsError."""
+    try:
+        fd = backend._open(key, _LIST)
+        try:
+            return any(not _is_utf8(name) for name in os.listdir(fd))
+        finally:
+            os.close(fd)
+    except HOST_ERRORS as error:
+        raise translate(error) from error
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        os.fsencode(name).decode()
+    except UnicodeDecodeError:
+        return False
+    return True

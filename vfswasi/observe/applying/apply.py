@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from ...errors import ApplyError, ConflictError, FsError, MountError
 from ...fs_backends.base import Backend, Caps, Key
 from ...fs_backends.layers.checked import checked as looked_at
 from ...fs_backends.local.backend import LocalBackend
+from ...fs_backends.waiting import check_time
 from ...mounts.layered import check_root
 from ...mounts.options import Mount
 from ...mounts.sources import open_mount
@@ -22,6 +24,8 @@ from .conflicts import Checked, check, is_there_already
 from .plan import Plan
 from .progress import Progress, Steps
 from .versions import forget
+
+_POLL_S: Final = 0.02
 
 
 def apply(changes: Any, target: Any = None, progress: Progress | None = None) -> bool:
@@ -101,7 +105,7 @@ def _check(changes: Any, plan: Plan, backend: Backend, is_base: bool, below: Key
         try:
             checked = check(plan, backend, original, below)
         except ConflictError:
-            if not is_there_already(plan, backend, below):
+            if not is_there_already(plan, backend, original, below):
                 raise
             return None
     if is_base:  # of which the contents are in part
@@ -122,16 +126,42 @@ def _to_backend(changes: Any, plan: Plan, backend: Backend, is_base: bool, steps
     if isinstance(backend, LocalBackend):
         local.apply(plan, backend, look, steps)
         return answer != [None]
-    checked = look()
-    if checked is None:
-        return False
+    with _alone(backend.identity):
+        checked = look()
+        if checked is None:
+            return False
+        try:
+            elsewhere.apply(plan, backend, checked, steps)
+        except BaseException:
+            backend.finish(False)
+            raise
+        backend.finish(True)
+        return True
+
+
+_alone_with: dict[object, list[Any]] = {}  # identities of stores to (a lock, how many use it)
+_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def _alone(identity: object) -> Iterator[None]:
+    """No other thread of this process is in this block for the same store; waits for it as long as the run has time.
+    Raises CANCELED."""
+    with _lock:
+        entry = _alone_with.setdefault(identity, [threading.RLock(), 0])
+        entry[1] += 1
     try:
-        elsewhere.apply(plan, backend, checked, steps)
-    except BaseException:
-        backend.finish(False)
-        raise
-    backend.finish(True)
-    return True
+        while not entry[0].acquire(timeout=_POLL_S):
+            check_time("changes")
+        try:
+            yield
+        finally:
+            entry[0].release()
+    finally:
+        with _lock:
+            entry[1] -= 1
+            if not entry[1]:
+                del _alone_with[identity]
 
 
 class _AlreadyThere(Exception):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ...errors import ConflictError, Errno, FsError, errno_of
-from ...fs_backends.base import Backend, Caps, FileType, Key, Stat
-from ...fs_backends.layers.overlay.entries import Was
+from ...fs_backends.base import Backend, Caps, FileType, Handle, Key, Stat
+from ...fs_backends.layers.overlay.entries import Content, Was
 from ...fs_backends.waiting import check_time
 from ...printing import shown
-from .comparing import Original, digest_of, opened, pieces
+from .comparing import Original, opened, pieces
 from .plan import Item, Plan, key_of
 
 _WORDS = {
@@ -211,11 +211,12 @@ class _Look:
             self.conflicts.setdefault("/".join(key), why)
 
 
-def is_there_already(plan: Plan, target: Backend, below: Key = ()) -> bool:
-    """Whether the target is what the changes lead to, as far as they say what that is: as after `apply`."""
+def is_there_already(plan: Plan, target: Backend, original: Original, below: Key = ()) -> bool:
+    """Whether the target is what the changes lead to, as after `apply`. What cannot be known is not so."""
+    there = _There(plan, target, original, below)
     try:
-        return all(_is_gone(plan, item, target, below) for item in plan.gone.values()) and all(
-            _has_come(plan, item, target, below) for item in plan.items if item.entry.kind != "removed"
+        return all(map(there.is_gone, plan.gone.values())) and all(
+            there.has_come(item) for item in plan.items if item.entry.kind != "removed"
         )
     except FsError as error:
         if errno_of(error) in (Errno.CANCELED, Errno.DQUOT):
@@ -223,40 +224,78 @@ def is_there_already(plan: Plan, target: Backend, below: Key = ()) -> bool:
         return False
 
 
-def _is_gone(plan: Plan, item: Item, target: Backend, below: Key) -> bool:
-    assert item.base is not None
-    if any(item.base[:depth] in plan.arriving for depth in range(1, len(item.base) + 1)):
-        return True  # something else has come to this name, which is looked at
-    try:
-        target.stat(below + item.base)
-    except FsError as error:
-        return error.errno in _NO_WAY
-    return False
+class _There:
+    def __init__(self, plan: Plan, target: Backend, original: Original, below: Key) -> None:
+        self.plan = plan
+        self.target = target
+        self.original = original
+        self.below = below
 
+    def is_gone(self, item: Item) -> bool:
+        assert item.base is not None
+        if any(item.base[:depth] in self.plan.arriving for depth in range(1, len(item.base) + 1)):
+            return True  # something else has come to this name, which is looked at
+        try:
+            self.target.stat(self.below + item.base)
+        except FsError as error:
+            return error.errno in _NO_WAY
+        return False
 
-def _has_come(plan: Plan, item: Item, target: Backend, below: Key) -> bool:
-    check_time("changes")
-    entry, there = item.entry, below + item.key
-    found = target.stat(there)
-    if found.filetype is not entry.filetype:
-        return False
-    if entry.kind == "added" and entry.filetype is FileType.SYMBOLIC_LINK and entry.target is not None:
-        return target.readlink(there) == entry.target
-    if entry.filetype is not FileType.REGULAR_FILE:
-        return True
-    if entry.content is None or entry.link_to is not None:
-        was = entry.was
-        if was is None or entry.kind != "renamed" or item.key in plan.rewritten:
-            return True  # another entry says what it has, or nobody
-        if was.digest is None or found.size != was.size:
-            return found.size == was.size
-        with opened(target, there) as handle:
-            return digest_of(handle) == was.digest
-    if found.size != entry.content.size:
-        return False
-    mine = entry.content.open()
-    try:
-        with opened(target, there) as handle:
+    def has_come(self, item: Item) -> bool:
+        check_time("changes")
+        entry, there = item.entry, self.below + item.key
+        found = self.target.stat(there)
+        if found.filetype is not entry.filetype:
+            return False
+        if entry.kind == "added" and entry.filetype is FileType.SYMBOLIC_LINK and entry.target is not None:
+            return self.target.readlink(there) == entry.target
+        if entry.filetype is FileType.DIRECTORY:
+            return entry.kind != "renamed" or self._is_same_directory(found, entry.was)
+        if item.is_name:
+            return self._is_name_of(there, found, self.below + self.plan.has_contents(item))
+        if entry.content is not None:
+            return found.size == entry.content.size and self._has(there, entry.content)
+        if item.key in self.plan.rewritten:
+            return True  # another entry says what it has
+        return self._is_as_it_was(item, there, found)
+
+    def _is_same_directory(self, found: Stat, was: Was | None) -> bool:
+        """As far as the store numbers them."""
+        if not self.original.is_target or was is None or None in (was.ident, found.ident):
+            return True
+        return was.ident == found.ident
+
+    def _is_name_of(self, there: Key, found: Stat, source: Key) -> bool:
+        other = self.target.stat(source)
+        if other.filetype is not found.filetype:
+            return False
+        if found.ident is not None and found.ident == other.ident:
+            return True
+        if found.filetype is FileType.SYMBOLIC_LINK:
+            return self.target.readlink(there) == self.target.readlink(source)
+        with opened(self.target, source) as handle:
+            return found.size == other.size and self._are_equal(there, handle)
+
+    def _has(self, there: Key, content: Content) -> bool:
+        mine = content.open()
+        try:
+            return self._are_equal(there, mine)
+        finally:
+            mine.close()
+
+    def _are_equal(self, there: Key, mine: Handle) -> bool:
+        """Of two of one size."""
+        with opened(self.target, there) as handle:
             return all(first == second for first, second in zip(pieces(mine), pieces(handle), strict=False))
-    finally:
-        mine.close()
+
+    def _is_as_it_was(self, item: Item, there: Key, found: Stat) -> bool:
+        """But for its name and its times, which are as the changes leave them."""
+        entry, was, base = item.entry, item.entry.was, item.base
+        if was is None or base is None or found.size != was.size:
+            return False
+        if was.digest is not None or not self.original.is_target:
+            return self.original.difference(self.target, there, found, base, was) is None
+        if was.version is not None and self.target.version(there) == was.version:
+            return True  # of stores whose versions are those of contents
+        mtim_ns = was.mtim_ns if entry.mtim_ns is None else entry.mtim_ns
+        return None not in (was.ident, mtim_ns) and (was.ident, mtim_ns) == (found.ident, found.mtim_ns)

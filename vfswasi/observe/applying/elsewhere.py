@@ -8,41 +8,64 @@ through a directory of ours.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Container
+from collections.abc import Callable
 
 from ...errors import ApplyError, Errno, FsError
 from ...fs_backends.base import Backend, Caps, FileType, Handle, Key
-from ...fs_backends.waiting import check_time
+from ...fs_backends.waiting import check_time, unbounded
 from .comparing import opened, pieces
 from .conflicts import Checked, check_again
-from .contents import write
-from .plan import STAGING, Item, Plan, key_of
+from .contents import InStore, Spool, Spooled, write
+from .plan import STAGING, Item, Plan, any_above, key_of
 from .progress import Steps
 from .versions import commits_as_a_whole, forget, is_remote
 
 
 def apply(plan: Plan, target: Backend, checked: Checked, steps: Steps) -> None:
     """Raises ConflictError: it is being changed at this very moment, and nothing was written; ApplyError."""
-    check_again(target, checked)
-    work = _Work(plan, target, checked, steps)
+    spool = Spool()
     try:
-        work.do()
-    except FsError as error:
-        done = [item.path for item in plan.items if item.number in work.done]
-        left = [item.path for item in plan.items if item.number not in work.done]
-        if not work.changed:
-            raise ApplyError(f"the changes were not applied, nothing was changed: {error}", left=left) from error
-        aside = f"; what was moved aside is in {work.aside[0]!r}" if work.clear_aside() else ""
-        told = f"the changes are made in part, {len(done):,} of {len(plan.items):,}: {error}{aside}"
-        raise ApplyError(told, done, left) from error
+        work = _Work(plan, target, checked, steps, spool)
+        _spool(work)
+        check_again(target, checked)
+        try:
+            work.do()
+        except Exception as error:  # of the store, or of whoever is told how far it is
+            work.put_back()
+            raise _told(work, error) from error
+        except BaseException:
+            work.put_back()
+            raise
+    finally:
+        spool.close()
     steps.end()
+
+
+def _spool(work: _Work) -> None:
+    """Raises ApplyError: contents cannot be read."""
+    try:
+        work.contents = {item.number: work.spool.copy(content) for item, content in work.plan.each_content()}
+    except FsError as error:
+        raise _told(work, error) from error
+
+
+def _told(work: _Work, error: Exception) -> ApplyError:
+    items = work.plan.items
+    why = str(error) if isinstance(error, FsError) else f"{type(error).__name__}: {error}"
+    left = [item.path for item in items if item.number not in work.done]
+    if not work.changed:
+        return ApplyError(f"the changes were not applied, nothing was changed: {why}", left=left)
+    done = [item.path for item in items if item.number in work.done]
+    aside = f"; what was moved aside is in {work.aside[0]!r}" if work.has_aside else ""
+    return ApplyError(f"the changes are made in part, {len(done):,} of {len(items):,}: {why}{aside}", done, left)
 
 
 class _Work:
     """aside: the directory for what is in the way. done: changes, by number. changed: anything was written. direct:
-    numbers of what can be renamed at once. last: numbers of what can be removed last."""
+    numbers of what can be renamed at once. last: numbers of what can be removed last. contents: by numbers of changes.
+    has_aside: the directory is there."""
 
-    def __init__(self, plan: Plan, target: Backend, checked: Checked, steps: Steps) -> None:
+    def __init__(self, plan: Plan, target: Backend, checked: Checked, steps: Steps, spool: Spool) -> None:
         self.plan = plan
         self.target = target
         self.checked = checked
@@ -50,7 +73,11 @@ class _Work:
         self.aside: Key = (STAGING + plan.ident(),)
         self.done: set[int] = set()
         self.changed = False
-        self._has_aside = False
+        self.spool = spool
+        self.contents: dict[int, Spooled] = {}
+        self.has_aside = False
+        self._set_aside: dict[int, Item] = {}
+        self._touched: set[int] = set()  # files, by their numbers in the store, of which we have changed the version
         gone = plan.gone.values()
         moving = [*(key for key, item in plan.gone.items() if item.entry.kind == "renamed"), *plan.arriving]
         self._ways = {key[:depth] for key in moving for depth in range(1, len(key))}
@@ -91,7 +118,7 @@ class _Work:
         return not self._is_in_motion(item.base) and item.base not in self.plan.arriving
 
     def _is_in_motion(self, base: Key) -> bool:
-        return _any_above(base, self.plan.gone) or _any_above(base, self.plan.arriving)
+        return any_above(base, self.plan.gone) or any_above(base, self.plan.arriving)
 
     # The steps
 
@@ -102,24 +129,36 @@ class _Work:
         else:
             assert item.base is not None
             self._check_version(item.base)
-            self._move(item.base, self._beside(f"o{item.number}"))
+            place = self._beside(f"o{item.number}")
+            self._set_aside[item.number] = item
+            self._move(item.base, place)
 
     def _beside(self, name: str) -> Key:
-        if not self._has_aside:
+        if not self.has_aside:
             self.target.mkdir(self.aside)
-            self._has_aside = self.changed = True
+            self.has_aside = self.changed = True
         return (*self.aside, name)
 
     def clear_aside(self) -> bool:
         """Remove the directory for what is in the way; True: there is still something in it."""
-        if not self._has_aside:
+        if not self.has_aside:
             return False
         try:
             _unless_gone(self.target.rmdir, self.aside)
         except FsError:
             return True
-        self._has_aside = False
+        self.has_aside = False
         return False
+
+    def put_back(self) -> None:
+        """After an error: what waits aside gets its old name again, where nothing has come to that."""
+        with unbounded():
+            for item in reversed(self._set_aside.values()):
+                assert item.base is not None
+                with contextlib.suppress(FsError):
+                    if not _is_there(self.target, item.base):
+                        self._move((*self.aside, f"o{item.number}"), item.base)
+            self.clear_aside()
 
     def _come(self, item: Item) -> None:
         replaced = self.plan.gone[item.key] if item.key in self.plan.replaced else None
@@ -131,6 +170,7 @@ class _Work:
                 self._check_version(item.key)
             source = item.base if item.number in self.direct else (*self.aside, f"o{item.number}")
             self._move(source, item.key)
+            self._set_aside.pop(item.number, None)
         elif item.is_name:
             if replaced is not None:
                 self._remove(replaced)
@@ -168,8 +208,8 @@ class _Work:
 
     def _write(self, item: Item, handle: Handle) -> None:
         """Into an empty file. A store that publishes what is written has it then."""
-        assert item.entry.content is not None
-        write(item.entry.content, handle, self.steps.step)
+        content = self.contents[item.number]
+        write(content, handle, self.steps.step)
         handle.sync(False)
 
     def _replace(self, item: Item) -> None:
@@ -179,21 +219,48 @@ class _Work:
         if not as_a_whole and Caps.ATOMIC_RENAME in target.caps and target.stat(key).nlink == 1:
             new = self._beside(f"n{item.number}")
             self._create(new, lambda handle: self._write(item, handle))
-            target.rename(new, key)
+            try:
+                self._check_opened(key, item.base if item.entry.kind == "modified" else key)
+                target.rename(new, key)
+            except BaseException:
+                with contextlib.suppress(FsError):
+                    target.remove(new)
+                raise
             return
         handle = target.open(key, True)
         try:
             self._check_opened(key, item.base if item.entry.kind == "modified" else key)
-            handle.truncate(0)
-            self.changed = self.changed or not as_a_whole
-            self._write(item, handle)
+            if as_a_whole:
+                handle.truncate(0)
+                self._write(item, handle)
+            else:
+                self._replace_in_place(item, handle)
         except BaseException:
             handle.discard()
             raise
         handle.close()
 
+    def _replace_in_place(self, item: Item, handle: Handle) -> None:
+        """What it had is written back, if what it is to have cannot be written."""
+        old = self.spool.copy(InStore(handle))
+        before, self.changed = self.changed, True
+        self._touch(item.key)
+        try:
+            handle.truncate(0)
+            self._write(item, handle)
+        except BaseException:
+            with unbounded():
+                handle.truncate(0)
+                write(old, handle, lambda _: None)
+                handle.sync(False)
+            self.changed = before
+            raise
+        finally:
+            old.release()
+
     def _link(self, item: Item) -> None:
         source = self.plan.has_contents(item)
+        self._touch(source)
         if Caps.HARDLINKS in self.target.caps:
             self.target.link(source, item.key)
         else:
@@ -249,6 +316,7 @@ class _Work:
     def _set_times(self) -> None:
         for item in self.plan.timed() if Caps.SET_TIMES in self.target.caps else ():
             check_time("changes")
+            self._touch(item.key)
             try:
                 self.target.set_times(item.key, item.entry.atim_ns, item.entry.mtim_ns)
                 self.changed = True
@@ -273,6 +341,7 @@ class _Work:
                 _unless_gone(self.target.rmdir, key)
             else:
                 self._check_version(key)
+                self._touch(key)
                 self.target.remove(key)
             self.changed = True
         self.done.add(item.number)
@@ -280,20 +349,42 @@ class _Work:
     # Of a store that knows versions: what is replaced, moved or removed is what was looked at
 
     def _check_version(self, key: Key) -> None:
-        version = self.checked.versions.get(key)
-        if version is not None and is_remote(self.target):
+        """Raises STALE."""
+        if self.checked.versions.get(key) is not None:
             forget(self.target, key)
             self._check_opened(key, key)
 
     def _check_opened(self, key: Key, base: Key | None) -> None:
         """Raises STALE."""
         version = self.checked.versions.get(key) if key == base else None
-        if version is not None and is_remote(self.target) and self.target.version(key) != version:
-            raise FsError(Errno.STALE, f"{'/'.join(key)!r} was changed by somebody else at this very moment")
+        if version is None or self.target.version(key) == version:
+            return
+        if not is_remote(self.target) and self._is_touched(key):
+            return
+        raise FsError(Errno.STALE, f"{'/'.join(key)!r} was changed by somebody else at this very moment")
+
+    def _touch(self, key: Key) -> None:
+        """Our own change of a file gives it another version, under all its names."""
+        if Caps.HARDLINKS in self.target.caps:
+            ident = self.target.stat(key).ident
+            if ident is not None:
+                self._touched.add(ident)
+
+    def _is_touched(self, key: Key) -> bool:
+        if Caps.HARDLINKS not in self.target.caps:
+            return False
+        ident = self.target.stat(key).ident
+        return ident is None or ident in self._touched
 
 
-def _any_above(key: Key, keys: Container[Key]) -> bool:
-    return any(key[:depth] in keys for depth in range(1, len(key)))
+def _is_there(target: Backend, key: Key) -> bool:
+    try:
+        target.stat(key)
+    except FsError as error:
+        if error.errno not in (Errno.NOENT, Errno.NOTDIR):
+            raise
+        return False
+    return True
 
 
 def _unless_gone(remove: Callable[[Key], None], key: Key) -> None:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Container
 from ...errors import ApplyError, Errno, FsError, errno_of
 from ...fs_backends.base import FileType, Key
 from ...fs_backends.local.backend import LocalBackend
-from ...fs_backends.local.publishing import alone, keep_permissions, why_fixed
-from ...fs_backends.waiting import check_time
+from ...fs_backends.local.publishing import alone, has_unseen, keep_permissions, why_fixed
+from ...fs_backends.waiting import unbounded
 from ...logs import logger
-from .comparing import opened, pieces
+from .comparing import digest_of, opened, pieces
 from .conflicts import Checked, check_again, raise_if
 from .contents import digest_of_content, write
 from .plan import Item, Plan
@@ -31,13 +31,13 @@ def apply(plan: Plan, backend: LocalBackend, check: Callable[[], Checked | None]
         else:
             checked = check()
             if checked is None:
-                _set_times(plan, backend)
                 return
             _check_movable(plan, backend, checked)
             _stage(plan, staging, checked, steps)
         try:
-            _move(plan, staging, steps)
-        except FsError as error:
+            with unbounded():  # what has a journal is brought to its end, whatever time the run has
+                _move(plan, staging, steps)
+        except Exception as error:  # of the store, or of whoever is told how far it is
             raise ApplyError(
                 f"the changes are made in part: {error}; when that is mended, apply the same changes again, which "
                 "finishes them",
@@ -58,7 +58,11 @@ def _check_movable(plan: Plan, backend: LocalBackend, checked: Checked) -> None:
         place = plan.before(item.key, itself=False) if item.key in plan.arriving else None
         if place is not None:
             directories.setdefault(place[:-1], item.path)
-    conflicts = {}
+    conflicts = {
+        "/".join(key): "it has a name that is not UTF-8, which nobody could see when it was removed"
+        for key in checked.names
+        if has_unseen(backend, key)
+    }
     for key, path in directories.items():
         why = why_fixed(backend, key)
         if why is not None:
@@ -182,15 +186,26 @@ def _copy(backend: LocalBackend, old: Key, new: Key) -> None:
 def _check_contents(plan: Plan, staging: Staging) -> None:
     """The journal that is there is of these very contents. Raises ConflictError, ApplyError."""
     digests = staging.digests()
+    waiting = staging.names()
     conflicts = {}
     try:
-        for item in plan.contents():
-            assert item.entry.content is not None
-            if digests.get(_new(item)) != digest_of_content(item.entry.content):
+        for item, content in plan.each_content():
+            digest = digest_of_content(content)
+            if digests.get(_new(item)) != digest:
                 conflicts[item.path] = f"other changes of it were left half made, see {staging.key[0]}"
+            elif _new(item) in waiting and _digest_at(staging, _new(item)) != digest:
+                conflicts[item.path] = f"somebody has changed its new contents, which wait in {staging.key[0]}"
     except FsError as error:
         raise ApplyError(f"the changes are made in part, and what they have cannot be read: {error}") from error
     raise_if(conflicts)
+
+
+def _digest_at(staging: Staging, name: str) -> str | None:
+    """SHA-256; None: it is no file."""
+    if staging.backend.stat(staging.at(name)).filetype is not FileType.REGULAR_FILE:
+        return None
+    with opened(staging.backend, staging.at(name)) as handle:
+        return digest_of(handle)
 
 
 def _move(plan: Plan, staging: Staging, steps: Steps) -> None:
@@ -203,7 +218,6 @@ def _move(plan: Plan, staging: Staging, steps: Steps) -> None:
             raise FsError(Errno.STALE, f"{staging.key[0]!r} does not have any more what its journal says")
         for item in plan.leaving():
             assert item.base is not None
-            check_time("changes")
             if _old(item) not in have_left:
                 backend.rename(item.base, staging.at(_old(item)))
                 touched.add(item.base[:-1])
@@ -211,7 +225,6 @@ def _move(plan: Plan, staging: Staging, steps: Steps) -> None:
         staging.note_left()
     waiting = staging.names()
     for item in plan.coming():
-        check_time("changes")
         source = _old(item) if item.entry.kind == "renamed" else _new(item)
         if source in waiting:
             if item.entry.kind != "modified" and item.key not in plan.replaced:
@@ -240,7 +253,6 @@ def _check_free(backend: LocalBackend, key: Key) -> None:
 def _set_times(plan: Plan, backend: LocalBackend, keys: Container[Key] | None = None) -> None:
     """Of all, or of `keys`."""
     for item in plan.timed():
-        check_time("changes")
         if keys is None or item.key in keys:
             _set_times_at(backend, item.key, item)
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 from typing import Final
 
 from ...errors import ConflictError
 from ...fs_backends.base import FileType, Key
 from ...fs_backends.layers.checked import fits_a_key
-from ...fs_backends.layers.overlay.entries import Entry
+from ...fs_backends.layers.overlay.entries import Content, Entry
 from ...printing import shown
 from ...records import record
 
@@ -166,6 +166,11 @@ class Plan:
         """Files that get contents from the changes."""
         return [item for item in self.items if item.entry.content is not None and not item.is_name]
 
+    def each_content(self) -> Iterator[tuple[Item, Content]]:
+        for item in self.contents():
+            assert item.entry.content is not None
+            yield item, item.entry.content
+
     def timed(self) -> list[Item]:
         """What has times afterwards that are known, deepest first: to touch a name is to touch its directory."""
         found = [
@@ -185,6 +190,10 @@ class Plan:
             for entry in sorted((item.entry for item in self.items), key=lambda entry: (entry.path, entry.kind))
         ]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
+
+
+def any_above(key: Key, keys: Container[Key]) -> bool:
+    return any(key[:depth] in keys for depth in range(1, len(key)))
 
 
 def key_of(path: str) -> Key:
