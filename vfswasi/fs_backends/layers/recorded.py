@@ -11,6 +11,7 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from ...errors import FsError
 from ..base import Backend, FileType, Handle, Key, Stat
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Book:
         """What is there before something is done to it; None: nothing, or the store will say why not."""
         try:
             return self.store.stat(key)
-        except Exception:  # what a store may raise; the program's own call is not this one
+        except (FsError, MemoryError):
             return None
 
     def settle_names(self, *keys: Key) -> None:
@@ -80,7 +81,7 @@ class Book:
         elif not self._private and self.touched:
             try:
                 self._settle()
-            except Exception:
+            except (FsError, MemoryError):
                 self._unknown = True
 
     def _settle(self) -> None:
