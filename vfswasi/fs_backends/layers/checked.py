@@ -10,7 +10,7 @@ The stores of this package are not wrapped: what *they* are told is checked wher
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NoReturn
 
 from ...errors import Errno, FsError, Uncommitted
@@ -32,6 +32,22 @@ def checked(backend: Backend) -> Backend:
 def _is_ours(backend: Backend) -> bool:
     inner = getattr(backend, "inner", None)
     return type(backend).__module__.startswith("vfswasi.") and (not isinstance(inner, Backend) or _is_ours(inner))
+
+
+def _sound_entries(entries: Iterator[Any]) -> Iterator[DirEntry]:
+    seen: set[str] = set()
+    for count, entry in enumerate(entries):
+        if count % _LISTED_AT_ONCE == 0:  # whoever takes the names sees none of what is left out
+            check_time("a listing")
+        if not isinstance(entry, tuple) or len(entry) != 3:
+            continue
+        name, filetype, ident = entry
+        kind = _filetype(filetype)
+        number = None if ident is None else whole_number(ident, 1, _U64_MAX)
+        if kind is None or (number is None and ident is not None) or not fits_a_key(name) or name in seen:
+            continue
+        seen.add(name)
+        yield DirEntry(str(name), kind, number)
 
 
 def check_attributes(backend: Backend) -> None:
@@ -146,19 +162,7 @@ class Checked(Backend):
             entries = iter(found)
         except TypeError:
             _lie(f"a directory with {type(found).__name__}")
-        seen: set[str] = set()
-        for count, entry in enumerate(entries):
-            if count % _LISTED_AT_ONCE == 0:  # whoever takes the names sees none of what is left out
-                check_time("a listing")
-            if not isinstance(entry, tuple) or len(entry) != 3:
-                continue
-            name, filetype, ident = entry
-            kind = _filetype(filetype)
-            number = None if ident is None else whole_number(ident, 1, _U64_MAX)
-            if kind is None or (number is None and ident is not None) or not fits_a_key(name) or name in seen:
-                continue
-            seen.add(name)
-            yield DirEntry(str(name), kind, number)
+        return _sound_entries(entries)
 
     def listing_version(self, key: Key) -> int | None:
         version: Any = self.inner.listing_version(key)
