@@ -281,7 +281,7 @@ def not_let_go(before: Held, uncollected: Held) -> list[str]:
         wrong.append(f"{before.rest} before, {uncollected.rest} after")
     grown = uncollected.kinds - before.kinds
     if grown:
-        wrong.append(f"objects that nobody let go: {grown.most_common(5)}")
+        wrong.append(f"objects that nobody let go: {grown.most_common(20)}")
     return wrong
 
 

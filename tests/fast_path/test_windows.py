@@ -145,7 +145,7 @@ def test_far_offsets_and_holes(mount: vfswasi.Mount) -> None:
     """Windows at offsets that do not fit into 32 bits."""
     if mount.source == {}:
         pytest.skip("a file in memory takes as much memory as its size")
-    if mount.overlay is not False:
+    if isinstance(mount.source, vfswasi.OverlayBackend):
         pytest.skip("an overlay holds 4 GiB, holes included")
     far = 1 << 40
     with RawGuest({"/d": mount}, limits=vfswasi.Limits(file_bytes=far, mount_bytes=far, stored_bytes=far)) as guest:
