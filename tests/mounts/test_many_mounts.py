@@ -66,7 +66,7 @@ def test_a_thousand_mounts_are_opened_and_closed(tmp_path: Path) -> None:
     before = held()
     for _ in range(2):
         assert vfswasi.run(program(""), preopens=preopens, timeout=120).returncode == 0
-        assert held() == before
+        assert all(now <= then for now, then in zip(held(), before, strict=True))
     with RawGuest(preopens) as guest:
         for index in (0, 1, 2, 3, 4, 5, MANY - 1):
             fd = guest.open(f"n{index}", fd=3 + index)
@@ -86,7 +86,7 @@ def test_one_directory_with_two_permissions_is_found_among_many(tmp_path: Path) 
         MountTable({"/a": Mount(shared, **first), **preopens, "/b": told}).close()  # type: ignore[arg-type]
     with pytest.raises(MountError, match="given twice"):
         MountTable({**preopens, "/m0/": {}})
-    assert held() == before
+    assert all(now <= then for now, then in zip(held(), before, strict=True))
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_where_descriptors_run_out_the_error_says_so(tmp_path: Path, few_descrip
             MountTable(preopens)
         with pytest.raises(MountError, match="Too many open files"):
             MountTable(preopens, trusted=[tmp_path / "trusted"])
-    assert held() == before
+    assert all(now <= then for now, then in zip(held(), before, strict=True))
 
 
 def test_telling_mounts_apart_ends_with_the_time(tmp_path: Path) -> None:
