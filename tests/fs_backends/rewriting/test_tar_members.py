@@ -308,6 +308,7 @@ REST = "holds more than the archive"
         (member("a", b"cut")[:514], "cut short"),
         (b"", "for writing"),
     ],
+    ids=["rubbish", "far behind", "another tar", "behind gzip", "in gzip", "cut short", "empty"],
 )
 def test_what_would_be_lost_is_not_written_to(path: Path, data: bytes, reason: str) -> None:
     path.write_bytes(data)
