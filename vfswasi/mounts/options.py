@@ -256,6 +256,8 @@ def _as_docker(text: str) -> str:
     kind = given.get("type", "volume")  # as docker takes it
     if kind == "tmpfs":
         return f"this is docker's form of --mount; write --mount {guest}=mem:"
+    if kind == "overlay":  # of podman
+        return f"this is docker's form of --mount; write --mount {guest}={host},overlay"
     if kind != "bind":
         host = "HOST"
     why = "" if kind == "bind" else ", and there are no volumes here"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ...mounts.options import Mount, check_without_password, guest_name, parse_mount, parse_source
-from ...printing import redacted, shown
+from ...printing import shown
 
 
 def preopens(mounts: Iterable[tuple[str, str]], *, tmp: bool, dev: bool) -> dict[str, Any]:
@@ -76,20 +76,9 @@ def _volume(text: str) -> tuple[str, Mount]:
         raise ValueError(f"-v {shown(text)}: {error}") from None
 
 
-def _mount(text: str) -> tuple[str, Mount]:
-    """GUEST=SOURCE[,OPTION...]"""
-    words = dict(part.partition("=")[::2] for part in text.split(","))
-    if words.get("type") == "overlay":  # of podman
-        source, guest = (next((words[name] for name in names if name in words), "") for names in _KEYS)
-        told = f"--mount {redacted(guest or 'GUEST')}={redacted(source or 'SOURCE')},overlay"
-        raise ValueError(f"this is docker's form of --mount; write {told}")
-    return parse_mount(text)
-
-
 _OVERLAY: Final = ("O", "overlay")
-_KEYS: Final = (("source", "src", "from"), ("target", "destination", "dst"))  # of `docker run --mount`
 _READERS: Final[dict[str, Callable[[str], tuple[str, Mount]]]] = {
-    "--mount": _mount,
+    "--mount": parse_mount,
     "--dir": _directory,
     "-v": _volume,
 }
