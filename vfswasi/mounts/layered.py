@@ -18,7 +18,6 @@ from ..fs_backends.layers.overlay.entries import Entry, Layer
 from .lent import Lent
 from .options import Mount, for_reading
 
-APPLIES: Final = ("success",)
 MADE_ANEW: Final = (
     "a tree in memory is made anew for each run, so that changes cannot be applied to it; mount a MemoryBackend, or "
     "take them from Result.changes"
@@ -44,10 +43,6 @@ class Layered:
         self._owned = owned
         self._made_anew = made_anew
         self._lock = threading.Lock()
-
-    @property
-    def base(self) -> Backend:
-        return self._base.backend
 
     def overlay(self) -> LeasedOverlay:
         """A new one. Raises MountError: the changes that it is to begin with were made on something else."""
