@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from vfswasi import Errno, Mount, MountError
 from vfswasi.mounts.table import MountTable
 
 from ..rawguest import RawGuest
+from .ftp_server import served
 
 PASSWORD = "hush-hush"
 
@@ -34,13 +34,8 @@ def server(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     authorizer.add_user("user", PASSWORD, str(root), perm="elradfmwMT")
     handler = type("Handler", (FTPHandler,), {"authorizer": authorizer})
     made = ThreadedFTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=made.serve_forever, kwargs={"timeout": 0.05, "handle_exit": False}, daemon=True)
-    thread.start()
-    try:
+    with served(made):
         yield root, f"ftp://user:{PASSWORD}@127.0.0.1:{made.address[1]}/"
-    finally:
-        made.close_all()
-        thread.join(10)
 
 
 def test_a_file_is_renamed_by_the_server(server: tuple[Path, str]) -> None:

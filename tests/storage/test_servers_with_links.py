@@ -20,6 +20,7 @@ from vfswasi.mounts import sources
 from vfswasi.testing.ground import contents, errno_of
 
 from ..rawguest import RawGuest
+from . import ftp_server
 
 
 @pytest.fixture
@@ -49,11 +50,8 @@ def ftp(served: Path) -> Iterator[str]:
     authorizer.add_user("me", "word", str(served), perm="elradfmwMT")
     handler = type("Handler", (FTPHandler,), {"authorizer": authorizer})
     server = FTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"timeout": 0.1, "handle_exit": False}, daemon=True)
-    thread.start()
-    yield f"ftp://me:word@127.0.0.1:{server.socket.getsockname()[1]}"
-    server.close_all()
-    thread.join(5)
+    with ftp_server.served(server):
+        yield f"ftp://me:word@127.0.0.1:{server.socket.getsockname()[1]}"
 
 
 @pytest.fixture
