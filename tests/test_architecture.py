@@ -37,7 +37,7 @@ PROTOCOL = {
     "fs_backends.waiting",
 }
 BACKENDS = PROTOCOL | {"fs_backends"}
-BELOW_KERNEL = PROTOCOL | {"limits", "abi.constants", "printing"}
+BELOW_KERNEL = PROTOCOL | {"limits", "abi.constants", "clock", "printing"}
 BELOW_ENGINE = BELOW_KERNEL | {"abi", "kernel", "syscalls", "printing", "holders", "optional"}
 BELOW_HOST = BELOW_ENGINE | BACKENDS | {"engine", "mounts", "observe"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -46,6 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "logs": set(),
     "printing": set(),
     "holders": set(),
+    "clock": {"records"},
     "optional": {"errors"},
     "abi.constants": set(),
     "abi": {"abi.constants"},
@@ -67,14 +68,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "kernel": BELOW_KERNEL,
     "syscalls": BELOW_KERNEL | {"abi", "kernel"},
     "engine": BELOW_ENGINE,
-    "fs_backends": PROTOCOL | {"optional", "printing"},
-    "mounts": BACKENDS | {"holders", "kernel", "limits", "optional", "printing"},
-    "observe": BACKENDS | {"mounts", "optional", "printing"},
+    "fs_backends": PROTOCOL | {"clock", "optional", "printing"},
+    "mounts": BACKENDS | {"clock", "holders", "kernel", "limits", "optional", "printing"},
+    "observe": BACKENDS | {"abi", "clock", "kernel", "limits", "mounts", "optional", "printing", "syscalls"},
     "host": BELOW_HOST,
     "cli": BELOW_HOST | {"", "host"},
     "__main__": {"cli"},
     "testing": BACKENDS | {""},
-    "": BACKENDS | {"host", "limits", "mounts", "observe"},
+    "": BACKENDS | {"clock", "host", "limits", "mounts", "observe"},
 }
 
 # Foreign package -> the rooms that may import it while the program runs.
@@ -238,7 +239,7 @@ SLOW = (
     ),
 )
 LATE = (
-    *("mounts.sources", "mounts.stores", "host.wasi", "cli.inspect", "cli.command", "engine.embedding"),
+    *("mounts.finding.sources", "mounts.finding.stores", "host.wasi", "cli.inspect", "cli.command", "engine.embedding"),
     *(f"fs_backends.{name}" for name in ("archive", "remote", "trust", "local", "pyfilesystem", "staging", "devices")),
 )
 
@@ -253,7 +254,7 @@ def loaded_by(code: str) -> set[str]:
 def test_importing_the_package_imports_no_storage_library_and_no_test_tool() -> None:
     loaded = {
         name.partition(".")[0]
-        for name in loaded_by("import vfswasi, vfswasi.cli.command, vfswasi.mounts.sources, vfswasi.host.wasi")
+        for name in loaded_by("import vfswasi, vfswasi.cli.command, vfswasi.mounts.finding.sources, vfswasi.host.wasi")
     }
     assert "vfswasi" in loaded
     assert loaded.isdisjoint(HEAVY)

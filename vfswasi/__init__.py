@@ -38,8 +38,8 @@ from .errors import (
 from .fs_backends.base import Backend, Caps, Traffic
 from .fs_backends.memory.backend import MemoryBackend
 from .fs_backends.memory.literal import Directory, File, Symlink
+from .host.results.result import Result
 from .host.running import run, run_async
-from .host.runs.result import Result
 from .host.runs.run import Run
 from .host.sandbox import Sandbox
 from .host.stdio import DEVNULL, PIPE, STDOUT
@@ -47,6 +47,7 @@ from .limits import Limits, Usage
 from .mounts.options import Mount
 
 if _TYPE_CHECKING:
+    from .clock import Clock
     from .fs_backends.archive.tar.backend import TarBackend
     from .fs_backends.archive.writable import WritableZipBackend
     from .fs_backends.archive.zip.backend import ZipBackend
@@ -61,18 +62,25 @@ if _TYPE_CHECKING:
     from .host.sessions.session import Session, Snapshot
     from .host.types import Args, HostFunction, HostFunctions, Module, Stdin, Stdout
     from .host.wasi import WASI
-    from .mounts.source_types import Preopens, Source
+    from .mounts.finding.source_types import Preopens, Source
+    from .observe.accesses.accesses import Access, Accesses
     from .observe.change import Change
     from .observe.changes import Changes
+    from .observe.trace.call import Call
+    from .observe.trace.trace import Trace
     from .syscalls.memory import GuestMemory
 
 __version__ = "0.1.0"
 
 # Imported when they are used: most programs use none of them.
 _LATE = {
+    "Access": "observe.accesses.accesses",
+    "Accesses": "observe.accesses.accesses",
     "AsyncRun": "host.runs.asynchronous",
+    "Call": "observe.trace.call",
     "Change": "observe.change",
     "Changes": "observe.changes",
+    "Clock": "clock",
     "DeviceBackend": "fs_backends.devices",
     "FsspecBackend": "fs_backends.remote.fsspec.backend",
     "LocalBackend": "fs_backends.local.backend",
@@ -83,12 +91,13 @@ _LATE = {
     "SessionMemory": "host.sessions.memory",
     "Snapshot": "host.sessions.session",
     "TarBackend": "fs_backends.archive.tar.backend",
+    "Trace": "observe.trace.trace",
     "WASI": "host.wasi",
     "WritableZipBackend": "fs_backends.archive.writable",
     "ZipBackend": "fs_backends.archive.zip.backend",
     # For annotations of those who wrap us.
     **dict.fromkeys(["Args", "HostFunction", "HostFunctions", "Module", "Stdin", "Stdout"], "host.types"),
-    **dict.fromkeys(["Preopens", "Source"], "mounts.source_types"),
+    **dict.fromkeys(["Preopens", "Source"], "mounts.finding.source_types"),
     "GuestMemory": "syscalls.memory",
 }
 
@@ -111,13 +120,17 @@ __all__ = [
     "PIPE",
     "STDOUT",
     "WASI",
+    "Access",
+    "Accesses",
     "ApplyError",
     "Args",
     "AsyncRun",
     "Backend",
+    "Call",
     "Caps",
     "Change",
     "Changes",
+    "Clock",
     "CompileError",
     "CompileLimitError",
     "CompileTimeoutError",
@@ -167,6 +180,7 @@ __all__ = [
     "Stdout",
     "Symlink",
     "TarBackend",
+    "Trace",
     "Traffic",
     "Uncommitted",
     "UncommittedError",

@@ -16,7 +16,7 @@ from vfswasi.fs_backends import trust
 from vfswasi.fs_backends.local.backend import LocalBackend
 from vfswasi.fs_backends.trust import fsspec as for_fsspec
 from vfswasi.fs_backends.trust import pyfilesystem as for_pyfilesystem
-from vfswasi.mounts import sources
+from vfswasi.mounts.finding import sources
 
 from .. import trust_table
 

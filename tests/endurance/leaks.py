@@ -25,7 +25,7 @@ from vfswasi.errors import Errno
 from vfswasi.fs_backends.base import Backend
 from vfswasi.fs_backends.layers.faulty import Call, Faulty
 from vfswasi.kernel.files import sharing
-from vfswasi.mounts.sources import open_mount
+from vfswasi.mounts.finding.sources import open_mount
 
 RUNS_OF_A_SANDBOX = 100
 _FUNCTION = '(import "env" "f" (func $f))'

@@ -47,7 +47,7 @@ def _zip(tree: dict[str, Any], place: Path) -> tuple[Backend, Callable[[], dict[
 def _fsspec(tree: dict[str, Any], _place: Path) -> tuple[Backend, Callable[[], dict[str, Any]]]:
     from fsspec.implementations.memory import MemoryFileSystem
 
-    from vfswasi.mounts.sources import open_mount
+    from vfswasi.mounts.finding.sources import open_mount
 
     fs = MemoryFileSystem(skip_instance_cache=True)
     fs.store, fs.pseudo_dirs = {}, [""]  # not those of the class

@@ -22,7 +22,7 @@ from vfswasi.errors import MountError
 from vfswasi.fs_backends.archive.tar.backend import TarBackend
 from vfswasi.fs_backends.archive.writable import WritableZipBackend
 from vfswasi.fs_backends.archive.zip.backend import ZipBackend
-from vfswasi.mounts.sources import open_source
+from vfswasi.mounts.finding.sources import open_source
 
 ZIP = zip_forge.forge(Entry("inner.txt", b"x", DEFLATED))
 EMPTY_ZIP = zip_forge.forge()

@@ -14,7 +14,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from vfswasi import FsspecBackend, Mount, MountError
 from vfswasi.fs_backends.remote.client import Client
 from vfswasi.fs_backends.remote.fsspec.client import FsspecClient
-from vfswasi.mounts.sources import open_source
+from vfswasi.mounts.finding.sources import open_source
 from vfswasi.mounts.table import MountTable
 
 from ..storage.http_server import HttpServer

@@ -18,7 +18,7 @@ from vfswasi.fs_backends.remote.client import Client
 from vfswasi.fs_backends.remote.fsspec.backend import FsspecBackend, client_for
 from vfswasi.fs_backends.remote.reader import ReadOptions
 from vfswasi.fs_backends.trust.fsspec import Directory, resolved
-from vfswasi.mounts.stores import backend_of, opened
+from vfswasi.mounts.finding.stores import backend_of, opened
 
 
 class Slow(MemoryFileSystem):  # type: ignore[misc]

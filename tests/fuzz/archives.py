@@ -24,7 +24,7 @@ from vfswasi.fs_backends.archive.tar.backend import TarBackend
 from vfswasi.fs_backends.archive.writable import WritableArchive
 from vfswasi.fs_backends.archive.zip.backend import ZipBackend
 from vfswasi.fs_backends.base import Backend, Caps, FileType, Handle, Key, Stat
-from vfswasi.mounts.sources import open_source
+from vfswasi.mounts.finding.sources import open_source
 
 from . import shapes
 from .corpus import corpus, damaged

@@ -23,8 +23,8 @@ from vfswasi.fs_backends import waiting
 from vfswasi.fs_backends.base import Backend, FileType
 from vfswasi.fs_backends.remote.cache import ReadCache
 from vfswasi.fs_backends.remote.http import answers as http_answers
+from vfswasi.mounts.finding.sources import open_source
 from vfswasi.mounts.options import Mount
-from vfswasi.mounts.sources import open_source
 
 from .peak import forget_peak, peak_bytes
 

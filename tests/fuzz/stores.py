@@ -31,7 +31,7 @@ from vfswasi.fs_backends.remote.backend import RemoteBackend
 from vfswasi.fs_backends.remote.fsspec.backend import FsspecClient
 from vfswasi.fs_backends.remote.reader import ReadOptions
 from vfswasi.fs_backends.trust import SERVER
-from vfswasi.mounts.sources import open_source
+from vfswasi.mounts.finding.sources import open_source
 
 from .layered import Layered
 from .trees import ABSOLUTE, DECOYS, TREE, disk_tree, write_tree

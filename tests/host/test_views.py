@@ -17,8 +17,8 @@ import pytest
 
 import vfswasi
 from vfswasi import errors
-from vfswasi.host.runs.views import result_html
-from vfswasi.mounts.table import what
+from vfswasi.host.results.views import result_html
+from vfswasi.mounts.prepared import what
 
 from ..wat_programs import OPEN, SAY, program
 

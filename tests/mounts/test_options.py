@@ -19,8 +19,8 @@ from vfswasi import Mount, MountError, ReadCache, cli
 from vfswasi.fs_backends.local.backend import LocalBackend
 from vfswasi.fs_backends.remote.backend import RemoteBackend
 from vfswasi.fs_backends.remote.fsspec.backend import FsspecBackend
-from vfswasi.mounts import sources
 from vfswasi.mounts.amounts import parse_size
+from vfswasi.mounts.finding import sources
 from vfswasi.mounts.options import parse_mount, parse_source
 from vfswasi.testing.ground import contents
 

@@ -13,7 +13,7 @@ from vfswasi.errors import ApplyError, ConflictError
 from vfswasi.fs_backends.base import FileType
 from vfswasi.fs_backends.layers.overlay.entries import Entry, Was
 from vfswasi.fs_backends.remote.backend import RemoteBackend
-from vfswasi.mounts.sources import open_source
+from vfswasi.mounts.finding.sources import open_source
 from vfswasi.observe.applying import elsewhere
 
 from ..observe.applying import model

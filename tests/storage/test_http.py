@@ -11,7 +11,7 @@ import pytest
 import vfswasi
 from vfswasi import Errno, FsError, Mount, MountError, ReadCache
 from vfswasi.fs_backends.base import Backend, FileType
-from vfswasi.mounts import sources
+from vfswasi.mounts.finding import sources
 from vfswasi.testing.ground import contents, errno_of
 
 from ..guest_programs import compile_guest

@@ -24,7 +24,7 @@ from vfswasi.fs_backends.base import Backend, FileType
 from vfswasi.fs_backends.remote.backend import RemoteBackend
 from vfswasi.fs_backends.remote.http import answers as http_answers
 from vfswasi.kernel.clocks import Deadline
-from vfswasi.mounts import sources
+from vfswasi.mounts.finding import sources
 from vfswasi.testing.ground import contents, errno_of
 
 from ..guest_programs import compile_guest

@@ -13,7 +13,7 @@ import pytest
 from vfswasi import Errno, FsError, Mount, MountError, ReadCache, ZipBackend
 from vfswasi.fs_backends.base import Backend, FileType
 from vfswasi.fs_backends.remote.http.session import with_guard
-from vfswasi.mounts import sources
+from vfswasi.mounts.finding import sources
 from vfswasi.testing.ground import contents, errno_of
 
 from .raw_server import Asked, RawServer, answer, file_answer, page_answer

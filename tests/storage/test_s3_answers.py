@@ -18,7 +18,7 @@ from vfswasi.fs_backends.base import Backend
 from vfswasi.fs_backends.remote.backend import RemoteBackend
 from vfswasi.fs_backends.remote.s3 import answers as s3_answers
 from vfswasi.fs_backends.remote.translate import translated
-from vfswasi.mounts import sources
+from vfswasi.mounts.finding import sources
 from vfswasi.testing.ground import contents, errno_of
 
 from .raw_server import Asked, RawServer, answer, file_answer

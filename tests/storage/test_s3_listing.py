@@ -14,7 +14,7 @@ from vfswasi import Errno, Mount, MountError, ReadCache
 from vfswasi.fs_backends.base import FileType, Key
 from vfswasi.fs_backends.remote.backend import RemoteBackend
 from vfswasi.fs_backends.remote.s3.client import S3Client
-from vfswasi.mounts.sources import open_source
+from vfswasi.mounts.finding.sources import open_source
 from vfswasi.mounts.table import MountTable
 from vfswasi.testing.ground import errno_of
 

@@ -16,7 +16,7 @@ import pytest
 import vfswasi
 from vfswasi import Mount, ReadCache
 from vfswasi.fs_backends.layers.overlay.backend import OverlayBackend
-from vfswasi.mounts.sources import open_source
+from vfswasi.mounts.finding.sources import open_source
 from vfswasi.testing.ground import contents
 
 from ..guest_programs import compile_guest

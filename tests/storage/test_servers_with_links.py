@@ -16,7 +16,7 @@ import pytest
 from vfswasi import Mount, MountError
 from vfswasi.errors import Errno
 from vfswasi.fs_backends.base import FileType
-from vfswasi.mounts import sources
+from vfswasi.mounts.finding import sources
 from vfswasi.testing.ground import contents, errno_of
 
 from ..rawguest import RawGuest

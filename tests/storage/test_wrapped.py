@@ -9,7 +9,7 @@ from vfswasi import Mount, MountError
 from vfswasi.errors import Errno
 from vfswasi.fs_backends.base import FileType
 from vfswasi.fs_backends.remote.s3.client import S3Client
-from vfswasi.mounts import sources
+from vfswasi.mounts.finding import sources
 from vfswasi.testing.ground import contents, errno_of
 
 from ..rawguest import RawGuest

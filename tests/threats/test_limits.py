@@ -21,8 +21,8 @@ from vfswasi.errors import Errno
 from vfswasi.fs_backends.memory.backend import MemoryBackend
 from vfswasi.fs_backends.waiting import Allowance, bounded_by
 from vfswasi.limits import LIMIT_NAMES, Limits
+from vfswasi.mounts.finding.sources import open_source
 from vfswasi.mounts.options import parse_limits
-from vfswasi.mounts.sources import open_source
 
 from ..rawguest import ALL_FILE_RIGHTS, FREE, RawGuest, pack_subscriptions
 from ..slow_modules import of_values_through_loops

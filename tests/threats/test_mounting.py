@@ -66,7 +66,7 @@ def test_a_source_that_hangs_in_foreign_code_is_left_behind_and_closed_when_it_c
         release.wait(30)
         return Late()
 
-    monkeypatch.setattr("vfswasi.mounts.sources.open_mount", hangs)
+    monkeypatch.setattr("vfswasi.mounts.finding.sources.open_mount", hangs)
     started = time.monotonic()
     with pytest.raises(vfswasi.GuestTimeoutError):
         vfswasi.run(NOTHING, preopens={"/d": "somewhere"}, timeout=0.2)
@@ -81,7 +81,7 @@ def test_time_that_mounting_took_is_gone_for_the_guest(monkeypatch: pytest.Monke
         time.sleep(0.3)
         return MemoryBackend()
 
-    monkeypatch.setattr("vfswasi.mounts.sources.open_mount", slow)
+    monkeypatch.setattr("vfswasi.mounts.finding.sources.open_mount", slow)
     started = time.monotonic()
     with pytest.raises(vfswasi.GuestTimeoutError, match=r"still running after 0\.5 seconds"):
         vfswasi.run(program("(loop $l (br $l))"), preopens={"/d": "somewhere"}, timeout=0.5)
@@ -96,7 +96,7 @@ def test_limits_of_the_run_hold_while_mounting(monkeypatch: pytest.MonkeyPatch) 
         waiting.indexes().take(1001)
         return MemoryBackend()
 
-    monkeypatch.setattr("vfswasi.mounts.sources.open_mount", greedy)
+    monkeypatch.setattr("vfswasi.mounts.finding.sources.open_mount", greedy)
     limits = Limits(index_bytes=1000, directory_entries=5)
     with pytest.raises(vfswasi.MountError, match=r"mount '/d': 'somewhere': Limits\.index_bytes \(1,000 bytes\)"):
         vfswasi.run(NOTHING, preopens={"/d": "somewhere"}, limits=limits)
@@ -108,7 +108,7 @@ def test_an_error_of_a_store_that_is_none_of_the_bounds_stays_what_it_is(monkeyp
     def failing(_mount: object) -> MemoryBackend:
         raise FsError(Errno.IO, "the disk is broken")
 
-    monkeypatch.setattr("vfswasi.mounts.sources.open_mount", failing)
+    monkeypatch.setattr("vfswasi.mounts.finding.sources.open_mount", failing)
     with pytest.raises(vfswasi.MountError, match="the disk is broken"):
         vfswasi.run(NOTHING, preopens={"/d": "somewhere"}, timeout=60)
 

@@ -22,8 +22,8 @@ from vfswasi.fs_backends.remote.backend import RemoteBackend
 from vfswasi.fs_backends.remote.fsspec.backend import FsspecBackend, client_for
 from vfswasi.fs_backends.remote.translate import StoreError, stand_in, translated
 from vfswasi.fs_backends.trust.fsspec import Store, resolved
+from vfswasi.mounts.finding.sources import open_source
 from vfswasi.mounts.options import parse_mount, parse_source
-from vfswasi.mounts.sources import open_source
 from vfswasi.mounts.table import MountTable
 from vfswasi.printing import printable, redacted, shown, without_secrets
 

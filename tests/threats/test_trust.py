@@ -33,7 +33,7 @@ from vfswasi.fs_backends.remote.backend import RemoteBackend
 from vfswasi.fs_backends.remote.fsspec.backend import FsspecBackend, FsspecClient
 from vfswasi.fs_backends.trust import PAGES, UNKNOWN
 from vfswasi.fs_backends.trust import fsspec as trusted_fsspec
-from vfswasi.mounts import sources
+from vfswasi.mounts.finding import sources
 from vfswasi.testing.ground import contents, errno_of
 
 from ..rawguest import RawGuest

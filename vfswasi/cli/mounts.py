@@ -22,7 +22,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    from ..mounts.sources import open_source
+    from ..mounts.finding.sources import open_source
 
     backend = open_source(parse_source(options.source))
     try:

@@ -10,13 +10,13 @@ from typing import Any
 
 from ..engine.compiling.features import NAMES as FEATURES
 from ..errors import GuestError, GuestTrapError, UncommittedError
-from ..host.runs.result import Result
+from ..host.results.result import Result
 from ..host.sandbox import Sandbox
 from ..host.stdio import STDOUT
 from ..mounts.amounts import parse_seconds
 from ..mounts.options import parse_limits
 from . import progress
-from .arguments import overlays
+from .arguments import observing, overlays
 from .arguments.environment import environment
 from .arguments.module import STDIN, given
 from .arguments.parser import Parser
@@ -31,6 +31,7 @@ def add_arguments(parser: Parser) -> None:
     _add_what_it_sees(parser)
     _add_bounds(parser)
     _add_streams(parser)
+    observing.add_arguments(parser)
     parser.add_argument("--argv0", metavar="NAME", help="the program's own name, as it sees it (default: the file's)")
     parser.add_argument("--seed", type=int, metavar="N", help="give the program the same random bytes in every run")
     parser.add_argument(
@@ -153,10 +154,11 @@ def _seconds(text: str) -> float:
 
 def main(options: argparse.Namespace) -> int:
     kept = overlays.Overlays(options, preopens(options.mounts, tmp=options.tmp, dev=options.dev))
+    noted = observing.Observing(options, kept.mounts)
     env = environment(options.env_file, options.env)
     limits = parse_limits(options.limit)
     with contextlib.ExitStack() as opened:
-        asked: dict[str, Any] = {"stdin": _stdin(options, opened)}
+        asked: dict[str, Any] = {"stdin": _stdin(options, opened), **noted.asked}
         for name in ("seed", "cwd"):
             if getattr(options, name) is not None:
                 asked[name] = getattr(options, name)
@@ -182,6 +184,7 @@ def main(options: argparse.Namespace) -> int:
                 timeout=options.timeout,
                 features=options.feature,
                 isolation=options.isolation,
+                **noted.of_sandbox,
             )
         )
         asked |= _outputs(options, opened)
@@ -189,7 +192,7 @@ def main(options: argparse.Namespace) -> int:
             with progress.shown(sandbox.traffic):
                 if call is not None:
                     return call.made(sandbox, asked, kept)
-                result = _result_of(sandbox, options.args, asked, kept)
+                result = _result_of(sandbox, options.args, asked, kept, noted)
         except UncommittedError as error:
             return not_stored(error, kept.saved, kept.changes)
     if result.trap is not None:
@@ -197,9 +200,11 @@ def main(options: argparse.Namespace) -> int:
     return status_of(result.returncode)
 
 
-def _result_of(sandbox: Sandbox, args: list[str], asked: dict[str, Any], kept: overlays.Overlays) -> Result[Any]:
-    """Raises as `Sandbox.run`, when what has changed has been told; KeyboardInterrupt too."""
-    if not kept.wanted:
+def _result_of(
+    sandbox: Sandbox, args: list[str], asked: dict[str, Any], kept: overlays.Overlays, noted: observing.Observing
+) -> Result[Any]:
+    """Raises as `Sandbox.run`, when what is known of the run has been told; KeyboardInterrupt too."""
+    if not kept.wanted and not noted.wanted:
         return sandbox._run_once(args, **asked)
     run = sandbox._prepared_once(args, **asked)
     run.begin()
@@ -210,18 +215,21 @@ def _result_of(sandbox: Sandbox, args: list[str], asked: dict[str, Any], kept: o
         try:
             run.result()
         except (GuestError, UncommittedError) as error:
-            _tell(kept, error)
+            _tell(kept, noted, error.result)
         raise
     except (GuestError, UncommittedError) as error:
-        _tell(kept, error)
+        _tell(kept, noted, error.result)
         raise
-    kept.tell(result.changes)
+    _tell(kept, noted, result)
     return result
 
 
-def _tell(kept: overlays.Overlays, error: GuestError | UncommittedError) -> None:
-    if error.result is not None:
-        kept.tell(error.result.changes)
+def _tell(kept: overlays.Overlays, noted: observing.Observing, result: Result[Any] | None) -> None:
+    if result is not None:
+        if kept.wanted:
+            kept.tell(result.changes)
+        if noted.wanted:
+            noted.tell(result)
 
 
 def _stdin(options: argparse.Namespace, opened: contextlib.ExitStack) -> Any:

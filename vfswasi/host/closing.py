@@ -11,7 +11,7 @@ from ..fs_backends.layers.recorded import Recorded
 from ..kernel.process import Preopen, Process
 from ..logs import logger
 from ..printing import printable
-from .runs.changed import Found
+from .results.changed import Found
 
 if TYPE_CHECKING:
     from ..observe.changes import Changes

@@ -1,8 +1,8 @@
 """From what a caller names as a module to its bytes.
 
-A str is a path or a URL, as for a mount (see `mounts/source_text.py`); what is path-like is a path; bytes are the
-module itself; anything with `read` is a binary file, read from where it is to its end. A `Mount` brings options for a
-URL, and with `root` names a file in an archive or a store (see `mounts/one_file.py`).
+A str is a path or a URL, as for a mount (see `mounts/finding/source_text.py`); what is path-like is a path; bytes are
+the module itself; anything with `read` is a binary file, read from where it is to its end. A `Mount` brings options for a
+URL, and with `root` names a file in an archive or a store (see `mounts/finding/one_file.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..errors import InvalidModuleError, ModuleError, MountError
 from ..limits import Limits
 from ..mounts.options import Mount
 from ..printing import counted, shown
-from .mounting import Bounds, within
+from .preparing.mounting import Bounds, within
 
 _UNNAMED = "module.wasm"
 _STEP_BYTES = 1 << 20
@@ -78,7 +78,7 @@ def _seen(path: str) -> tuple[int, ...]:
 
 
 def _of_source(mount: Mount, most: int, bounds: Bounds | None) -> tuple[bytes, str]:
-    from ..mounts.one_file import local_file, name_of, read_file
+    from ..mounts.finding.one_file import local_file, name_of, read_file
 
     try:
         path = local_file(mount)

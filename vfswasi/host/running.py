@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, Unpack, overload
 
+from ..clock import Clock
 from ..limits import Limits
-from .runs.result import Result
+from .results.result import Result
 from .sandbox import Sandbox
 
 if TYPE_CHECKING:
     import anyio
 
-    from ..mounts.source_types import Source
-    from .types import Args, HostFunctions, Isolation, Module, OnceOptions, Stdin, Stdout
+    from ..mounts.finding.source_types import Source
+    from .types import Args, HostFunctions, Isolation, Module, OnceOptions, Stdin, Stdout, Trace
 
 # What is given to the Sandbox of a single run; the rest is the run's.
-_OF_SANDBOXES: Final = ("preopens", "env", "argv0", "imports", "limits", "vdso", "features", "timeout", "isolation")
+_OF_SANDBOXES: Final = (
+    *("preopens", "env", "argv0", "imports", "limits", "vdso", "features", "timeout", "isolation"),
+    *("deterministic",),
+)
 
 
 @overload
@@ -61,6 +65,10 @@ def run(
     timeout: float | None = None,
     seed: int | None = None,
     cwd: str | None = None,
+    clock: Clock | None = None,
+    deterministic: bool = False,
+    accesses: bool | Literal["digest"] = False,
+    trace: Trace = None,
     argv0: str | None = None,
     imports: HostFunctions | None = None,
     limits: Limits | None = None,
@@ -74,7 +82,7 @@ def run(
         `https://host/prog.wasm`, `s3://bucket/prog.wasm` or `zip://bin/prog.wasm::tools.zip`, or a `Mount` of one, for
         its options (see `vfswasi.host.module_source`).
     args: the arguments behind the program's name; `argv0` replaces the name (default: the file's).
-    preopens: guest directory -> source (see `vfswasi.mounts.sources`). The guest sees nothing else.
+    preopens: guest directory -> source (see `vfswasi.mounts.finding.sources`). The guest sees nothing else.
     env: the guest's whole environment; by default it has none.
     stdin: bytes, str, a file, a descriptor; by default nothing. input: bytes or str, as in `subprocess.run`.
     stdout, stderr: PIPE, DEVNULL, STDOUT (stderr), a file, a descriptor, a callable; by default inherited.
@@ -83,6 +91,13 @@ def run(
     cwd: an absolute directory of the guest's, where relative paths begin: it is in the environment as PWD, and a
         further preopen "." leads there, which is what C libraries look at (see docs/python.md).
     seed: the guest's random bytes are the same in every run of the same seed; by default the system's generator.
+    clock: what the guest's clocks say; by default those of this machine.
+    deterministic: the run gives the same bytes on any day and machine: a clock that starts at noon of 2000-01-01 and
+        takes no real time, a seed, sorted listings, numbers and times of files that depend on nothing else (see
+        docs/hermetic.md). clock and seed may still be given.
+    accesses: keep account of what the guest looked at, in `Result.accesses`; "digest": with digests of what it read.
+    trace: keep account of its calls, in `Result.trace`. A callable is called with each `Call` before it is made, and
+        may return an errno (or its name) that the guest gets instead; afterwards the `Call` says how it went.
     timeout: seconds, in place of `limits.wall_seconds`; when they are over the guest ends and GuestTimeoutError is
         raised, with the output so far.
     imports: module -> name -> callable(memory, *numbers) for what the guest imports beside WASI.
@@ -109,6 +124,7 @@ def run(
         features=features,
         timeout=timeout,
         isolation=isolation,
+        deterministic=deterministic,
     ) as sandbox:
         return sandbox._run_once(
             args,
@@ -123,6 +139,9 @@ def run(
             errors=errors,
             check=check,
             seed=seed,
+            clock=clock,
+            accesses=accesses,
+            trace=trace,
         )
 
 

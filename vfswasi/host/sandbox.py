@@ -12,33 +12,33 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
+from ..clock import Clock
 from ..engine.compiling import modules
 from ..engine.fast_path import publishing as fastpath
 from ..engine.runner import end_what_is_over
 from ..engine.threads import stacks
 from ..fs_backends.base import Traffic
 from ..kernel.clocks import Deadline
-from ..kernel.process import Process
 from ..limits import Limits
 from ..mounts.table import MountTable
 from .arguments import check_args_bytes, checked_args, checked_isolation, encode_argv, encode_environ
-from .mounting import Bounds, open_mounts
-from .programs import Programs
-from .runs.asked import Asked, Own, checked_limits, checked_timeout
+from .preparing.assembling import Ground, assembled
+from .preparing.mounting import Bounds, open_mounts
+from .preparing.programs import Programs
+from .results.result import Result
+from .runs.asked import Asked, Own, check_deterministic, checked_limits, checked_timeout
 from .runs.pipes import NO_PIPES, Pipes
-from .runs.result import Result
-from .runs.run import Run, Setting
-from .stdio import standard_streams
+from .runs.run import Run
 
 if TYPE_CHECKING:
     import anyio
 
-    from ..mounts.source_types import Source
+    from ..mounts.finding.source_types import Source
     from .isolation.sandbox import Isolated
     from .runs.asynchronous import AsyncRun
     from .sessions.origin import Origin
     from .sessions.session import Session, Snapshot
-    from .types import Args, HostFunctions, Isolation, Module, RunOptions, StartOptions, Stdin, Stdout
+    from .types import Args, HostFunctions, Isolation, Module, RunOptions, StartOptions, Stdin, Stdout, Trace
 
 
 class Sandbox:
@@ -61,9 +61,11 @@ class Sandbox:
         features: Iterable[str] = (),
         timeout: float | None = None,
         isolation: Isolation | None = None,
+        deterministic: bool = False,
     ) -> None:
         """Compiles the module (or takes it from the cache) and opens the preopens; see `run` for the arguments.
 
+        deterministic: all runs are, unless they are told otherwise.
         timeout: seconds for opening the preopens, in place of `limits.wall_seconds`; when they are over it is a
             GuestTimeoutError. `limits` hold for what mounting asks of stores as they do for a run.
         """
@@ -72,6 +74,8 @@ class Sandbox:
         self._environ = encode_environ(env)
         self._env = None if env is None else dict(env)
         self._closed = False
+        check_deterministic(deterministic)
+        self._deterministic = deterministic
         self._isolated: Isolated | None = None
         if checked_isolation(isolation):
             from .isolation.sandbox import isolated  # few programs ask for it
@@ -81,7 +85,9 @@ class Sandbox:
             self._argv0 = self._isolated.name if argv0 is None else argv0
             encode_argv([self._argv0])
             return
-        self._programs = Programs(module, self._bounds(self._limits, timeout), self._limits, features, imports)
+        self._programs = Programs(
+            module, self._bounds(self._limits, timeout), self._limits, features, imports, deterministic
+        )
         self._argv0 = self._programs.name if argv0 is None else argv0
         encode_argv([self._argv0])
         self._opening = self._bounds(self._limits, timeout)
@@ -116,6 +122,10 @@ class Sandbox:
         limits: Limits | None = None,
         imports: HostFunctions | None = None,
         cwd: str | None = None,
+        clock: Clock | None = None,
+        deterministic: bool | None = None,
+        accesses: bool | Literal["digest"] = False,
+        trace: Trace = None,
     ) -> Result[Any]:
         """Run the module once more; see the function `run` for the arguments and errors.
 
@@ -133,6 +143,10 @@ class Sandbox:
             errors=errors,
             check=check,
             seed=seed,
+            clock=clock,
+            deterministic=self._deterministic if deterministic is None else deterministic,
+            accesses=accesses,
+            trace=trace,
         )
         own = Own(env, preopens, limits, imports, cwd)
         return self._prepared(args, asked, own, timeout).to_its_end()
@@ -160,6 +174,10 @@ class Sandbox:
         limits: Limits | None = None,
         imports: HostFunctions | None = None,
         cwd: str | None = None,
+        clock: Clock | None = None,
+        deterministic: bool | None = None,
+        accesses: bool | Literal["digest"] = False,
+        trace: Trace = None,
     ) -> Run[Any]:
         """Begin a run and return at once, as `subprocess.Popen` does; see `Run`, and `run` for the arguments.
 
@@ -167,7 +185,17 @@ class Sandbox:
         Opening `preopens` of the run's own is waited for.
         """
         asked = Asked.of(
-            stdin=stdin, stdout=stdout, stderr=stderr, text=text, encoding=encoding, errors=errors, seed=seed
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            text=text,
+            encoding=encoding,
+            errors=errors,
+            seed=seed,
+            clock=clock,
+            deterministic=self._deterministic if deterministic is None else deterministic,
+            accesses=accesses,
+            trace=trace,
         )
         run = self._prepared(args, asked, Own(env, preopens, limits, imports, cwd), timeout, Pipes())
         run.begin()
@@ -184,7 +212,8 @@ class Sandbox:
 
     def _prepared_once(self, args: Args = (), *, cwd: str | None = None, **options: Any) -> Run[Any]:
         """The run of `_run_once`, not begun."""
-        return self._prepared(args, Asked.of(**options), Own(cwd=cwd), None, opening=True)
+        asked = Asked.of(deterministic=self._deterministic, **options)
+        return self._prepared(args, asked, Own(cwd=cwd), None, opening=True)
 
     @overload
     async def run_async(
@@ -265,6 +294,8 @@ class Sandbox:
         """A run that has not begun. options: of `Asked.of`, the fields of `Own`, `timeout`."""
         own = Own(**{name: options.pop(name) for name in Own._fields if name in options})
         timeout = options.pop("timeout", None)
+        if options.get("deterministic") is None:
+            options["deterministic"] = self._deterministic
         return self._prepared(args, Asked.of(**options), own, timeout, pipes)
 
     def _prepared(
@@ -291,46 +322,11 @@ class Sandbox:
             timeout_s = self._isolated.timeout_s if opening else timeout_s
             return IsolatedRun(self._isolated, Order(argv, own, limits, timeout_s, opening), asked, pipes)
         bounds = self._opening if opening else self._bounds(limits, timeout)
-        program = self._programs.wanted(limits, own.imports)
+        program = self._programs.wanted(limits, own.imports, asked.deterministic)
         program.check_command()
         before = {} if opening else own.without_replaced(self._mounts.traffic())
-        mounts = self._mounts
-        if own.preopens is not None:
-            mounts = open_mounts(own.preopens, modules.trusted_directories(), bounds, self._mounts)
-        mine = None if mounts is self._mounts else mounts
-        try:
-            preopens = mounts.instantiate(limits, recorded=True)
-            stdio = asked.stdin, asked.stdout, asked.stderr
-            if pipes is not NO_PIPES:  # else PIPE means to capture
-                stdio = pipes.open(*stdio, asked.codec, limits.output_bytes)
-            streams = standard_streams(*stdio, limits.output_bytes)
-            pipes.opened()
-        except BaseException:
-            pipes.close()
-            if mine is not None:
-                mine.close()
-            raise
-        process = Process(
-            argv=encoded,
-            environ=environ,
-            preopens=preopens,
-            streams=streams,
-            limits=limits,
-            deadline=bounds.deadline,
-            allowance=bounds.allowance,
-            entropy=asked.entropy,
-        )
-        over = partial(self._is_over, bounds.deadline, mine)
-        try:
-            self._begun(bounds.deadline)
-        except BaseException:
-            process.close(False)
-            pipes.close()
-            if mine is not None:
-                mine.close()
-            raise
-        setting = Setting(argv, program, process, preopens, streams, pipes, self._fast, own.cwd, bounds, before, over)
-        return Run(setting, asked)
+        ground = Ground(self._mounts, self._fast, self._begun, self._is_over)
+        return assembled(ground, program, (argv, encoded, environ), limits, asked, own, bounds, before, pipes)
 
     def _is_over(self, deadline: Deadline, mounts: MountTable | None = None) -> None:
         """Nothing of a run is left; also of one that was left behind. `mounts`: of that run alone."""
@@ -414,13 +410,13 @@ class Sandbox:
         self._mounts.close()
 
     def __repr__(self) -> str:
-        from .runs.views import sandbox_text
+        from .results.views import sandbox_text
 
         return sandbox_text(self._argv0, self._told(), self._closed)
 
     def _repr_html_(self) -> str:
         """For notebooks."""
-        from .runs.views import sandbox_html
+        from .results.views import sandbox_html
 
         return sandbox_html(repr(self), self._told(), self._limits)
 

@@ -6,12 +6,16 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict, TypeVar, Union
 
+from ..clock import Clock
 from ..limits import Limits
+from ..mounts.finding.source_types import Source
 from ..mounts.options import Mount
-from ..mounts.source_types import Source
 
 if TYPE_CHECKING:
     from socket import socket
+
+    from ..errors import Errno
+    from ..observe.trace.call import Call
 
 T = TypeVar("T", covariant=True)
 U = TypeVar("U", contravariant=True)
@@ -57,8 +61,9 @@ Stdout: TypeAlias = Union[int, Writable[str], Writable[bytes], Callable[[bytes],
 # (memory: GuestMemory, *numbers) -> a number, several, or None, as the import's type has it.
 HostFunction: TypeAlias = Callable[..., Any]
 HostFunctions: TypeAlias = Mapping[str, Mapping[str, HostFunction]]
-
-
+# Of a call that is about to be made -> an errno that the guest gets instead, its name or number, or None.
+TraceFunction: TypeAlias = Callable[["Call"], Union["Errno", str, int, None]]
+Trace: TypeAlias = bool | TraceFunction | None
 Isolation: TypeAlias = Literal["none", "process"]
 
 
@@ -77,6 +82,10 @@ class StartOptions(TypedDict, total=False):
     limits: Limits | None
     imports: HostFunctions | None
     cwd: str | None
+    clock: Clock | None
+    deterministic: bool
+    accesses: bool | Literal["digest"]
+    trace: Trace
 
 
 class RunOptions(StartOptions, total=False):

@@ -23,13 +23,13 @@ from ..kernel.process import Process
 from ..limits import Limits
 from .arguments import check_args_bytes, encode_argv, encode_environ
 from .closing import finish, uncommitted
-from .mounting import Bounds, open_mounts
+from .preparing.mounting import Bounds, open_mounts
 from .stdio import standard_streams
 
 if TYPE_CHECKING:
     import wasmtime
 
-    from ..mounts.source_types import Source
+    from ..mounts.finding.source_types import Source
     from ..observe.changes import Changes
     from .types import Args, Stdin, Stdout
 

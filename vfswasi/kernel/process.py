@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from ..abi import constants as c
+from ..clock import Clock
 from ..errors import Errno, FsError
 from ..fs_backends.base import Backend, Caps
 from ..fs_backends.turns import give_way
@@ -25,16 +26,19 @@ from .files.quota import RunQuota
 from .files.window import Windows
 from .streams.ends import CaptureSink
 from .streams.stream import Stream
+from .tracing import Tracer
 
 _RANDOM_CHUNK = 1 << 20
 
 
 class Preopen(NamedTuple):
-    """A directory given to the guest: the name it gets, and what is there."""
+    """A directory given to the guest: the name it gets, and what is there. shown: what the guest sees of it, if that is
+    something else."""
 
     name: str
     backend: Backend
     readonly: bool
+    shown: Backend | None = None
 
 
 def allowance_of(limits: Limits) -> Allowance:
@@ -63,12 +67,15 @@ class Process:
         allowance: Allowance | None = None,
         rights_all: int = (1 << 30) - 1,
         entropy: Callable[[int], bytes] = os.urandom,
+        clock: Clock | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """`argv`, `environ` ("NAME=value"): without NUL, together at most `Limits.args_bytes`. `streams`: standard
         input, output, error.
 
         `allowance`: what it may ask of stores, of which mounting may have used some; by default what `limits` say.
         `rights_all`: the rights that the guest's snapshot of WASI knows. `entropy`: gives so many random bytes.
+        `clock`: what its clocks say; None: the system's. `tracer`: is told of its calls.
         """
         self.argv = tuple(argv)
         self.environ = tuple(environ)
@@ -76,6 +83,8 @@ class Process:
         self.quota = RunQuota(limits)
         self.allowance = allowance_of(limits) if allowance is None else allowance
         self.fds = FdTable(limits.descriptors)
+        self.clock = clock
+        self.tracer = tracer
         self.clocks = Clocks()
         self.deadline = Deadline() if deadline is None else deadline
         self.entropy = entropy
@@ -126,7 +135,8 @@ class Process:
                 volume.share.writes = True
             if volume.quota is None:
                 volume.quota = self.quota.share(self.limits)
-        mount = Mount(preopen.name, volume, preopen.backend, preopen.readonly, self.limits)
+        seen = preopen.backend if preopen.shown is None else preopen.shown
+        mount = Mount(preopen.name, volume, seen, preopen.readonly, self.limits)
         self.mounts.append(mount)
         allowed = rights_all & ~(mount.withheld if preopen.readonly else 0)
         self.fds.add(

@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from ..errors import FsError, MountError
@@ -44,14 +44,15 @@ class Layered:
         self._made_anew = made_anew
         self._lock = threading.Lock()
 
-    def overlay(self) -> LeasedOverlay:
-        """A new one. Raises MountError: the changes that it is to begin with were made on something else."""
+    def overlay(self, below: Callable[[Backend], Backend] = checked) -> LeasedOverlay:
+        """A new one. below: what is put between it and the base. Raises MountError: the changes that it is to begin
+        with were made on something else."""
         begin: Layer | None = self.mount.overlay if not isinstance(self.mount.overlay, bool) else None
         with self._lock:
             shared = self._base
             shared.take()
         try:
-            return LeasedOverlay(shared, self, begin, self._made_anew)
+            return LeasedOverlay(shared, self, begin, self._made_anew, below)
         except FsError as error:
             shared.give()
             raise MountError(f"the changes cannot be made on {self.text}: {error.detail or error}") from error
@@ -74,7 +75,7 @@ class Layered:
             finally:
                 shared.give()
             return
-        from .sources import open_source
+        from .finding.sources import open_source
 
         backend = open_source(for_reading(self.mount))
         try:
@@ -87,7 +88,7 @@ class Layered:
         """It has been changed, by us: later runs get it as it is now. Raises MountError."""
         if not self._owned or self._made_anew:
             return
-        from .sources import open_source
+        from .finding.sources import open_source
 
         backend = open_source(for_reading(self.mount))
         try:
@@ -127,7 +128,7 @@ def settled(mount: Mount) -> Mount:
     """With a path that means the same wherever the process is when it is opened again."""
     from dataclasses import replace
 
-    from .source_text import local_path
+    from .finding.source_text import local_path
 
     source = mount.source
     if isinstance(source, os.PathLike) and not hasattr(source, "fs"):
@@ -143,7 +144,7 @@ def check_writable(mount: Mount, base: Backend, text: str) -> None:
         return
     from dataclasses import replace
 
-    from .sources import open_mount
+    from .finding.sources import open_mount
 
     try:
         backend = base
@@ -159,16 +160,23 @@ def check_writable(mount: Mount, base: Backend, text: str) -> None:
 class LeasedOverlay(OverlayBackend):
     """The overlay of one run. layered: the mount that it is of."""
 
-    def __init__(self, shared: Lent, layered: Layered, begin: Layer | None, made_anew: bool) -> None:
-        self._shared = shared
+    def __init__(
+        self,
+        shared: Lent,
+        layered: Layered,
+        begin: Layer | None,
+        made_anew: bool,
+        below: Callable[[Backend], Backend],
+    ) -> None:
+        self._shared, self._below = shared, below
         self.layered = layered
-        super().__init__(checked(shared.backend), begin, private=made_anew)
+        super().__init__(below(checked(shared.backend)), begin, private=made_anew)
         self._give = weakref.finalize(self, shared.give)
 
     def _empty_copy(self) -> OverlayBackend:
         self._shared.take()
         try:
-            return LeasedOverlay(self._shared, self.layered, None, self._tree.made_anew)
+            return LeasedOverlay(self._shared, self.layered, None, self._tree.made_anew, self._below)
         except BaseException:
             self._shared.give()
             raise

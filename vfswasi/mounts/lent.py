@@ -101,8 +101,8 @@ class StoreInPlace(ChangedInPlace):
     def _opened(self, key: Key) -> tuple[Backend, Key]:
         from dataclasses import replace
 
-        from .single import open_file
-        from .sources import open_mount, open_source
+        from .finding.single import open_file
+        from .finding.sources import open_mount, open_source
 
         mount = replace(self._mount, rw=None)
         if self._file is None:

@@ -33,6 +33,8 @@ class Mount:
     and gone with it. Every run begins with the source as it is, or with `Changes` that are given here. apply: "success"
     applies what a run changed to the source when it ended with status 0, all of it or nothing.
 
+    times: "keep" shows the files' own times to deterministic runs too, which else see one instant.
+
     For stores that are far away:
 
     anon: without credentials. endpoint: URL of the S3 server. storage_options: what fsspec's file system is made with
@@ -66,6 +68,7 @@ class Mount:
     file: bool = False
     overlay: bool | Layer = False
     apply: Literal["success"] | None = None
+    times: Literal["keep"] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.source, Mount):
@@ -92,6 +95,8 @@ class Mount:
             raise ValueError(f"Mount(cache=...) must be a ReadCache or a number of bytes, not {shown(self.cache)}")
         if not isinstance(self.root, str):
             raise TypeError(f"Mount(root=...) must be a str, not {type(self.root).__name__}")
+        if self.times not in (None, "keep"):
+            raise ValueError(f'Mount(times=...) must be "keep" or None, not {shown(self.times)}')
         self._check_overlay()
 
     def _check_overlay(self) -> None:
@@ -181,6 +186,7 @@ _OPTIONS: Final[dict[str, tuple[str, bool | Callable[[str], Any]]]] = {
     "file": ("file", True),
     "overlay": ("overlay", True),
     "apply": ("apply", str),
+    "times": ("times", str),
 }
 OPTIONS: Final = tuple(name if isinstance(how, bool) else f"{name}=" for name, (_, how) in _OPTIONS.items())
 

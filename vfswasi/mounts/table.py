@@ -7,11 +7,11 @@ import functools
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import FsError, MountError, errno_of
-from ..fs_backends.base import Backend, Caps, Key, Traffic
+from ..errors import MountError
+from ..fs_backends.base import Backend, Key, Traffic
 from ..fs_backends.layers.checked import checked
 from ..fs_backends.layers.readonly import ReadOnly
 from ..fs_backends.layers.recorded import Book, Recorded
@@ -21,51 +21,21 @@ from ..fs_backends.waiting import check_time
 from ..holders import holders
 from ..kernel.process import Preopen
 from ..limits import Limits
-from ..printing import redacted, shown
+from .dress import PLAIN, Dress
 from .lent import ChangedInPlace, FilesInPlace, StoreInPlace, TreeLiteral
-from .options import Mount, for_reading, guest_name
+from .options import guest_name
+from .prepared import Prepared, prepare
 
 if TYPE_CHECKING:
     from ..fs_backends.layers.picked import OneFile
     from ..fs_backends.trust.directories import Seen
-    from .layered import Layered
-    from .source_types import Source
+    from .finding.source_types import Source
 
 
 _ALONE: Final = (
     "{!r} is mounted, and so is a single file in it; a directory in which single files are mounted has nothing else: "
     "mount the file in another directory, or put it into what is mounted there"
 )
-
-
-class _Prepared(NamedTuple):
-    """One mount, ready to be given to runs."""
-
-    name: str
-    readonly: bool
-    backend: Backend | None  # None: `tree` is made anew for each run
-    tree: Mapping[str, Any] | None
-    owned: bool
-    overlap: bool
-    what: str  # for people, without secrets
-    file: OneFile | None = None  # in place of `backend`: one file, whose whole name is `name`
-    layered: Layered | None = None  # `backend` is its base
-    in_place: StoreInPlace | None = None  # of what runs change where it is
-
-    @property
-    def changes_nothing(self) -> bool:
-        """Whether what is mounted stays as it is, whatever the guest does."""
-        return self.readonly or (self.layered is not None and self.layered.apply is None)
-
-    @property
-    def directory(self) -> str:
-        """What the guest gets as a preopen."""
-        return self.name if self.file is None else (self.name.rpartition("/")[0] or "/")
-
-    @property
-    def store(self) -> Backend | None:
-        """What it was opened for; None: a tree."""
-        return self.backend if self.file is None else self.file.backend
 
 
 class _Shown:
@@ -114,7 +84,7 @@ class MountTable:
         Raises MountError (missing, corrupt, twice, overlapping, shows what is trusted), TypeError, ValueError.
         """
         self._trusted = [os.path.abspath(directory) for directory in trusted]
-        self._mounts: list[_Prepared] = []
+        self._mounts: list[Prepared] = []
         self._shown: dict[bool, list[_Shown]] = {False: [], True: []}  # by whether they are read-only
         if preopens is None:
             return
@@ -138,13 +108,13 @@ class MountTable:
             (replaced if name in kept else added)[name] = source
         for name, mount in kept.items():
             if name in replaced:
-                self._add(_prepare(name, replaced[name]))
+                self._add(prepare(name, replaced[name]))
             else:
                 self._add(mount)
         for name, source in added.items():
-            self._add(_prepare(name, source))
+            self._add(prepare(name, source))
 
-    def _add(self, prepared: _Prepared) -> None:
+    def _add(self, prepared: Prepared) -> None:
         self._mounts.append(prepared)  # before the checks, so that close() finds it
         shows = prepared.file or prepared.backend
         if shows is not None:
@@ -157,7 +127,7 @@ class MountTable:
             if mount.file is not None and mount.directory in whole:
                 raise MountError(f"mount {mount.name!r}: {_ALONE.format(mount.directory)}")
 
-    def _check(self, prepared: _Prepared, shows: Backend | OneFile) -> None:
+    def _check(self, prepared: Prepared, shows: Backend | OneFile) -> None:
         """Raises MountError."""
         if not prepared.changes_nothing:
             check_trusted(prepared.name, shows, self._trusted)
@@ -177,17 +147,25 @@ class MountTable:
         self._shown[readonly].append(shown)
 
     def instantiate(
-        self, limits: Limits, trees: Mapping[str, Backend] | None = None, *, recorded: bool = False
+        self,
+        limits: Limits,
+        trees: Mapping[str, Backend] | None = None,
+        *,
+        recorded: bool = False,
+        dress: Dress = PLAIN,
     ) -> list[Preopen]:
-        """The preopens of one run; literal trees are copied into new stores, and overlays begin anew. `trees`: such
-        stores by guest directory, which are used as they are. recorded: stores keep account of what the run changes in
-        them. Raises MountError: changes that an overlay begins with were made on something else."""
+        """The preopens of one run; literal trees are copied into new stores, and overlays begin anew.
+
+        trees: such stores by guest directory, which are used as they are. recorded: stores keep account of what the run
+        changes in them. dress: what else is between them and the run. Raises MountError: changes that an overlay begins
+        with were made on something else.
+        """
         preopens: dict[str, Preopen] = {}
         if not self.has_overlays:
-            self._instantiate(preopens, limits, trees, None, {} if recorded else None)
+            self._instantiate(preopens, limits, trees, None, {} if recorded else None, dress)
             return list(preopens.values())
         with contextlib.ExitStack() as opened:
-            self._instantiate(preopens, limits, trees, opened, {} if recorded else None)
+            self._instantiate(preopens, limits, trees, opened, {} if recorded else None, dress)
             opened.pop_all()
         return list(preopens.values())
 
@@ -198,18 +176,19 @@ class MountTable:
         trees: Mapping[str, Backend] | None,
         opened: contextlib.ExitStack | None,
         books: dict[object, Book] | None,
+        dress: Dress,
     ) -> None:
         for mount in self._mounts:
             if mount.file is not None:
                 if mount.directory not in preopens:
-                    preopens[mount.directory] = self._picked(mount.directory, books is not None)
+                    preopens[mount.directory] = self._picked(mount.directory, books is not None, dress)
                 continue
             base: ChangedInPlace | TreeLiteral | None = mount.in_place
             backend = mount.backend
             if trees is not None and (backend is None or mount.layered is not None):
                 backend = trees[mount.name]
             elif mount.layered is not None:
-                backend = mount.layered.overlay()
+                backend = mount.layered.overlay(partial(dress.below, mount.name))
                 if opened is not None:
                     opened.callback(backend.close)
             elif backend is None:
@@ -219,32 +198,36 @@ class MountTable:
                 backend = MemoryBackend.with_room(tree, limits.memory_files_bytes, made_ns)
                 base = TreeLiteral(tree, made_ns)
             backend = checked(backend)
+            if mount.layered is None:
+                backend = dress.below(mount.name, backend)
             if books is not None and not mount.readonly and base is not None:
                 book = books.get(backend.identity)
                 if book is None:
                     again = mount.in_place
                     book = books[backend.identity] = Book(backend, again is None, again)
                 backend = Recorded(backend, book, base)
-            preopen = Preopen(mount.name, ReadOnly(backend) if mount.readonly else backend, mount.readonly)
-            preopens[mount.name] = preopen
+            preopens[mount.name] = _preopen(mount.name, backend, mount.readonly, dress, mount.times)
 
-    def _picked(self, directory: str, recorded: bool) -> Preopen:
+    def _picked(self, directory: str, recorded: bool, dress: Dress) -> Preopen:
         """The single files that are mounted in a guest's directory."""
         from ..fs_backends.layers.picked import Picked
 
-        picked, readonly = Picked(), True
+        picked, readonly, kept = Picked(), True, True
         changed: dict[str, StoreInPlace] = {}
         for mount in self._mounts:
             if mount.file is not None and mount.directory == directory:
                 name = mount.name.rpartition("/")[2]
                 picked.pick(name, mount.file, mount.readonly)
                 readonly = readonly and mount.readonly
+                kept = kept and mount.times == "keep"
                 if mount.in_place is not None:
                     changed[name] = mount.in_place
+        store, times = dress.below(directory, picked), "keep" if kept else None
         if not recorded or not changed:
-            return Preopen(directory, picked, readonly)
+            return _preopen(directory, store, readonly, dress, times)
         base = FilesInPlace(changed)
-        return Preopen(directory, Recorded(picked, Book(picked, False, base), base), readonly)
+        recorder = Recorded(store, Book(store, False, base), base)
+        return _preopen(directory, recorder, readonly, dress, times)
 
     def copied_trees(self, preopens: Iterable[Preopen]) -> dict[str, Backend]:
         """Of the preopens of a run, copies of those stores that were made for it, for another run that shall find the
@@ -286,7 +269,15 @@ class MountTable:
         return (mount.name for mount in self._mounts)
 
 
-def _manner(mount: _Prepared) -> str:
+def _preopen(name: str, backend: Backend, readonly: bool, dress: Dress, times: str | None) -> Preopen:
+    shown = dress.shown(name, backend, times)
+    if readonly:
+        backend = ReadOnly(backend)
+        shown = None if shown is None else ReadOnly(shown)
+    return Preopen(name, backend, readonly, shown)
+
+
+def _manner(mount: Prepared) -> str:
     return "overlay" if mount.layered is not None else "ro" if mount.readonly else "rw"
 
 
@@ -311,90 +302,5 @@ def check_trusted(name: str, backend: Backend | OneFile, trusted: Iterable[str])
             )
 
 
-def _over(name: str, mount: Mount, base: Backend, text: str, *, owned: bool, made_anew: bool) -> _Prepared:
-    """A mount with an overlay. Raises MountError, and closes what is owned then."""
-    from .layered import MADE_ANEW, Layered, check_writable  # few programs have one
-
-    try:
-        if mount.apply is not None and made_anew:
-            raise MountError(MADE_ANEW)
-        if Caps.DEVICES in base.caps:
-            raise MountError("devices have nothing that could be changed and kept; mount them without overlay")
-        if mount.apply is not None:
-            check_writable(mount, base, text)
-        layered = Layered(mount, base, text, owned=owned, made_anew=made_anew)
-        layered.overlay().close()  # what it begins with fits, or that shows now
-    except MountError as error:
-        if owned:
-            base.close()
-        raise MountError(f"mount {name!r}: {error}") from error
-    except BaseException:
-        if owned:
-            base.close()
-        raise
-    return _Prepared(name, False, base, None, owned, mount.overlap, f"{text}, overlay", layered=layered)
-
-
-def what(mount: Mount) -> str:
-    """A source as its own text, without what is secret."""
-    text = redacted(mount.source) if isinstance(mount.source, str) else shown(mount.source)
-    return f"{text}, root={redacted(mount.root)}" if mount.root else text
-
-
 def _path_of(place: Key) -> str:
     return "/".join(place[1:]) or "/"
-
-
-def _prepare(name: str, source: Source) -> _Prepared:
-    # What is known of stores is imported when there is one to mount.
-    from dataclasses import replace
-
-    from ..fs_backends.remote.translate import scrubbed
-    from .single import PlainFileError, check_place, is_named_so, open_file
-    from .sources import open_mount, tree_of
-
-    mount = source if isinstance(source, Mount) else Mount(source)
-    given = mount.source
-    try:
-        tree = tree_of(mount)
-    except MountError as error:
-        raise MountError(f"mount {name!r}: {error}") from error
-    if tree is not None:
-        made = MemoryBackend.with_room(tree, 0)  # a mistake in the literal shows now, not at the first run
-        if mount.overlay is not False:
-            return _over(name, mount, made, "a tree in memory", owned=True, made_anew=True)
-        return _Prepared(
-            name, mount.rw is False, None, tree, False, mount.overlap, "a tree in memory, new for each run"
-        )
-    file = backend = None
-    try:
-        try:
-            backend = None if mount.file else open_mount(for_reading(mount))
-        except PlainFileError as plain:
-            if mount.root or not is_named_so(name, plain.path):
-                raise
-            mount = replace(mount, source=Path(plain.path))
-        if backend is None:
-            check_place(name)
-            file = open_file(mount, open_mount)
-            backend = file.backend
-    except MountError as error:
-        raise MountError(f"mount {name!r}: {error}") from scrubbed(error)
-    except FsError as error:  # a limit of what mounting may use up
-        raise MountError(f"mount {name!r}: {shown(given)}: {error.detail or errno_of(error).name}") from scrubbed(error)
-    if mount.overlay is not False:
-        if file is not None:
-            file.backend.close()
-            raise MountError(f"mount {name!r}: an overlay is of a directory; mount the file's directory")
-        return _over(name, mount, backend, what(mount), owned=backend is not given, made_anew=False)
-    writable = Caps.WRITE in backend.caps
-    if mount.rw and not writable:
-        if backend is not given:
-            backend.close()
-        raise MountError(f"mount {name!r}: {shown(given)} can only be read; mount it without rw")
-    rw = mount.rw if mount.rw is not None else isinstance(given, MemoryBackend)
-    text, owned = what(mount), file is not None or backend is not given
-    in_place = StoreInPlace(mount, backend, text, owned, None if file is None else file.key) if rw else None
-    if file is not None:
-        return _Prepared(name, not rw, None, None, True, mount.overlap, text, file, in_place=in_place)
-    return _Prepared(name, not rw, backend, None, owned, mount.overlap, text, in_place=in_place)

@@ -34,7 +34,7 @@ class SourceBase:
     def open(self) -> Iterator[Backend]:
         """Raises MountError, TypeError."""
         from ..fs_backends.layers.checked import checked
-        from ..mounts.sources import open_source
+        from ..mounts.finding.sources import open_source
 
         backend = open_source(self.source)
         try:

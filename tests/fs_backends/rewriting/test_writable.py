@@ -24,7 +24,7 @@ from vfswasi.fs_backends.archive.unpacked import zstd_module
 from vfswasi.fs_backends.archive.writable import WritableArchive
 from vfswasi.fs_backends.base import Backend, Caps
 from vfswasi.fs_backends.memory.backend import MemoryBackend
-from vfswasi.mounts.sources import open_source
+from vfswasi.mounts.finding.sources import open_source
 from vfswasi.testing import BackendConformance
 from vfswasi.testing.ground import contents, errno_of, read
 

@@ -122,7 +122,7 @@ class OnBase:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Backend]:
-        from vfswasi.mounts.sources import open_source
+        from vfswasi.mounts.finding.sources import open_source
 
         backend = open_source(self.source)
         try:

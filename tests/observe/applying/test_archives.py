@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from vfswasi.errors import ConflictError
+from vfswasi.mounts.finding.sources import open_source
 from vfswasi.mounts.options import Mount
-from vfswasi.mounts.sources import open_source
 
 from . import model
 

@@ -13,8 +13,8 @@ from vfswasi import Backend, MemoryBackend
 from vfswasi.errors import ApplyError, ConflictError, Errno, FsError
 from vfswasi.fs_backends.base import Caps
 from vfswasi.fs_backends.layers.faulty import Faulty
+from vfswasi.mounts.finding.sources import open_source
 from vfswasi.mounts.options import Mount
-from vfswasi.mounts.sources import open_source
 
 from . import model
 

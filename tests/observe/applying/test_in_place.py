@@ -14,8 +14,8 @@ from vfswasi import MemoryBackend
 from vfswasi.errors import ApplyError, ConflictError, Errno, FsError
 from vfswasi.fs_backends.base import Handle, Key
 from vfswasi.fs_backends.layers.faulty import Faulty
+from vfswasi.mounts.finding.sources import open_source
 from vfswasi.mounts.options import Mount, for_reading
-from vfswasi.mounts.sources import open_source
 from vfswasi.observe.changes import Changes
 
 from . import model

@@ -16,7 +16,7 @@ from ...fs_backends.base import Traffic
 from ...fs_backends.memory.backend import MemoryBackend
 from ...limits import Usage
 from ...printing import printable
-from ..runs.result import Result
+from ..results.result import Result
 from .process import Answer
 from .trees import unpacked
 from .wire import TEXT_MAX, NoAnswerError

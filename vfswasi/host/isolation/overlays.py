@@ -26,15 +26,16 @@ from ...fs_backends.layers.checked import checked
 from ...fs_backends.staging.space import MAX_BYTES
 from ...fs_backends.waiting import bounded_by
 from ...limits import Limits
+from ...mounts.finding.source_text import local_path
+from ...mounts.finding.sources import open_source
 from ...mounts.layered import MADE_ANEW, check_root, root_of, settled
 from ...mounts.options import Mount, guest_name
-from ...mounts.source_text import local_path
-from ...mounts.sources import open_source
-from ...mounts.table import check_trusted, what
+from ...mounts.prepared import what
+from ...mounts.table import check_trusted
 from ...observe.changes import Changes
 from ...observe.saved.writing import saved_bytes, write
 from ..closing import nothing_of
-from ..mounting import Bounds
+from ..preparing.mounting import Bounds
 from ..publishing import publish_all
 from .process import Answer, Stop, TimeOverError, Worker
 from .wire import NoAnswerError

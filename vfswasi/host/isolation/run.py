@@ -10,9 +10,9 @@ from ...engine.threads import workers
 from ...errors import Uncommitted
 from ...kernel.clocks import Deadline
 from ...limits import Limits, Usage
+from ..results.result import Result
 from ..runs.asked import Asked
 from ..runs.pipes import Pipes
-from ..runs.result import Result
 from ..runs.run import Run
 from .answers import MemoryOverError, Spill, error_of, lost_of, result_of
 from .process import Answer, Stop, StoppedError, TimeOverError, Worker, WorkerGoneError

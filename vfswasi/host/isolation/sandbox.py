@@ -16,11 +16,11 @@ from ...fs_backends.base import Traffic
 from ...kernel.clocks import Deadline
 from ...limits import Limits, Usage
 from ...mounts.options import Mount, guest_name
-from ...mounts.table import what
+from ...mounts.prepared import what
 from ...printing import counted
 from ..module_source import read_module
-from ..mounting import Bounds
-from ..runs.result import Result
+from ..preparing.mounting import Bounds
+from ..results.result import Result
 from . import trees
 from .answers import Expected, MemoryOverError, error_of, traffic_of
 from .pool import POOL, Owner

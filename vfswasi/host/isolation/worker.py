@@ -21,8 +21,8 @@ from typing import Any, Final
 from ...errors import FsError, GuestError, SandboxError, Uncommitted, UncommittedError
 from ...fs_backends.base import Traffic
 from ...limits import Usage
+from ..results.result import Result
 from ..runs.asked import Asked, Own
-from ..runs.result import Result
 from ..runs.run import Run
 from ..sandbox import Sandbox
 from . import trees

@@ -6,8 +6,9 @@ import codecs
 import math
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
+from ...clock import Clock
 from ...engine.user_functions import UserImports
 from ...fs_backends.base import Traffic
 from ...limits import Limits
@@ -15,7 +16,12 @@ from ..arguments import checked_cwd, encode_environ
 from ..stdio import PIPE
 
 if TYPE_CHECKING:
-    from ...mounts.source_types import Source
+    from ...mounts.finding.source_types import Source
+    from ..types import Trace
+
+# What a deterministic run has unless it is told otherwise: noon of a day at which no file of anybody's is new.
+DETERMINISTIC_CLOCK: Final = Clock("virtual", 946_728_000 * 10**9)
+DETERMINISTIC_SEED: Final = 0
 
 
 class Asked(NamedTuple):
@@ -28,6 +34,10 @@ class Asked(NamedTuple):
     check: bool
     entropy: Callable[[int], bytes]
     seed: int | None = None
+    clock: Clock | None = None
+    deterministic: bool = False
+    accesses: bool | Literal["digest"] = False
+    trace: Trace = None
 
     @classmethod
     def of(
@@ -43,6 +53,10 @@ class Asked(NamedTuple):
         errors: str = "replace",
         check: bool = False,
         seed: int | None = None,
+        clock: Clock | None = None,
+        deterministic: bool = False,
+        accesses: bool | Literal["digest"] = False,
+        trace: Trace = None,
     ) -> Asked:
         """The options of `Sandbox.run`. Raises ValueError, TypeError, LookupError (of encodings)."""
         if capture_output:
@@ -58,8 +72,30 @@ class Asked(NamedTuple):
             if not isinstance(input, str | bytes | bytearray | memoryview):
                 raise TypeError(f"input must be bytes or str, not {type(input).__name__}")
             stdin = input.encode(encoding, "strict") if isinstance(input, str) else input
+        if clock is not None:
+            check_clock(clock)
+        if deterministic:
+            seed = DETERMINISTIC_SEED if seed is None else seed
+            clock = DETERMINISTIC_CLOCK if clock is None else clock
+        if accesses not in (True, False, "digest"):
+            raise ValueError(f'accesses must be True, False or "digest", not {accesses!r}')
+        if trace is not None and not isinstance(trace, bool) and not callable(trace):
+            raise TypeError(f"trace must be True, False or a callable, not {type(trace).__name__}")
         entropy = os.urandom if seed is None else _seeded(seed)
-        return cls(stdin, stdout, stderr, (encoding, errors) if text else None, check, entropy, seed)
+        codec = (encoding, errors) if text else None
+        return cls(stdin, stdout, stderr, codec, check, entropy, seed, clock, deterministic, accesses, trace or None)
+
+
+def check_clock(clock: object) -> None:
+    """Raises TypeError."""
+    if not isinstance(clock, Clock):
+        raise TypeError(f"clock must be a vfswasi.Clock, such as Clock.fixed(0), not {type(clock).__name__}")
+
+
+def check_deterministic(deterministic: object) -> None:
+    """Raises TypeError."""
+    if not isinstance(deterministic, bool):
+        raise TypeError(f"deterministic must be True or False, not {type(deterministic).__name__}")
 
 
 def _seeded(seed: int) -> Callable[[int], bytes]:

@@ -19,8 +19,8 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from ...limits import Usage
+from ..results.result import Result
 from .async_streams import AsyncReader, AsyncWriter
-from .result import Result
 from .run import Run
 
 T = TypeVar("T")

@@ -18,11 +18,12 @@ from ...kernel.streams.stream import Stream
 from ...limits import Usage, check_seconds
 from ...printing import counted
 from ..closing import NOTHING, Finished, finish, traffic_since, uncommitted
-from ..mounting import Bounds
+from ..preparing.mounting import Bounds
+from ..results.result import Result, result_of, usage_of
 from ..stdio import capture_of, was_cut
 from .asked import Asked
+from .observed import UNOBSERVED, Observed
 from .pipes import Pipes
-from .result import Result, result_of, usage_of
 
 
 class Setting(NamedTuple):
@@ -40,6 +41,7 @@ class Setting(NamedTuple):
     bounds: Bounds
     before: Mapping[str, Traffic]
     over: Callable[[], None]
+    observed: Observed = UNOBSERVED
 
 
 class Run(Generic[AnyStr]):
@@ -327,6 +329,7 @@ class Run(Generic[AnyStr]):
             usage,
             setting.program.compiled.interruption,
             finished.changes,
+            setting.observed,
         )
 
     def _take_rest(self, rest: Mapping[str, AnyStr] | None = None, truncated: bool = False) -> Result[AnyStr]:

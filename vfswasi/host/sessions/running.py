@@ -30,7 +30,7 @@ from ...kernel.streams.ends import CaptureSink
 from ...limits import Usage, check_seconds
 from ...printing import counted
 from ..closing import finish, traffic_since, uncommitted
-from ..runs.result import result_of
+from ..results.result import result_of
 from .origin import Copied, Origin, Parts
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from ...fs_backends.base import Traffic
 from ...kernel.clocks import Deadline
 from ...kernel.streams.stream import Stream
 from ..closing import traffic_since
-from ..runs.files import Files, files_of
+from ..results.files import Files, files_of
 from ..stdio import input_stream, output_stream
 from .memory import SessionMemory
 from .origin import Copied, Origin, copy_of, trees_of

@@ -14,9 +14,9 @@ from ...fs_backends.base import Backend, Caps, Key
 from ...fs_backends.layers.checked import checked as looked_at
 from ...fs_backends.local.backend import LocalBackend
 from ...fs_backends.waiting import check_time
+from ...mounts.finding.sources import open_mount
 from ...mounts.layered import check_root
 from ...mounts.options import Mount
-from ...mounts.sources import open_mount
 from ...printing import shown
 from . import archive, elsewhere, local
 from .comparing import original_of

@@ -9,10 +9,10 @@ from typing import Any
 
 from ...fs_backends.base import Backend, Key
 from ...fs_backends.layers.overlay.entries import Entry
+from ...mounts.finding.single import is_archive_name
+from ...mounts.finding.source_text import local_path, without_caches
+from ...mounts.finding.sources import is_upath
 from ...mounts.options import Mount
-from ...mounts.single import is_archive_name
-from ...mounts.source_text import local_path, without_caches
-from ...mounts.sources import is_upath
 from .progress import Progress
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import MountError
-from ..fs_backends.base import Key
-from ..fs_backends.trust import exact
-from ..fs_backends.trust import fsspec as trust_fsspec
-from ..optional import packages
-from ..printing import shown
-from .options import Mount
+from ...errors import MountError
+from ...fs_backends.base import Key
+from ...fs_backends.trust import exact
+from ...fs_backends.trust import fsspec as trust_fsspec
+from ...optional import packages
+from ...printing import shown
+from ..options import Mount
 
 if TYPE_CHECKING:
-    from ..fs_backends.remote.backend import RemoteBackend
-    from ..fs_backends.remote.reader import ReadOptions
+    from ...fs_backends.remote.backend import RemoteBackend
+    from ...fs_backends.remote.reader import ReadOptions
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "http": "http", "https": "http"}
 _AND_BOTO3 = " (and boto3 in the same command, where that is used too: they must agree on one botocore)"
@@ -61,8 +61,8 @@ def opened(
 
 
 def backend_of(store: trust_fsspec.Store, mount: Mount, close_fs: Callable[[], None] | None) -> RemoteBackend:
-    from ..fs_backends.remote.backend import RemoteBackend
-    from ..fs_backends.remote.fsspec.backend import client_for
+    from ...fs_backends.remote.backend import RemoteBackend
+    from ...fs_backends.remote.fsspec.backend import client_for
 
     client = client_for(store, timeout_s=mount.timeout, close_fs=close_fs, redirects=mount.redirects)
     try:
@@ -74,7 +74,7 @@ def backend_of(store: trust_fsspec.Store, mount: Mount, close_fs: Callable[[], N
 
 def storage_options(url: str, mount: Mount) -> dict[str, Any]:
     """Keyed by protocol, as fsspec takes them for chained URLs."""
-    from ..fs_backends.remote.http.session import guarded_session
+    from ...fs_backends.remote.http.session import guarded_session
 
     options: dict[str, Any] = {}
     protocols = [part.split("://")[0] for part in url.split("::")]
@@ -131,8 +131,8 @@ def remote_options(mount: Mount, remembers: bool) -> dict[str, Any]:
 
 
 def _read_options(mount: Mount, remembers: bool) -> ReadOptions:
-    from ..fs_backends.remote.cache import DEFAULT_BYTES, ReadCache, default_cache
-    from ..fs_backends.remote.reader import ReadOptions
+    from ...fs_backends.remote.cache import DEFAULT_BYTES, ReadCache, default_cache
+    from ...fs_backends.remote.reader import ReadOptions
 
     cache: ReadCache | None
     if isinstance(mount.cache, ReadCache):

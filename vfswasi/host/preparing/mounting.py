@@ -13,21 +13,21 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..engine.runner import end_what_is_over
-from ..engine.threads import stacks, workers
-from ..errors import FsError, GuestInterruptedError, GuestTimeoutError, MountError
-from ..fs_backends.base import Backend
-from ..fs_backends.waiting import Allowance, bounded_by
-from ..kernel.clocks import Deadline, DeadlinePassed
-from ..kernel.process import allowance_of
-from ..limits import Limits, Usage
-from ..mounts.options import Mount
-from ..mounts.table import MountTable
-from ..printing import counted
-from .runs.result import Result
+from ...engine.runner import end_what_is_over
+from ...engine.threads import stacks, workers
+from ...errors import FsError, GuestInterruptedError, GuestTimeoutError, MountError
+from ...fs_backends.base import Backend
+from ...fs_backends.waiting import Allowance, bounded_by
+from ...kernel.clocks import Deadline, DeadlinePassed
+from ...kernel.process import allowance_of
+from ...limits import Limits, Usage
+from ...mounts.options import Mount
+from ...mounts.table import MountTable
+from ...printing import counted
+from ..results.result import Result
 
 if TYPE_CHECKING:
-    from ..mounts.source_types import Source
+    from ...mounts.finding.source_types import Source
 
 
 class Bounds(NamedTuple):
@@ -65,7 +65,7 @@ def open_mounts(
 
     within(bounds, work, close, "mounting", _is_instant(preopens))
     if opened[0].has_overlays:
-        from . import publishing  # noqa: F401 - here, since at the end of a run its time may be over
+        from .. import publishing  # noqa: F401 - here, since at the end of a run its time may be over
     return opened.pop()
 
 

@@ -15,10 +15,10 @@ from dataclasses import replace
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from ..errors import MountError
-from ..fs_backends.trust import fsspec as trust_fsspec
-from ..printing import shown
-from .options import Mount
+from ...errors import MountError
+from ...fs_backends.trust import fsspec as trust_fsspec
+from ...printing import shown
+from ..options import Mount
 
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+._-]*)(://|::)")
 

@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeAlias, Union
 
-from ..fs_backends.base import Backend
-from .options import Mount
+from ...fs_backends.base import Backend
+from ..options import Mount
 
 
 # Libraries that are mounted may not be installed, and fsspec tells no types: each is known by what else has not.

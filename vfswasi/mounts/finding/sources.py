@@ -28,23 +28,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import FsError, MountError
-from ..fs_backends.base import Backend, Key
-from ..fs_backends.layers.checked import check_attributes
-from ..fs_backends.local.backend import LocalBackend
-from ..fs_backends.memory.backend import MemoryBackend
-from ..fs_backends.remote.translate import scrubbed
-from ..fs_backends.trust import exact, names_below, without_dots
-from ..fs_backends.trust import fsspec as trust_fsspec
-from ..printing import shown
-from .options import Mount
+from ...errors import FsError, MountError
+from ...fs_backends.base import Backend, Key
+from ...fs_backends.layers.checked import check_attributes
+from ...fs_backends.local.backend import LocalBackend
+from ...fs_backends.memory.backend import MemoryBackend
+from ...fs_backends.remote.translate import scrubbed
+from ...fs_backends.trust import exact, names_below, without_dots
+from ...fs_backends.trust import fsspec as trust_fsspec
+from ...printing import shown
+from ..options import Mount
 from .single import PlainFileError, is_archive_name, open_file
 from .source_text import local_path, without_caches
 from .source_types import Source
 from .stores import backend_of, opened, remote_options, storage_options
 
 if TYPE_CHECKING:
-    from ..fs_backends.archive.source import ArchiveSource
+    from ...fs_backends.archive.source import ArchiveSource
 
 _ROOM_BYTES = 128 << 20  # for a tree that is opened to be looked at
 
@@ -55,7 +55,7 @@ def open_source(source: Source) -> Backend:
     tree = tree_of(mount)
     try:
         if mount.file:
-            from ..fs_backends.layers.picked import Picked
+            from ...fs_backends.layers.picked import Picked
 
             picked, file = Picked(), open_file(mount, open_mount)
             picked.pick(file.key[-1], file, not mount.rw)
@@ -97,7 +97,7 @@ def open_mount(mount: Mount) -> Backend:
         return _open_text(source, mount)
     if _is_fsspec(source):
         return _open_fsspec(source, without_dots(mount.root), (), mount)
-    from ..fs_backends.pyfilesystem.library import is_pyfilesystem
+    from ...fs_backends.pyfilesystem.library import is_pyfilesystem
 
     if is_pyfilesystem(source):
         return _open_pyfilesystem(source, mount)
@@ -123,7 +123,7 @@ def _open_text(source: str, mount: Mount) -> Backend:
     if not source or "\0" in source:
         raise MountError("the source is empty" if not source else "the source contains a NUL character")
     if source == "dev:":
-        from ..fs_backends.devices import DeviceBackend
+        from ...fs_backends.devices import DeviceBackend
 
         _no_root(mount, "dev:")
         return DeviceBackend()
@@ -160,21 +160,21 @@ def _open_path(path: str, mount: Mount) -> Backend:
 def _is_archive_to_be(path: str) -> bool:
     if os.path.lexists(path):
         return False
-    from ..fs_backends.archive.kind import is_archive_ending
+    from ...fs_backends.archive.kind import is_archive_ending
 
     return is_archive_ending(path)
 
 
 def _open_archive(path: str, mount: Mount, root: str = "", kind: str | None = None) -> Backend:
     if mount.rw and (kind is not None or is_archive_name(path) or not os.path.isfile(path)):
-        from ..fs_backends.archive.writable import WritableArchive
+        from ...fs_backends.archive.writable import WritableArchive
 
         return WritableArchive(path, root=root, kind=kind)
-    from ..fs_backends.archive.kind import beginning_of
-    from ..fs_backends.archive.source import PathSource
-    from ..fs_backends.archive.tar import backend as tar
-    from ..fs_backends.archive.zip import backend as zip
-    from ..fs_backends.archive.zip.directory import has_directory
+    from ...fs_backends.archive.kind import beginning_of
+    from ...fs_backends.archive.source import PathSource
+    from ...fs_backends.archive.tar import backend as tar
+    from ...fs_backends.archive.zip import backend as zip
+    from ...fs_backends.archive.zip.directory import has_directory
 
     # What is looked at is what is mounted, also if another file takes its name meanwhile.
     source = PathSource(path, "zip or tar")
@@ -189,7 +189,7 @@ def _open_archive(path: str, mount: Mount, root: str = "", kind: str | None = No
         source.close()
         raise
     if mount.rw:
-        from ..fs_backends.archive.writable import WritableArchive
+        from ...fs_backends.archive.writable import WritableArchive
 
         source.close()
         return WritableArchive(path, root=root)
@@ -200,11 +200,11 @@ def _open_archive(path: str, mount: Mount, root: str = "", kind: str | None = No
 
 
 def _open_pyfilesystem(source: Any, mount: Mount) -> Backend:
-    from ..fs_backends.pyfilesystem.backend import PyFilesystemBackend
-    from ..fs_backends.trust.pyfilesystem import OpenedDirectory, local_directory
+    from ...fs_backends.pyfilesystem.backend import PyFilesystemBackend
+    from ...fs_backends.trust.pyfilesystem import OpenedDirectory, local_directory
 
     if isinstance(source, str):
-        from ..fs_backends.pyfilesystem.library import open_url
+        from ...fs_backends.pyfilesystem.library import open_url
 
         fs, below = open_url(source), "/".join(names_below(mount.root))
     else:
@@ -252,10 +252,10 @@ def _open_archive_url(kind: str, source: str, mount: Mount) -> Backend:
     if mount.rw and path is not None and not inner.strip("/*"):
         return _open_archive(path, mount, root, kind)
     if kind == "zip":
-        from ..fs_backends.archive.zip.backend import ZipBackend
+        from ...fs_backends.archive.zip.backend import ZipBackend
 
         return ZipBackend(path if path is not None else source_of_file(target, mount, kind), root=root)
-    from ..fs_backends.archive.tar.backend import TarBackend
+    from ...fs_backends.archive.tar.backend import TarBackend
 
     return TarBackend(path if path is not None else source_of_file(target, mount, kind), root=root)
 
@@ -268,9 +268,9 @@ def source_of_file(url: str, mount: Mount, kind: str) -> ArchiveSource:
             f"{shown(url)}: an archive in an archive would be read by fsspec, which has no limits for a hostile one; "
             "take the inner archive out, or say trust=True (the option trust)"
         )
-    from ..fs_backends.archive.remote_source import RemoteSource, is_web, open_url, open_web
-    from ..fs_backends.archive.source import PathSource
-    from ..fs_backends.remote.client import fits_a_key
+    from ...fs_backends.archive.remote_source import RemoteSource, is_web, open_url, open_web
+    from ...fs_backends.archive.source import PathSource
+    from ...fs_backends.remote.client import fits_a_key
 
     if is_web(url):
         options = remote_options(mount, True)
@@ -301,7 +301,7 @@ def _mounted(
 ) -> Backend:
     if isinstance(store, trust_fsspec.Directory):
         return _open_path(store.path, replace(mount, root="/".join(store.below)))
-    from ..fs_backends.remote.fsspec.backend import check_root
+    from ...fs_backends.remote.fsspec.backend import check_root
 
     backend = backend_of(store, mount, close_fs)
     try:

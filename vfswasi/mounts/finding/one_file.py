@@ -17,13 +17,13 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from ..errors import Errno, FsError, MountError, errno_of
-from ..fs_backends.base import Backend, Key
-from ..fs_backends.layers.checked import checked
-from ..fs_backends.remote.translate import scrubbed
-from ..fs_backends.waiting import check_time
-from ..printing import counted, redacted, shown
-from .options import Mount
+from ...errors import Errno, FsError, MountError, errno_of
+from ...fs_backends.base import Backend, Key
+from ...fs_backends.layers.checked import checked
+from ...fs_backends.remote.translate import scrubbed
+from ...fs_backends.waiting import check_time
+from ...printing import counted, redacted, shown
+from ..options import Mount
 from .source_text import local_path, without_caches
 from .sources import is_upath, open_mount, source_of_file
 

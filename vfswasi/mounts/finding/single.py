@@ -13,14 +13,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ..errors import FsError, MountError, errno_of
-from ..fs_backends.base import Backend, FileType
-from ..fs_backends.layers.picked import OneFile
-from ..fs_backends.local.backend import LocalBackend
-from ..fs_backends.remote.client import fits_a_key
-from ..fs_backends.trust import fsspec as trust_fsspec
-from ..printing import shown
-from .options import Mount
+from ...errors import FsError, MountError, errno_of
+from ...fs_backends.base import Backend, FileType
+from ...fs_backends.layers.picked import OneFile
+from ...fs_backends.local.backend import LocalBackend
+from ...fs_backends.remote.client import fits_a_key
+from ...fs_backends.trust import fsspec as trust_fsspec
+from ...printing import shown
+from ..options import Mount
 from .source_text import local_path, without_caches
 
 _ARCHIVE = re.compile(r"\.(zip|whl|jar|tar(\.[a-z0-9]+)?|tgz|tbz2?|txz|tzst)$", re.IGNORECASE)

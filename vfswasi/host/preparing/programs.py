@@ -5,35 +5,41 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ..engine.compiling import modules
-from ..engine.compiling.features import checked as checked_features
-from ..engine.interruption import ways
-from ..engine.runner import Program
-from ..engine.threads import stacks
-from ..engine.user_functions import checked_imports
-from ..limits import Limits
-from .module_source import Again, read_module
+from ...engine.compiling import modules
+from ...engine.compiling.features import checked as checked_features
+from ...engine.interruption import ways
+from ...engine.runner import Program
+from ...engine.threads import stacks
+from ...engine.user_functions import checked_imports
+from ...limits import Limits
+from ..module_source import Again, read_module
 from .mounting import Bounds
 
 if TYPE_CHECKING:
-    from .types import HostFunctions, Module
+    from ..types import HostFunctions, Module
 
 
 class Programs:
     """`name`: of the module, for messages and argv[0]."""
 
     def __init__(
-        self, module: Module, bounds: Bounds, limits: Limits, features: Iterable[str], imports: HostFunctions | None
+        self,
+        module: Module,
+        bounds: Bounds,
+        limits: Limits,
+        features: Iterable[str],
+        imports: HostFunctions | None,
+        deterministic: bool = False,
     ) -> None:
         """bounds: of reading the module. Raises what `read_module`, `modules.load` and `Program` raise."""
         self._features = checked_features(features)
-        self._limits, self._imports = limits, imports
+        self._limits, self._imports, self._deterministic = limits, imports, deterministic
         wasm, self.name = read_module(module, bounds, limits.module_bytes)
         self._again = Again(module, wasm)
         self.program = self._made(wasm, limits, imports, None)
         self._kept: Program | None = None
 
-    def wanted(self, limits: Limits, imports: HostFunctions | None) -> Program:
+    def wanted(self, limits: Limits, imports: HostFunctions | None, deterministic: bool) -> Program:
         """The program for a run with these limits, and with these functions of the host added. Raises OSError,
         InvalidModuleError (the module has changed since), and what the constructor raises."""
         if limits is self._limits and imports is None:

@@ -20,12 +20,15 @@ from ...kernel.process import Preopen, Process
 from ...limits import Usage
 from ...printing import counted
 from ...records import field, record
+from ..runs.observed import UNOBSERVED, Observed
 from .files import Files, files_of
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
+    from ...observe.accesses.accesses import Accesses
     from ...observe.changes import Changes
+    from ...observe.trace.trace import Trace
 
     Captured = TypeVar("Captured", bound=str | bytes, default=Any)  # whoever writes `Result` alone means any
 else:
@@ -48,7 +51,8 @@ class Result(Generic[Captured]):
     bytes that the run cost, for mounts whose files are far away (what other runs of
     the same mount did meanwhile is in it). interruption: how the guest could have been ended while it
     computed: "page", which lets it run at full speed, or "epoch" (see docs/python.md). changes: guest directory ->
-    `Changes`, for every mount that the run could change.
+    `Changes`, for every mount that the run could change. accesses: what it looked at, if that was asked for
+    (`accesses=True`). trace: its calls, if they were (`trace=True`).
     """
 
     args: list[str]
@@ -66,6 +70,8 @@ class Result(Generic[Captured]):
     _timeout_s: float | None = field(default=None, repr=False, compare=False)
     _interrupted: bool = field(default=False, repr=False, compare=False)
     changes: Mapping[str, Changes] = field(default_factory=dict, repr=False, compare=False)
+    accesses: Accesses | None = field(default=None, repr=False, compare=False)
+    trace: Trace | None = field(default=None, repr=False, compare=False)
 
     @cached_property
     def files(self) -> Files:
@@ -135,6 +141,7 @@ def result_of(
     usage: Usage,
     interruption: Way,
     changes: Mapping[str, Changes] | None = None,
+    observed: Observed = UNOBSERVED,
 ) -> Result[Any]:
     stdout, stderr = captured
     trees = {
@@ -158,6 +165,8 @@ def result_of(
         timeout_s,
         ending.limit == INTERRUPTED,
         {} if changes is None else changes,
+        observed.accesses(),
+        observed.trace(),
     )
 
 

@@ -1,0 +1,1 @@
+"""From what a caller asked for to a run that can begin."""

@@ -1,0 +1,1 @@
+"""From whatever was passed as a preopen to a store."""
