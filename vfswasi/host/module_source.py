@@ -1,8 +1,8 @@
 """From what a caller names as a module to its bytes.
 
 A str is a path or a URL, as for a mount (see `mounts/finding/source_text.py`); what is path-like is a path; bytes are
-the module itself; anything with `read` is a binary file, read from where it is to its end. A `Mount` brings options for a
-URL, and with `root` names a file in an archive or a store (see `mounts/finding/one_file.py`).
+the module itself; anything with `read` is a binary file, read from where it is to its end. A `Mount` brings options
+for a URL, and with `root` names a file in an archive or a store (see `mounts/finding/one_file.py`).
 """
 
 from __future__ import annotations
