@@ -110,8 +110,8 @@ def _other_mounts(then: list[str], now: list[str]) -> str:
 
 def _compare_mount(name: str, then: Mounted, now: Preopen) -> None:
     way = way_of(now)
-    may_be_less = then.way == "rw" and way == "ro" and then.caps is None  # nothing was changed
-    if then.way != way and not may_be_less:
+    did_nothing = then.way.startswith("rw") and then.caps is None  # it was free to change something, and did not try
+    if then.way != way and not did_nothing:
         one, other = (_WAYS.get(each, each) for each in (then.way, way))
         raise _Differs(f"{_quoted(name)} was mounted {one}, and is {other} now")
     if then.caps is not None and then.caps != caps_of(now):
