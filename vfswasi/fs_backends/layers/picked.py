@@ -49,6 +49,10 @@ class Picked(Backend):
         """Those of the files."""
         return [file.backend for file in self._files.values()]
 
+    def writable(self) -> list[str]:
+        """The names of those that can be changed."""
+        return sorted(name for name, file in self._files.items() if not isinstance(file.backend, ReadOnly))
+
     @property
     def identity(self) -> object:
         return frozenset((name, file.identity) for name, file in self._files.items())

@@ -64,6 +64,9 @@ class MemoryBackend(TreeByPath):
         | Caps.DURABLE_WRITES
     )
 
+    # When it was made for one run or mount, which is the time of all that has none of its own.
+    made_ns: int | None = None
+
     def __init__(
         self, tree: Mapping[str, Any] | None = None, *, max_bytes: int = 128 << 20, max_inodes: int = 1 << 20
     ) -> None:
@@ -102,6 +105,7 @@ class MemoryBackend(TreeByPath):
         root = backend._root
         if made_ns is not None:
             root.atim = root.mtim = root.ctim = made_ns
+        backend.made_ns = root.ctim
         backend._fill(tree)
         backend.max_bytes = backend.used_bytes + room_bytes
         return backend

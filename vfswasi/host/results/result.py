@@ -165,7 +165,7 @@ def result_of(
         timeout_s,
         ending.limit == INTERRUPTED,
         {} if changes is None else changes,
-        observed.accesses(),
+        observed.accesses(preopens),
         observed.trace(),
     )
 
@@ -193,6 +193,6 @@ def usage_of(
 
 
 def _unwrapped(backend: Backend) -> Backend:
-    while isinstance(backend, ReadOnly | Checked | Recorded):
-        backend = backend.inner
+    while isinstance(backend, ReadOnly | Checked | Recorded) or getattr(backend, "only_watches", False):
+        backend = backend.inner  # type: ignore[attr-defined]
     return backend

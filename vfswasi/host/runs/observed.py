@@ -7,23 +7,34 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from .asked import Asked
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ...kernel.process import Preopen
     from ...kernel.tracing import Tracer
     from ...mounts.dress import Layer
     from ...observe.accesses.accesses import Accesses
+    from ...observe.accesses.gathering import Gathering
     from ...observe.trace.recorder import Recorder
     from ...observe.trace.trace import Trace as Calls
     from ..types import Trace
 
 
 class Observed(NamedTuple):
-    """tracer: is told of the guest's calls. lower: layers directly before the stores (see `mounts.dress`)."""
+    """tracer: is told of the guest's calls. lower: layers directly before the stores (see `mounts.dress`). gathering:
+    what those have noted that look at what is asked of the stores."""
 
     tracer: Recorder | None = None
     lower: tuple[Layer, ...] = ()
+    gathering: Gathering | None = None
 
-    def accesses(self) -> Accesses | None:
+    def ended(self) -> None:
+        """The guest has ended; what is asked of the stores from now on is not for it."""
+        if self.gathering is not None:
+            self.gathering.ended()
+
+    def accesses(self, preopens: Sequence[Preopen]) -> Accesses | None:
         """What the guest looked at; asked for when the run is over."""
-        return None
+        return None if self.gathering is None else self.gathering.accesses(preopens)
 
     def trace(self) -> Calls | None:
         """The calls that it made; asked for when the run is over."""
@@ -37,7 +48,13 @@ def observed(asked: Asked) -> Observed:
     """For one run."""
     if not asked.accesses and asked.trace is None:
         return UNOBSERVED
-    return Observed(recorder_of(asked.trace))
+    found = Observed(recorder_of(asked.trace))
+    if not asked.accesses:
+        return found
+    from ...observe.accesses.gathering import Gathering  # few runs are asked for it
+
+    gathering = Gathering(asked.accesses == "digest")
+    return found._replace(lower=(*found.lower, gathering.layer), gathering=gathering)
 
 
 def observed_by(tracer: Tracer | None) -> Observed:

@@ -87,6 +87,7 @@ class Run(Generic[AnyStr]):
             if self._setting.cwd is not None:
                 _enter(process, self._setting.cwd)
             endings.append(program.run(process, self._setting.fast, self._meter))
+            self._setting.observed.ended()
             keep = endings[0].returncode is not None and endings[0].trap is None
             closed = True
             with bounded_by(process.deadline, process.allowance):

@@ -1,0 +1,218 @@
+"""What a run looked at in one store, as it was before the run changed anything.
+
+Every name that the run asks for is led back to where its object was when the run began (`Looked.origin`); what the run
+made itself leads nowhere and is no input. Contents are hashed as they are read, so that a digest is of the bytes that
+the guest got, whatever becomes of the file.
+"""
+
+from __future__ import annotations
+
+import time
+from hashlib import sha256
+from typing import Final
+
+from ...base import Caps, DirEntry, FileType, Key, Stat
+from .note import CHANGED, Note, Ranges, names_digest, shown_digest
+
+# What is kept of one run: about 100,000 names. Beyond it nothing more is noted, and nobody is told that all is known.
+NOTES_MAX_BYTES: Final = 64 << 20
+_NOTE_BYTES: Final = 500
+_NAME_BYTES: Final = 60
+_PIECE_BYTES: Final = 300
+# Ranges of one file that is not hashed; beyond it they become one, which holds them all.
+_RANGES_MAX: Final = 1024
+# A file that was changed so short a time before can be changed once more without another time to show for it.
+_RACY_NS: Final = 2_000_000_000
+_SECOND_NS: Final = 1_000_000_000
+_DIRECTORY: Final = FileType.DIRECTORY
+
+
+class Looked:
+    """One store in one run. Mounts that show the same store share it.
+
+    digests: everything that is read is hashed, else what has no version that would last. lasting: whether versions of
+    the store's files mean the same when it is opened once more. local: they are times, and may be too coarse.
+    """
+
+    def __init__(self, caps: Caps, digests: bool, lasting: bool, local: bool, made_ns: int | None) -> None:
+        self.notes: dict[Key, Note] = {}
+        self.caps = caps
+        self.digests = digests
+        self.lasting = lasting
+        self.local = local
+        self.made_ns = made_ns
+        self.over = False  # nothing more is noted
+        self.full = False  # there was more than can be kept
+        self.tried = False  # the run tried to change something
+        self.unsure: str | None = None
+        self.moved: dict[Key, Key | None] = {}
+        self.waiting: tuple[Note, Stat] | None = None
+        self._left = NOTES_MAX_BYTES
+
+    def origin(self, key: Key) -> Key | None:
+        """Where what is at `key` now was when the run began; None: nowhere, or something of the run's is in the way."""
+        moved = self.moved
+        if moved:
+            for depth in range(len(key), 0, -1):
+                prefix = key[:depth]
+                if prefix in moved:
+                    base = moved[prefix]
+                    return None if base is None else base + key[depth:]
+        return key
+
+    def note(self, place: Key, filetype: FileType | None) -> Note:
+        """At `place`, an origin, there was this."""
+        note = self.notes.get(place)
+        if note is None:
+            note = Note(filetype)
+            if self.charge(_NOTE_BYTES + sum(_NAME_BYTES + len(name) for name in place)):
+                self.notes[place] = note
+        elif note.filetype is not filetype and not note.written:
+            note.doubt(CHANGED)
+        return note
+
+    def charge(self, count: int) -> bool:
+        if self._left < count or self.over:
+            self.full = self.full or not self.over
+            return False
+        self._left -= count
+        return True
+
+    # Names
+
+    def walked(self, base: int, full: Key, count: int, stat: Stat | None) -> None:
+        """A walk from the directory full[:base] found `count` names more, the last of which is `stat`."""
+        end = base + count
+        whole = end == len(full)
+        if self.moved:
+            places = [self.origin(full[:depth]) for depth in range(base, len(full) + 1)]
+        else:
+            if whole and stat is not None:
+                note = self.notes.get(full)
+                if note is not None and note.filetype is stat.filetype:
+                    self.waiting = note, stat
+                    return
+            places = [full[:depth] for depth in range(base, len(full) + 1)]
+        for place in places[:count]:
+            if place is not None:
+                self.note(place, _DIRECTORY)
+        place = places[count]
+        if stat is None or not count:
+            if place is not None:
+                self.note(place, _DIRECTORY)
+        elif place is not None:
+            note = self.note(place, stat.filetype)
+            if whole:
+                self.waiting = note, stat
+        if not whole and (stat is None or stat.filetype is _DIRECTORY) and places[count + 1] is not None:
+            self.note(places[count + 1], None)  # type: ignore[arg-type]
+
+    def settle(self) -> None:
+        """What was looked up last was looked at for its attributes, or may have been."""
+        waiting, self.waiting = self.waiting, None
+        if waiting is not None:
+            note, stat = waiting
+            note.see(stat)
+
+    def on_the_way(self, place: Key) -> None:
+        """There are directories above it."""
+        for depth in range(len(place)):
+            if place[:depth] not in self.notes:
+                self.note(place[:depth], _DIRECTORY)
+
+    def missing(self, key: Key) -> None:
+        """The run has put something of its own to `key`, where nothing was."""
+        place = self.origin(key)
+        if place is not None:
+            self.on_the_way(place)
+            self.note(place, None).written = True
+        self.moved[key] = None
+
+    def move(self, old: Key, new: Key) -> None:
+        """What was at `old` is at `new`."""
+        place, moved, depth = self.origin(old), self.moved, len(old)
+        below = {key: at for key, at in moved.items() if key[:depth] == old}
+        for key in [key for key in moved if key[: len(new)] == new]:
+            del moved[key]
+        for key, at in below.items():
+            moved.pop(key, None)
+            moved[new + key[depth:]] = at
+        moved[new] = place
+        moved[old] = None
+
+    # Directories
+
+    def listing(self, key: Key, place: Key, entries: list[DirEntry]) -> None:
+        """All that is at `key` now was listed; `place`: where the directory was."""
+        note = self.note(place, _DIRECTORY)
+        touched = bool(self.moved) and any(at[: len(key)] == key and len(at) == len(key) + 1 for at in self.moved)
+        names = [(entry.name, entry.filetype) for entry in entries]
+        shown: str | None = None
+        if touched:
+            # What is there now, but for what the run has done, and what is known to have been there before.
+            names = [(name, kind) for name, kind in names if self.origin((*key, name)) == (*place, name)]
+            for moved in self.moved:
+                if moved[: len(key)] == key and len(moved) == len(key) + 1:
+                    was = self.notes.get((*place, moved[-1]))
+                    if was is not None and was.filetype is not None and self.moved[moved] != (*place, moved[-1]):
+                        names.append((moved[-1], was.filetype))
+            shown = ""
+        digest = names_digest(names)
+        if shown is None:
+            shown = shown_digest(entries)
+        if note.names is None:
+            note.names, note.shown = digest, shown
+        elif note.names != digest or (shown and note.shown and note.shown != shown):
+            note.doubt(CHANGED)
+
+    # Contents
+
+    def opened(self, note: Note, stat: Stat, version: str | None) -> None:
+        """A file that is there was opened, and is like that. version: as the store tells it."""
+        if note.version is None and not note.hashed:
+            note.version = version if not note.written and self._relies_on(version, stat) else None
+            note.hashed = self.digests or note.version is None
+        elif note.version not in (None, version) and not note.written:
+            note.doubt(CHANGED)
+
+    def _relies_on(self, version: str | None, stat: Stat) -> bool:
+        """Whether contents that are not the same would have another version."""
+        if version is None or not self.lasting:
+            return False
+        return not (self.local and _is_racy(stat))
+
+    def got(self, note: Note, offset: int, data: memoryview) -> None:
+        """These bytes were read."""
+        if note.cut or note.unsure is not None:
+            return
+        end = offset + len(data)
+        read = note.read
+        if read is None:
+            read = note.read = Ranges()
+        parts = [(offset, end)] if note.own is None else note.own.gaps(offset, end)
+        for first, last in parts:
+            for start, stop in read.add(first, last):
+                if note.hashed and not note.lost:
+                    self._hash(note, start, data[start - offset : stop - offset])
+        if len(read) > _RANGES_MAX and (not note.hashed or note.lost):
+            read.widen()
+
+    def _hash(self, note: Note, start: int, data: memoryview) -> None:
+        pieces, end = note.pieces, start + len(data)
+        if pieces and pieces[-1][1] == start:
+            pieces[-1][2].update(data)
+            pieces[-1][1] = end
+        elif self.charge(_PIECE_BYTES):
+            pieces.append([start, end, sha256(data)])
+        else:
+            note.lost = True
+            pieces.clear()
+
+
+def _is_racy(stat: Stat) -> bool:
+    """Whether its times may be the same when it has other contents: it was changed just now, or will be; or they are no
+    times of the kernel's, which counts more finely than whole seconds."""
+    mtim, ctim = stat.mtim_ns, stat.ctim_ns
+    if mtim is None or ctim is None or ctim % _SECOND_NS == 0:
+        return True
+    return max(mtim, ctim) > time.time_ns() - _RACY_NS

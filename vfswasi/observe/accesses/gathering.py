@@ -1,0 +1,191 @@
+"""From what a run's layers have noted to `Accesses`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import Any, Final
+
+from ...errors import FsError
+from ...fs_backends.base import Backend, Caps, FileType, Key
+from ...fs_backends.layers.accessed.backend import Accessed
+from ...fs_backends.layers.accessed.looked import Looked
+from ...fs_backends.layers.accessed.note import Note, found_as
+from ...fs_backends.layers.accessed.versions import looked_at
+from ...fs_backends.layers.picked import Picked
+from ...kernel.process import Preopen
+from .accesses import Access, Accesses, Mounted
+
+# What a guest that changes something can tell one store from another by.
+_TOLD_BY_CHANGES: Final = (
+    Caps.WRITE
+    | Caps.RANDOM_WRITE
+    | Caps.EMPTY_DIRS
+    | Caps.SYMLINKS
+    | Caps.HARDLINKS
+    | Caps.SET_TIMES
+    | Caps.DURABLE_WRITES
+)
+_FULL: Final = "the program looked at more names than are kept"
+_LOST: Final = "it was read in more pieces than are kept"
+
+
+class Gathering:
+    """Of one run. digests: see `looked_at`."""
+
+    def __init__(self, digests: bool) -> None:
+        self._digests = digests
+        self._looked: dict[object, Looked] = {}
+        self._of: dict[str, Looked] = {}
+        self._stores: list[Backend] = []  # so that nothing else gets the identity of one
+
+    def layer(self, name: str, store: Backend) -> Backend:
+        """As `mounts.dress.Layer`."""
+        looked = self._looked.get(store.identity)
+        if looked is None:
+            looked = self._looked[store.identity] = looked_at(store, self._digests)
+        self._of[name] = looked
+        self._stores.append(store)
+        return Accessed(store, looked)
+
+    def ended(self) -> None:
+        """The guest makes no more calls: what is asked of the stores from now on is not for it."""
+        for looked in self._looked.values():
+            looked.settle()
+            looked.over = True
+
+    def accesses(self, preopens: Iterable[Preopen]) -> Accesses:
+        """preopens: of the run."""
+        self.ended()
+        return Accesses({preopen.name: self._mounted(preopen) for preopen in preopens if preopen.name in self._of})
+
+    def _mounted(self, preopen: Preopen) -> Mounted:
+        looked, times = self._of[preopen.name], times_of(preopen)
+        hidden = times == "hidden"
+        start, unsure = start_of(preopen)
+        full = _FULL if looked.full else None
+        return Mounted(
+            way_of(preopen),
+            caps_of(preopen) if looked.tried else None,
+            times,
+            start,
+            looked.unsure or full or unsure,
+            tuple(_access(looked, key, note, hidden, preopen.readonly) for key, note in sorted(looked.notes.items())),
+        )
+
+
+def _access(looked: Looked, key: Key, note: Note, hidden: bool, readonly: bool) -> Access:
+    """hidden: the run was shielded from times, numbers and order, but not from how many names a file has where that can
+    change."""
+    found: Any = "missing" if note.filetype is None else found_as(note.filetype)
+    is_directory = note.filetype is FileType.DIRECTORY
+    read, digest, unsure = _contents(note)
+    if note.names is not None:
+        digest = note.names
+    if note.target is not None:
+        digest = target_digest(note.target)
+    if unsure is None and note.strange and not hidden:
+        unsure = "its attributes were changed by somebody else while the program ran"
+    attributes: Any = None
+    if note.attributes is not None:
+        mtim, ctim, nlink, ident = note.attributes
+        if not hidden:
+            attributes = clock_apart(looked, mtim), clock_apart(looked, ctim), nlink, ident
+        elif not readonly and not is_directory:
+            attributes = None, None, nlink, None
+    version = note.version if read else None
+    if found == "other" and note.filetype is not None:
+        version = kind_of(note.filetype, note.kind)
+    return Access(
+        "/".join(key),
+        found,
+        note.names is not None,
+        read,
+        note.written,
+        note.size if note.sized and not (is_directory and hidden) else None,
+        version,
+        digest,
+        attributes,
+        None if hidden or note.names is None else note.shown,
+        unsure,
+    )
+
+
+def _contents(note: Note) -> tuple[Any, str | None, str | None]:
+    """(what was read, its digest, why nobody can say)"""
+    if note.read is None or not len(note.read):
+        return (), None, note.unsure
+    ranges: list[tuple[int, int]] = note.read.all()
+    digest, unsure = None, note.unsure
+    if note.hashed and note.lost:
+        unsure = unsure or (_LOST if note.version is None else None)
+    elif note.hashed:
+        pieces = sorted((start, end, digest.digest()) for start, end, digest in note.pieces)
+        ranges = [(start, end) for start, end, _ in pieces]
+        digest = digest_of([each for _, _, each in pieces])
+    whole = note.sized and ranges == [(0, note.size)]
+    return "whole" if whole else tuple(ranges), digest, unsure
+
+
+def digest_of(digests: list[bytes]) -> str:
+    """See `Access.digest`."""
+    return digests[0].hex() if len(digests) == 1 else sha256(b"".join(digests)).hexdigest()
+
+
+def target_digest(target: str) -> str:
+    return sha256(target.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def kind_of(filetype: FileType, device: str | None) -> str:
+    """Of what is neither file, directory nor link. device: what opening it gives, None: it was not tried."""
+    kind = filetype.name.lower()
+    return kind if device is None else f"{kind} {device}"
+
+
+def clock_apart(looked: Looked, time_ns: int | None) -> int | None:
+    """A time of a store; None: it comes from the clock of the run that the store was made for."""
+    return None if time_ns == looked.made_ns else time_ns
+
+
+def way_of(preopen: Preopen) -> str:
+    """See `Mounted.way`."""
+    if hasattr(preopen.backend, "layered"):
+        return "overlay"
+    if preopen.readonly:
+        return "ro"
+    picked = _innermost(preopen.backend)
+    return " ".join(["rw", *picked.writable()]) if isinstance(picked, Picked) else "rw"
+
+
+def caps_of(preopen: Preopen) -> int:
+    return (preopen.backend.caps & _TOLD_BY_CHANGES).value
+
+
+def times_of(preopen: Preopen) -> Any:
+    """See `Mounted.times`."""
+    shown: Any = preopen.shown
+    if shown is None:
+        return "shown"
+    while not hasattr(shown, "keeps_times") and isinstance(getattr(shown, "inner", None), Backend):
+        shown = shown.inner
+    return "kept" if getattr(shown, "keeps_times", True) else "hidden"
+
+
+def start_of(preopen: Preopen) -> tuple[str | None, str | None]:
+    """(a digest of the changes that its overlay began with, why there is none)"""
+    layered: Any = getattr(preopen.backend, "layered", None)
+    begin = None if layered is None else layered.mount.overlay
+    if begin is None or isinstance(begin, bool):
+        return None, None
+    from ..saved.writing import saved_bytes  # few overlays begin with some
+
+    try:
+        return sha256(saved_bytes(begin.entries, None)).hexdigest(), None
+    except (FsError, OSError, ValueError) as error:
+        return None, f"the changes that its overlay began with cannot be read: {error}"
+
+
+def _innermost(store: Backend) -> Backend:
+    while isinstance(inner := getattr(store, "inner", None), Backend):
+        store = inner
+    return store
