@@ -109,13 +109,15 @@ def _duration(step: Any) -> int:
     from datetime import timedelta
 
     if isinstance(step, timedelta):
-        return _in_range("step", (step.days * 86400 + step.seconds) * 10**9 + step.microseconds * 1000)
-    return _in_range("step", _exact("step", step))
+        ns = (step.days * 86400 + step.seconds) * 10**9 + step.microseconds * 1000
+    else:
+        ns = _exact("step", step)
+    return _in_range("step", ns, "0 s to 292 years")
 
 
 def _exact(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        kinds = "seconds, a datetime or a text" if name == "t" else "seconds or a timedelta"
+        kinds = "seconds or a timedelta" if name == "step" else "seconds, a datetime or a text"
         raise TypeError(f"{name} must be {kinds}, not {type(value).__name__}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} must be a number of seconds, not {value}")
@@ -128,9 +130,9 @@ def _rounded(seconds: float) -> int:
     return whole * 10**9 + round((seconds - whole) * 10**9)
 
 
-def _in_range(name: str, ns: int) -> int:
+def _in_range(name: str, ns: int, which: str = "between 1970 and 2262") -> int:
     if not 0 <= ns <= LAST_NS:
-        raise ValueError(f"{name} must be between 1970 and 2262" if name == "t" else f"{name} must be 0 s to 292 years")
+        raise ValueError(f"{name} must be {which}")
     return ns
 
 

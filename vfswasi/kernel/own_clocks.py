@@ -7,6 +7,7 @@ a guest can compare them. It never goes back, and stops at the end of what 64 bi
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -14,6 +15,15 @@ from ..abi import constants as c
 from ..clock import LAST_NS, Clock
 from ..errors import Errno, FsError
 from .clocks import Clocks
+
+
+class _Moment(int):
+    """A number of which there may be several: of small ones Python has one each."""
+
+    __slots__ = ()
+
+
+_SMALL_MAX: Final = 256
 
 MONOTONIC_LEAST: Final = 1
 """What monotonic time is at least: programs, and the runtime of Go, take 0 for "not read yet"."""
@@ -24,7 +34,7 @@ class OwnClocks(Clocks):
     that nothing real shows. Only looks of the guest step a stepped clock: to date a file, or to wait, is none.
     """
 
-    __slots__ = ("_at", "_lock", "_start_ns", "_virtual", "_words", "clock", "step_ns")
+    __slots__ = ("_at", "_lock", "_over", "_start_ns", "_virtual", "_words", "clock", "step_ns")
 
     clock: Clock
 
@@ -38,29 +48,39 @@ class OwnClocks(Clocks):
         # too, and must not look there when that memory is gone; a signal handler may interrupt who holds the lock.
         self._words: Any = [clock.start_ns]
         self._at = 0
+        self._over = False
         self._lock = threading.RLock()
         self.told_elsewhere_ns = None
 
     def copy(self) -> OwnClocks:
         made = OwnClocks(self.clock)
-        made._words = [self.now_ns()]
+        with self._lock:
+            made._words = [int(self._words[self._at])]
         return made
 
     def start(self) -> None:
         """Nothing begins that was not there before."""
 
     def used_ns(self) -> int:
-        return self.now_ns() - self._start_ns
+        with self._lock:
+            return int(self._words[self._at]) - self._start_ns
 
     def go_on(self, used_ns: int) -> None:
         """It does not depend on threads."""
 
     def now_ns(self) -> int:
+        """Another object each time: that is how files in memory know that they were changed in the same nanosecond."""
+        if self._over:
+            return time.time_ns()
         with self._lock:
-            return int(self._words[self._at])
+            now = int(self._words[self._at])
+        return now + 1 - 1 if now > _SMALL_MAX else _Moment(now)
 
     def for_stores(self) -> Callable[[], int]:
         return self.now_ns
+
+    def end(self) -> None:
+        self._over = True
 
     def now(self, clock: int) -> int:
         if clock > c.CLOCK_THREAD_CPUTIME:
@@ -81,7 +101,9 @@ class OwnClocks(Clocks):
     # Waiting.
 
     def wake_ns(self, clock: int, timeout_ns: int, absolute: bool) -> int:
-        return min(timeout_ns if absolute else self.now_ns() + timeout_ns, LAST_NS)
+        with self._lock:
+            now = int(self._words[self._at])
+        return min(timeout_ns if absolute else now + timeout_ns, LAST_NS)
 
     def waits_until_ns(self, wake_ns: int | None) -> int | None:
         """Whoever waits for a time waits for nothing."""

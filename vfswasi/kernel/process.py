@@ -210,6 +210,7 @@ class Process:
         for share in self._shares():
             sharing.leave(share)
         self.quota.close()
+        self.clocks.end()
         return errors
 
 

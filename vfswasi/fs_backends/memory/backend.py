@@ -15,6 +15,7 @@ Longer than other files: the class is a store whose methods share one lock.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from itertools import count, islice
 from typing import Any, TypeVar
@@ -117,8 +118,13 @@ class MemoryBackend(TreeByPath):
 
     def take_times_from(self, now_ns: Callable[[], int]) -> None:
         """Where its times come from, in nanoseconds since 1970, from now on. A copy, and what is unpickled, has those
-        of this machine."""
+        of this machine. `now_ns`: gives another object each time, see `File`."""
         self._space.now_ns = now_ns
+
+    @property
+    def has_times_of_its_own(self) -> bool:
+        """Whether they come from elsewhere than this machine's clock, so that two may be the same."""
+        return self._space.now_ns is not time.time_ns
 
     @property
     def used_bytes(self) -> int:
