@@ -21,16 +21,18 @@ from ..errors import MissingExportError, WasiStateError
 from ..fs_backends.waiting import bounded_by
 from ..kernel.process import Process
 from ..limits import Limits
+from ..mounts.dress import Dress
 from .arguments import check_args_bytes, encode_argv, encode_environ
 from .closing import finish, uncommitted
 from .preparing.mounting import Bounds, open_mounts
-from .runs.asked import check_trace
+from .runs.asked import check_clock, check_trace, clocks_of
 from .runs.observed import observed_by, recorder_of
 from .stdio import standard_streams
 
 if TYPE_CHECKING:
     import wasmtime
 
+    from ..clock import Clock
     from ..mounts.finding.source_types import Source
     from ..observe.changes import Changes
     from ..observe.trace.trace import Trace as Calls
@@ -49,6 +51,7 @@ class WASI:
         calls the guest's functions itself must call `settle` before it looks at files that the guest has open, or
         changes them. `interrupt` and VFSWASI_VDSO=0 work as ever.
     trace: as in `vfswasi.run`; the property `trace` has the calls.
+    clock: what the guest's clocks say; by default those of this machine.
 
     Raises TypeError and ValueError that name the option, MountError for a preopen that cannot be opened,
     GuestTimeoutError if that takes longer than `limits.wall_seconds`.
@@ -68,6 +71,7 @@ class WASI:
         limits: Limits | None = None,
         vdso: bool = False,
         trace: Trace = None,
+        clock: Clock | None = None,
     ) -> None:
         if not isinstance(version, str):
             raise TypeError(f"version must be a str, not {type(version).__name__}")
@@ -86,10 +90,13 @@ class WASI:
         self._window_bytes = max(0, room_for_windows(limits)) if vdso and fastpath.wanted(None) else 0
         argv, environ = encode_argv(args), encode_environ(env)
         check_args_bytes(argv, environ, limits)
+        if clock is not None:
+            check_clock(clock)
+        clocks = clocks_of(clock)
         streams = standard_streams(stdin, stdout, stderr, limits.output_bytes)
         opening = Bounds.of(limits, limits.wall_seconds)
         self._mounts = open_mounts(preopens, modules.trusted_directories(), opening)
-        self._preopens = self._mounts.instantiate(limits)
+        self._preopens = self._mounts.instantiate(limits, dress=Dress(clock, now_ns=clocks.for_stores()))
         self._process = Process(
             argv=argv,
             environ=environ,
@@ -99,6 +106,7 @@ class WASI:
             allowance=opening.allowance,
             rights_all=self._abi.rights_all,
             tracer=recorder_of(trace),
+            clocks=clocks,
         )
         self._unbound = weakref.finalize(self, self._mounts.close)
         self._embedding: Embedding | None = None

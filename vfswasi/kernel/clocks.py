@@ -10,9 +10,13 @@ import select
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ..abi import constants as c
 from ..errors import Errno, FsError
+
+if TYPE_CHECKING:
+    from ..clock import Clock
 
 # A wait on a host descriptor cannot be woken by a lock, so it looks up this often.
 _SLICE_NS = 20_000_000
@@ -140,15 +144,22 @@ class Deadline:
 
 
 class Clocks:
-    """The guest's clocks, in nanoseconds. The CPU clocks count the running thread from the guest's start, so
-    a guest learns nothing about the host's other work."""
+    """The guest's clocks, in nanoseconds: those of this machine. The CPU clocks count the running thread from the
+    guest's start, so a guest learns nothing about the host's other work."""
 
     __slots__ = ("_cpu_start", "told_elsewhere_ns")
+
+    clock: Clock | None = None  # that the run was given; None: none
+    step_ns: int = 0  # what each look of the guest moves it by
 
     def __init__(self) -> None:
         self._cpu_start = time.thread_time_ns()
         # The last monotonic time that the guest was told without asking here, for it may be a little ahead.
         self.told_elsewhere_ns: Callable[[], int] | None = None
+
+    def copy(self) -> Clocks:
+        """Of another run, which goes on from here."""
+        return Clocks()
 
     def start(self) -> None:
         """Called on the thread that will run the guest."""
@@ -162,8 +173,19 @@ class Clocks:
         """As `start`, for a guest that has used so much on other threads."""
         self._cpu_start = time.thread_time_ns() - used_ns
 
+    def now_ns(self) -> int:
+        """Realtime, for the times of files; it is not the guest who looks."""
+        return max(time.time_ns(), 0)
+
+    def for_stores(self) -> Callable[[], int] | None:
+        """Where stores that are made for the run take their times from; None: `time.time_ns`."""
+        return None
+
+    def end(self) -> None:
+        """The run is over: what is done to the stores from now on is done by others."""
+
     def now(self, clock: int) -> int:
-        """Raises INVAL for an unknown clock."""
+        """A look of the guest's. Raises INVAL for an unknown clock."""
         if clock == c.CLOCK_MONOTONIC:
             now = time.monotonic_ns()
             return now if self.told_elsewhere_ns is None else max(now, self.told_elsewhere_ns())
@@ -184,3 +206,24 @@ class Clocks:
         else:
             raise FsError(Errno.INVAL)
         return max(1, round(info.resolution * 1e9))
+
+    # Waiting. A time to wake at is a monotonic one of this machine; other clocks count it as they like.
+
+    def wake_ns(self, clock: int, timeout_ns: int, absolute: bool) -> int:
+        """When a wait is over that begins now. `clock`: realtime or monotonic."""
+        now = time.monotonic_ns()
+        if not absolute:
+            return now + timeout_ns
+        return timeout_ns if clock == c.CLOCK_MONOTONIC else now + timeout_ns - time.time_ns()
+
+    def waits_until_ns(self, wake_ns: int | None) -> int | None:
+        """How long it takes until somebody wakes at `wake_ns`, as a monotonic time of this machine; None: for ever."""
+        return wake_ns
+
+    def waited_ns(self, wake_ns: int | None) -> int:
+        """The time after a wait until `wake_ns` (None: something else ended it), as times to wake at are counted."""
+        return time.monotonic_ns()
+
+    def come_back(self) -> None:
+        """The fast path ends."""
+        self.told_elsewhere_ns = None

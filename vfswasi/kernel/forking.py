@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ..errors import Errno, FsError
 from ..fs_backends.base import Backend, Caps, Handle
 from ..fs_backends.waiting import Allowance
-from .clocks import Deadline
+from .clocks import Clocks, Deadline
 from .descriptor import Descriptor, Mount, OpenDirectory, OpenFile
 from .files.inode import DirectoryInode, FileInode
 from .process import Preopen, Process
@@ -32,11 +32,12 @@ def fork(
     deadline: Deadline,
     allowance: Allowance,
     entropy: Callable[[int], bytes],
+    clocks: Clocks,
 ) -> Process:
     """A process like `old`, which keeps nothing in windows.
 
     preopens: as those of `old`, in their order, with the stores of the copy. streams: its standard streams. ends: what
-    takes the place of what the standard streams of `old` are connected to.
+    takes the place of what the standard streams of `old` are connected to. clocks: those of the copy.
 
     Raises FsError: BUSY (a file cannot be opened twice as it is; the detail names it), and what opening a file raises.
     """
@@ -50,6 +51,7 @@ def fork(
         allowance=allowance,
         entropy=entropy,
         tracer=None if old.tracer is None else old.tracer.again(),
+        clocks=clocks,
     )
     copying = _Copying(old, made, ends)
     try:

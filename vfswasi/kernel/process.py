@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import NamedTuple
 
 from ..abi import constants as c
-from ..clock import Clock
 from ..errors import Errno, FsError
 from ..fs_backends.base import Backend, Caps
 from ..fs_backends.turns import give_way
@@ -67,7 +66,7 @@ class Process:
         allowance: Allowance | None = None,
         rights_all: int = (1 << 30) - 1,
         entropy: Callable[[int], bytes] = os.urandom,
-        clock: Clock | None = None,
+        clocks: Clocks | None = None,
         tracer: Tracer | None = None,
     ) -> None:
         """`argv`, `environ` ("NAME=value"): without NUL, together at most `Limits.args_bytes`. `streams`: standard
@@ -75,7 +74,7 @@ class Process:
 
         `allowance`: what it may ask of stores, of which mounting may have used some; by default what `limits` say.
         `rights_all`: the rights that the guest's snapshot of WASI knows. `entropy`: gives so many random bytes.
-        `clock`: what its clocks say; None: the system's. `tracer`: is told of its calls.
+        `clocks`: None: those of this machine. `tracer`: is told of its calls.
         """
         self.argv = tuple(argv)
         self.environ = tuple(environ)
@@ -83,9 +82,8 @@ class Process:
         self.quota = RunQuota(limits)
         self.allowance = allowance_of(limits) if allowance is None else allowance
         self.fds = FdTable(limits.descriptors)
-        self.clock = clock
         self.tracer = tracer
-        self.clocks = Clocks()
+        self.clocks = Clocks() if clocks is None else clocks
         self.deadline = Deadline() if deadline is None else deadline
         self.entropy = entropy
         self.windows: Windows | None = None
@@ -130,6 +128,7 @@ class Process:
         if volume is None:
             share = None if Caps.IMMUTABLE in preopen.backend.caps else sharing.Share(identity, False)
             volume = self._volumes[identity] = Volume(len(self._volumes) + 1, share, self._snapshots)
+            volume.spools.now_ns = self.clocks.now_ns
         if not preopen.readonly:
             if volume.share is not None:
                 volume.share.writes = True
@@ -211,6 +210,7 @@ class Process:
         for share in self._shares():
             sharing.leave(share)
         self.quota.close()
+        self.clocks.end()
         return errors
 
 

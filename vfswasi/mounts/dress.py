@@ -13,13 +13,14 @@ Layer = Callable[[str, Backend], Backend]
 
 
 class Dress(NamedTuple):
-    """clock: where stores that are made for the run take their times from; None: the system's. hermetic: what depends
-    on the day, the machine or the kind of store is not shown. lower: layers that stand directly before each store,
-    below its overlay if it has one."""
+    """clock: that the run was given; None: the system's. hermetic: what depends on the day, the machine or the kind of
+    store is not shown. lower: layers that stand directly before each store, below its overlay if it has one. now_ns:
+    where stores that are made for the run take their times from, as that clock goes on; None: `time.time_ns`."""
 
     clock: Clock | None = None
     hermetic: bool = False
     lower: tuple[Layer, ...] = ()
+    now_ns: Callable[[], int] | None = None
 
     def below(self, name: str, store: Backend) -> Backend:
         """The store with what stands directly before it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -44,15 +45,17 @@ class Layered:
         self._made_anew = made_anew
         self._lock = threading.Lock()
 
-    def overlay(self, below: Callable[[Backend], Backend] = checked) -> LeasedOverlay:
-        """A new one. below: what is put between it and the base. Raises MountError: the changes that it is to begin
-        with were made on something else."""
+    def overlay(
+        self, below: Callable[[Backend], Backend] = checked, now_ns: Callable[[], int] | None = None
+    ) -> LeasedOverlay:
+        """A new one. below: what is put between it and the base. now_ns: where its times come from. Raises
+        MountError: the changes that it is to begin with were made on something else."""
         begin: Layer | None = self.mount.overlay if not isinstance(self.mount.overlay, bool) else None
         with self._lock:
             shared = self._base
             shared.take()
         try:
-            return LeasedOverlay(shared, self, begin, self._made_anew, below)
+            return LeasedOverlay(shared, self, begin, self._made_anew, below, now_ns)
         except FsError as error:
             shared.give()
             raise MountError(f"the changes cannot be made on {self.text}: {error.detail or error}") from error
@@ -167,16 +170,17 @@ class LeasedOverlay(OverlayBackend):
         begin: Layer | None,
         made_anew: bool,
         below: Callable[[Backend], Backend],
+        now_ns: Callable[[], int] | None,
     ) -> None:
         self._shared, self._below = shared, below
         self.layered = layered
-        super().__init__(below(checked(shared.backend)), begin, private=made_anew)
+        super().__init__(below(checked(shared.backend)), begin, private=made_anew, now_ns=now_ns or time.time_ns)
         self._give = weakref.finalize(self, shared.give)
 
     def _empty_copy(self) -> OverlayBackend:
         self._shared.take()
         try:
-            return LeasedOverlay(self._shared, self.layered, None, self._tree.made_anew, self._below)
+            return LeasedOverlay(self._shared, self.layered, None, self._tree.made_anew, self._below, None)
         except BaseException:
             self._shared.give()
             raise

@@ -184,18 +184,22 @@ class MountTable:
                     preopens[mount.directory] = self._picked(mount.directory, books is not None, dress)
                 continue
             base: ChangedInPlace | TreeLiteral | None = mount.in_place
-            backend = mount.backend
+            backend: Any = mount.backend
             if trees is not None and (backend is None or mount.layered is not None):
                 backend = trees[mount.name]
+                if dress.now_ns is not None:
+                    backend.take_times_from(dress.now_ns)
             elif mount.layered is not None:
-                backend = mount.layered.overlay(partial(dress.below, mount.name))
+                backend = mount.layered.overlay(partial(dress.below, mount.name), dress.now_ns)
                 if opened is not None:
                     opened.callback(backend.close)
             elif backend is None:
-                tree, made_ns = mount.tree or {}, time.time_ns()
+                tree, made_ns = mount.tree or {}, (dress.now_ns or time.time_ns)()
                 if tree and books is not None and not mount.readonly:
                     tree = frozen(tree)
                 backend = MemoryBackend.with_room(tree, limits.memory_files_bytes, made_ns)
+                if dress.now_ns is not None:
+                    backend.take_times_from(dress.now_ns)
                 base = TreeLiteral(tree, made_ns)
             backend = checked(backend)
             if mount.layered is None:

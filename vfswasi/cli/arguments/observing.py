@@ -7,10 +7,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...host.results.result import Result
+from .clocks import clock
 from .parser import Parser
 
 
 def add_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "--clock",
+        type=clock,
+        metavar="CLOCK",
+        help="what time it is for the program: system (default), fixed:TIME, stepped:TIME,STEP (each look moves it) or "
+        "virtual:TIME (sleeping moves it, and takes no time); TIME is 2026-01-31T12:00:00Z, or seconds since 1970",
+    )
     parser.add_argument(
         "--deterministic",
         action="store_true",
@@ -29,6 +37,8 @@ class Observing:
         """Raises ValueError."""
         self.asked: dict[str, Any] = {}
         self.of_sandbox: dict[str, Any] = {}
+        if options.clock is not None:
+            self.asked["clock"] = options.clock
         if options.deterministic:
             self.of_sandbox["deterministic"] = True
 

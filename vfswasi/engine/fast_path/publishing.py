@@ -66,7 +66,7 @@ class FastPath:
         held: bool,
     ) -> None:
         """`window_bytes`: memory for windows and buffers; 0 for no fast path. `held`: see `hold`; as it is now, for the
-        store is ours then, and it may ask wasmtime for the time."""
+        store is ours then: it may ask wasmtime for the time, and does not go before `finish`."""
         self._process = process
         self._abi = abi
         self._shim = shim
@@ -83,7 +83,7 @@ class FastPath:
         self._calls = 0
         self._heat: Counter[str] = Counter()  # of calls that are about no descriptor
         self._has_strings = False
-        self._asks_wasmtime = held  # whether clocks can be published, and are not yet
+        self._may_publish_clocks = held  # and has not yet
         self._pool: RandomPool | None = None
         self.revoked = False  # another run uses one of the stores: to be given back before the next call
         self._stopped = False
@@ -132,7 +132,8 @@ class FastPath:
         if not self._usable:
             return False
         try:
-            clock = wasm_clocks.of_store(self._context, self._shim.engine) if self._asks_wasmtime else None
+            asks_wasmtime = self._may_publish_clocks and self._process.clocks.clock is None
+            clock = wasm_clocks.of_store(self._context, self._shim.engine) if asks_wasmtime else None
             made = vdso.Vdso(self._context, self._shim, self._guest_memory, self._window_bytes, clock)
         except (vdso.Unavailable, wasmtime.WasmtimeError) as error:
             _log.debug("no fast path for this run: %s", error)
@@ -217,6 +218,8 @@ class FastPath:
 
     def _may_keep_writes(self, inode: FileInode, caps: Caps) -> bool:
         share = inode.volume.share
+        if self._process.clocks.step_ns:  # the guest moves the time of a write by looking at it
+            return False
         return inode.writable and Caps.RANDOM_WRITE in caps and share is not None and share.may_keep_writes()
 
     def take_back(self, fd: int) -> None:
@@ -283,8 +286,8 @@ class FastPath:
 
     def used_clock(self, _clock: int) -> None:
         """A clock was read, or its resolution."""
-        if self._is_hot("clocks") and self._asks_wasmtime and self._is_on():
-            self._asks_wasmtime = not wasm_clocks.publish(self.vdso, self._process.clocks)
+        if self._is_hot("clocks") and self._may_publish_clocks and self._is_on():
+            self._may_publish_clocks = not wasm_clocks.publish(self.vdso, self._process.clocks)
 
     def used_random(self, _pointer: int) -> None:
         if self._is_hot("random") and self._is_on():
@@ -416,7 +419,7 @@ class FastPath:
         if self._pool is not None:
             self._process.entropy = self._pool.source
         self._process.windows = None
-        self._process.clocks.told_elsewhere_ns = None
+        self._process.clocks.come_back()
         self._process.deadline.on_interrupt = None
         self._process.fds.take_back = self._published.discard
         for volume in self._process.volumes():

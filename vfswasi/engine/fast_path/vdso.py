@@ -57,10 +57,13 @@ STRINGS: Final = Struct("<III")
 """address of their offsets and bytes, how many strings, how many bytes; at ARGS_AT and at ENVIRON_AT."""
 CLOCKS_AT: Final = 0x100
 CLOCK: Final = Struct("<I4xQQQ")
-"""who knows the time, offset, told, resolution; at CLOCKS_AT for each clock whose number is below CLOCKS."""
+"""who knows the time, offset or least, told, resolution; at CLOCKS_AT for each clock whose number is below CLOCKS."""
 CLOCKS: Final = 2
 TOLD_AT: Final = 16
 TIME_FROM_WASMTIME: Final = 1
+TIME_KEPT_HERE: Final = 2
+NOW_AT: Final = 0x148
+STEP_AT: Final = 0x150
 DESCRIPTORS_AT: Final = 0x1000
 DESCRIPTORS_MAX: Final = 1024
 DESCRIPTOR: Final = Struct("<IIQBxH4xQQII16x")

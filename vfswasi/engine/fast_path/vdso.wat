@@ -25,11 +25,14 @@
 ;;   184      3 u32 environment                 host          the same
 ;;
 ;;   0x100    2 clocks of 32 bytes: realtime, monotonic
-;;      +0    u32   who knows the time          host          0: Python; 1: wasmtime
-;;      +8    u64   offset                      host          added to what wasmtime says
-;;      +16   u64   told                        here          the last time that was given to the guest
+;;      +0    u32   who knows the time          host          0: Python; 1: wasmtime; 2: it is kept here
+;;      +8    u64   offset, or least            host          added to what wasmtime says; the least that is told of a
+;;                                                            time that is kept here
+;;      +16   u64   told                        here          the last time of wasmtime's that was given to the guest
 ;;      +24   u64   resolution                  host          as the guest gets it
 ;;   0x140    u64   wasmtime's answer           wasmtime
+;;   0x148    u64   the time that is kept here  both          of both clocks; at most 2**63 - 1
+;;   0x150    u64   step                        host          what each look moves it by; at most 2**63 - 1
 ;;
 ;;   0x1000   1024 descriptors of 64 bytes
 ;;      +0    u32   file                        host          address of its file below, 0: not published as a file
@@ -564,19 +567,31 @@
   ;; Clocks. The guest gets no more of wasmtime's WASI than this number.
 
   (func $clock_time_get (param $clock i32) (param $precision i64) (param $result i32) (result i32)
-    (local $words i32) (local $time i64)
+    (local $words i32) (local $time i64) (local $next i64)
     (block $miss
       (br_if $miss (i32.eqz (i32.load $own (i32.const 0))))
       (br_if $miss (i32.gt_u (local.get $clock) (i32.const 1)))
       (local.set $words (i32.add (i32.const 0x100) (i32.shl (local.get $clock) (i32.const 5))))
-      (br_if $miss (i32.ne (i32.load $own (local.get $words)) (i32.const 1)))
       (br_if $miss
         (i64.gt_u
           (i64.add (i64.extend_i32_u (local.get $result)) (i64.const 8))
           (i64.shl (i64.extend_i32_u (memory.size $guest)) (i64.const 16))))
-      (br_if $miss (call $wasmtime_clock_time_get (local.get $clock) (i64.const 0) (i32.const 0x140)))
-      (local.set $time (i64.add (i64.load $own (i32.const 0x140)) (i64.load $own offset=8 (local.get $words))))
-      (i64.store $own offset=16 (local.get $words) (local.get $time))
+      (if (i32.eq (i32.load $own (local.get $words)) (i32.const 1))
+        (then
+          (br_if $miss (call $wasmtime_clock_time_get (local.get $clock) (i64.const 0) (i32.const 0x140)))
+          (local.set $time (i64.add (i64.load $own (i32.const 0x140)) (i64.load $own offset=8 (local.get $words))))
+          (i64.store $own offset=16 (local.get $words) (local.get $time)))
+        (else
+          (br_if $miss (i32.ne (i32.load $own (local.get $words)) (i32.const 2)))
+          (local.set $time (i64.load $own (i32.const 0x148)))
+          ;; The next look finds it a step later, but never beyond 2**63 - 1. Neither is above that, so the sum cannot
+          ;; wrap, and one beyond it has the sign bit set.
+          (local.set $next (i64.add (local.get $time) (i64.load $own (i32.const 0x150))))
+          (i64.store $own (i32.const 0x148)
+            (select (i64.const 0x7FFFFFFFFFFFFFFF) (local.get $next) (i64.lt_s (local.get $next) (i64.const 0))))
+          ;; What is told is no less than the least; what is kept stays as it is.
+          (if (i64.lt_u (local.get $time) (i64.load $own offset=8 (local.get $words)))
+            (then (local.set $time (i64.load $own offset=8 (local.get $words)))))))
       (i64.store $guest (local.get $result) (local.get $time))
       (i64.store $own (i32.const 136) (i64.add (i64.load $own (i32.const 136)) (i64.const 1)))
       (return (i32.const 0)))

@@ -68,8 +68,10 @@ class Ledger(Tree):
 
     def __init__(self, store: Backend) -> None:
         super().__init__(store, True)
-        # Such times are never the same by chance.
-        self._exact = type(_innermost(store)) is MemoryBackend
+        # Such times are never the same by chance, or at least not the same object.
+        innermost = _innermost(store)
+        self._exact = type(innermost) is MemoryBackend
+        self._by_object = isinstance(innermost, MemoryBackend) and innermost.has_times_of_its_own
         self._looks = 0
 
     # Finding nodes.
@@ -267,7 +269,7 @@ class Ledger(Tree):
         if now is None or file.dated or _version(before) != _version(now):
             return True  # who sets times may set them back
         if self._exact:
-            return False
+            return self._by_object and before.ctim_ns is not now.ctim_ns
         times = [time for time in (before.mtim_ns, before.ctim_ns) if time is not None]
         if not times:
             return True  # nothing would tell

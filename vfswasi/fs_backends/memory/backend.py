@@ -15,7 +15,8 @@ Longer than other files: the class is a store whose methods share one lock.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count, islice
 from typing import Any, TypeVar
 
@@ -25,7 +26,7 @@ from ..base import Caps, DirEntry, FileType, Handle, Key, Stat
 from ..turns import give_way
 from .by_path import TreeByPath
 from .copying import copy_tree
-from .file import Directory, File, Link, MemoryHandle, Node, Space, now_ns, set_node_times
+from .file import Directory, File, Link, MemoryHandle, Node, Space, set_node_times
 from .filling import fill
 from .literal import Symlink as Symlink
 from .literal import TooLargeError
@@ -87,7 +88,7 @@ class MemoryBackend(TreeByPath):
         self._lock = self._space.lock
         self._next = 1
         self._versions = count(1)
-        self._root = Directory(self._ident(), now_ns())
+        self._root = Directory(self._ident(), self._space.now_ns())
         if tree is not None:
             self._fill(tree)
 
@@ -118,6 +119,16 @@ class MemoryBackend(TreeByPath):
             made._next, made._versions = self._next, count(next(self._versions))
             copy_tree(self._root, made._root, made._space)
         return made
+
+    def take_times_from(self, now_ns: Callable[[], int]) -> None:
+        """Where its times come from, in nanoseconds since 1970, from now on. A copy, and what is unpickled, has those
+        of this machine. `now_ns`: gives another object each time, see `File`."""
+        self._space.now_ns = now_ns
+
+    @property
+    def has_times_of_its_own(self) -> bool:
+        """Whether they come from elsewhere than this machine's clock, so that two may be the same."""
+        return self._space.now_ns is not time.time_ns
 
     @property
     def used_bytes(self) -> int:
@@ -153,7 +164,7 @@ class MemoryBackend(TreeByPath):
 
     def _graft(self, key: Key, value: Any) -> None:
         where, space = self._directory(key[:-1]), self._space
-        now = now_ns()
+        now = self._space.now_ns()
         apart = Directory(0, now)
         before = space.used, space.inodes
         try:
@@ -288,15 +299,17 @@ class MemoryBackend(TreeByPath):
         with self._lock:
             ident = self._next
             self._next = ident + 1
+            space = self._space
+            now_ns = space.now_ns  # a call of what a local name has is quicker than one of an attribute
             file = File(ident, now_ns(), bytearray())
             self._add(key, file)
-            return MemoryHandle(self._space, file, True)
+            return MemoryHandle(space, file, True)
 
     def mkdir(self, key: Key) -> None:
         if not key:
             raise FsError(Errno.EXIST)
         with self._lock:
-            self._add(key, Directory(self._ident(), now_ns())).nlink += 1
+            self._add(key, Directory(self._ident(), self._space.now_ns())).nlink += 1
 
     def symlink(self, target: str, key: Key) -> None:
         if not key:
@@ -305,7 +318,7 @@ class MemoryBackend(TreeByPath):
             raise FsError(Errno.INVAL)
         with self._lock:
             try:
-                link = Link(self._ident(), now_ns(), target)
+                link = Link(self._ident(), self._space.now_ns(), target)
             except UnicodeEncodeError as error:
                 raise FsError(Errno.ILSEQ) from error
             if self._space.used + link.size > self._space.max_bytes:
@@ -328,7 +341,7 @@ class MemoryBackend(TreeByPath):
                 raise FsError(Errno.EXIST)
             directory = self._add(new, node)
             node.nlink += 1
-            directory.mtim = directory.ctim = node.ctim = now_ns()
+            directory.mtim = directory.ctim = node.ctim = self._space.now_ns()
 
     def rmdir(self, key: Key) -> None:
         if not key:
@@ -360,10 +373,11 @@ class MemoryBackend(TreeByPath):
 
     def _dropped(self, node: Node, directory: Directory) -> None:
         """Account for `node`, which has just lost its name in `directory`. Every removal comes here; subclasses add."""
+        space = self._space
+        now_ns = space.now_ns
         now = now_ns()
         directory.mtim = directory.ctim = now
         directory.version = next(self._versions)
-        space = self._space
         space.inodes -= 1
         if isinstance(node, File):
             node.nlink -= 1
@@ -409,11 +423,11 @@ class MemoryBackend(TreeByPath):
             if isinstance(node, Directory):
                 source.nlink -= 1
                 into.nlink += 1
-            now = node.ctim = now_ns()
+            now = node.ctim = self._space.now_ns()
             for directory in (source, into):
                 directory.mtim = directory.ctim = now
                 directory.version = next(self._versions)
 
     def set_times(self, key: Key, atim_ns: int | None, mtim_ns: int | None) -> None:
         with self._lock:
-            set_node_times(self._find(key), atim_ns, mtim_ns)
+            set_node_times(self._find(key), atim_ns, mtim_ns, self._space.now_ns())

@@ -98,7 +98,7 @@ class IsolatedRun(Run[AnyStr]):
             self._unbegun()
 
     def _outcome(self) -> _Outcome:
-        order, streams = self._order, self._streams
+        order, streams, clock = self._order, self._streams, self._asked.clock
         with self._isolated.worker(order.limits, self._stop, order.opening) as lent:
             seconds = self._isolated.left_s() if order.opening else order.timeout_s
             self._begun_s = time.monotonic()
@@ -112,6 +112,7 @@ class IsolatedRun(Run[AnyStr]):
                 "args": [text(arg) for arg in order.argv[1:]],
                 "stdio": streams.told,
                 "seed": self._asked.seed,
+                "clock": None if clock is None else (clock.kind, clock.start_ns, clock.step_ns),
                 "own": self._own,
                 "timeout": seconds,
                 "opening": order.opening,

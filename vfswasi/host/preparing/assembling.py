@@ -14,7 +14,7 @@ from ...kernel.process import Process
 from ...limits import Limits
 from ...mounts.dress import Dress
 from ...mounts.table import MountTable
-from ..runs.asked import Asked, Own
+from ..runs.asked import Asked, Own, clocks_of
 from ..runs.observed import observed
 from ..runs.pipes import NO_PIPES, Pipes
 from ..runs.run import Run, Setting
@@ -53,7 +53,8 @@ def assembled(
     mine = None if mounts is ground.mounts else mounts
     try:
         seen = observed(asked)
-        dress = Dress(asked.clock, asked.deterministic, seen.lower)
+        clocks = clocks_of(asked.clock)
+        dress = Dress(asked.clock, asked.deterministic, seen.lower, clocks.for_stores())
         preopens = mounts.instantiate(limits, recorded=True, dress=dress)
         stdio = asked.stdin, asked.stdout, asked.stderr
         if pipes is not NO_PIPES:  # else PIPE means to capture
@@ -74,7 +75,7 @@ def assembled(
         deadline=bounds.deadline,
         allowance=bounds.allowance,
         entropy=asked.entropy,
-        clock=asked.clock,
+        clocks=clocks,
         tracer=seen.tracer,
     )
     try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from ...clock import Clock
 from ...engine.user_functions import UserImports
 from ...fs_backends.base import Traffic
+from ...kernel.clocks import Clocks
 from ...limits import Limits
 from ..arguments import checked_cwd, encode_environ
 from ..stdio import PIPE
@@ -25,7 +26,8 @@ DETERMINISTIC_SEED: Final = 0
 
 
 class Asked(NamedTuple):
-    """What a caller wants of a run beside its arguments. codec: (encoding, errors) of captured output; None: bytes."""
+    """What a caller wants of a run beside its arguments. codec: (encoding, errors) of captured output; None: bytes.
+    clock: None: the system's."""
 
     stdin: Any
     stdout: Any
@@ -77,6 +79,8 @@ class Asked(NamedTuple):
         if deterministic:
             seed = DETERMINISTIC_SEED if seed is None else seed
             clock = DETERMINISTIC_CLOCK if clock is None else clock
+        if clock is not None and clock.kind == "system":
+            clock = None
         if accesses not in (True, False, "digest"):
             raise ValueError(f'accesses must be True, False or "digest", not {accesses!r}')
         check_trace(trace)
@@ -96,6 +100,15 @@ def check_trace(trace: object) -> None:
     """Raises TypeError."""
     if trace is not None and not isinstance(trace, bool) and not callable(trace):
         raise TypeError(f"trace must be True, False or a callable, not {type(trace).__name__}")
+
+
+def clocks_of(clock: Clock | None) -> Clocks:
+    """The clocks of one run, as they are when it begins."""
+    if clock is None or clock.kind == "system":
+        return Clocks()
+    from ...kernel.own_clocks import OwnClocks  # few runs have them
+
+    return OwnClocks(clock)
 
 
 def check_deterministic(deterministic: object) -> None:

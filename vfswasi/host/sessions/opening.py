@@ -10,8 +10,9 @@ from ...errors import MissingExportError
 from ...kernel.clocks import Deadline
 from ...kernel.process import Process
 from ...limits import check_seconds
+from ...mounts.dress import Dress
 from ..arguments import check_args_bytes, encode_argv
-from ..runs.asked import Asked
+from ..runs.asked import Asked, clocks_of
 from ..runs.observed import recorder_of
 from ..stdio import standard_streams
 from .origin import Origin, Parts
@@ -36,7 +37,9 @@ def open_session(origin: Origin, argv: list[str], command: bool, options: Mappin
     origin.begun(deadline)
     try:
         before = origin.mounts.traffic()
-        preopens = origin.mounts.instantiate(limits)
+        clocks = clocks_of(asked.clock)
+        dress = Dress(asked.clock, now_ns=clocks.for_stores())
+        preopens = origin.mounts.instantiate(limits, dress=dress)
         streams = standard_streams(asked.stdin, asked.stdout, asked.stderr, limits.output_bytes)
         process = Process(
             argv=encoded,
@@ -47,6 +50,7 @@ def open_session(origin: Origin, argv: list[str], command: bool, options: Mappin
             deadline=deadline,
             entropy=asked.entropy,
             tracer=recorder_of(asked.trace),
+            clocks=clocks,
         )
     except BaseException:
         origin.over(deadline)

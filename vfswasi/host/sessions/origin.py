@@ -16,6 +16,7 @@ from ...kernel.process import Preopen, Process, allowance_of
 from ...kernel.streams.ends import Sink, Source
 from ...kernel.streams.stream import Stream
 from ...limits import Limits
+from ...mounts.dress import Dress
 from ...mounts.table import MountTable
 
 Streams = tuple[Stream, Stream, Stream]
@@ -59,7 +60,8 @@ def copy_of(origin: Origin, old: Parts, deadline: Deadline, given: Mapping[int, 
     """The same with stores, files and streams of its own. `given`: what is connected to some of the standard streams,
     by descriptor, instead of what `old` has there. Raises FsError, OSError."""
     trees = origin.mounts.copied_trees(old.preopens)
-    preopens = origin.mounts.instantiate(origin.limits, trees)
+    clocks = old.process.clocks.copy()
+    preopens = origin.mounts.instantiate(origin.limits, trees, dress=Dress(clocks.clock, now_ns=clocks.for_stores()))
     ends: dict[Source | Sink | None, Source | Sink | None] = {}
     streams: list[Stream] = []
     try:
@@ -78,6 +80,7 @@ def copy_of(origin: Origin, old: Parts, deadline: Deadline, given: Mapping[int, 
             deadline,
             allowance_of(origin.limits),
             entropy,
+            clocks,
         )
     except BaseException:
         for each in ends.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from ...errors import Errno, FsError
@@ -19,11 +20,12 @@ _COPY_BYTES: Final = 1 << 18
 
 class Spools:
     """Nameless copies of the files of one store: together up to 8 MiB in memory, of each the first MiB, the rest in one
-    unnamed temporary file."""
+    unnamed temporary file. `now_ns`: where the times of what is written to them come from."""
 
-    __slots__ = ("_space",)
+    __slots__ = ("_space", "now_ns")
 
     def __init__(self) -> None:
+        self.now_ns: Callable[[], int] = time.time_ns
         self._space: StagingSpace | None = None
 
     def copy(self, source: Handle) -> Handle:
@@ -32,15 +34,16 @@ class Spools:
 
         if self._space is None:
             self._space = StagingSpace(_MEMORY_BYTES, DISK_MAX_BYTES, file_memory_bytes=_FILE_MEMORY_BYTES)
-        return SpoolHandle(source, self._space)
+        return SpoolHandle(source, self._space, self.now_ns)
 
 
 class SpoolHandle(Handle):
     """A nameless copy of a file."""
 
-    def __init__(self, source: Handle, space: StagingSpace) -> None:
+    def __init__(self, source: Handle, space: StagingSpace, now_ns: Callable[[], int]) -> None:
         from ...fs_backends.staging.space import Staged
 
+        self._now_ns = now_ns
         self._stat = source.stat()._replace(nlink=0)
         self._staged = Staged(space)
         chunk = bytearray(_COPY_BYTES)
@@ -67,7 +70,7 @@ class SpoolHandle(Handle):
         self._touch()
 
     def _touch(self) -> None:
-        now = time.time_ns()
+        now = self._now_ns()
         self._stat = self._stat._replace(mtim_ns=now, ctim_ns=now)
 
     def size(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Final
 
 from ...abi import constants as c
@@ -52,7 +51,7 @@ def readlink_at(process: Process, fd: int, path: str) -> bytes:
 def set_times_at(process: Process, fd: int, follow: bool, path: str, atim_ns: int, mtim_ns: int, flags: int) -> None:
     """`path_filestat_set_times`. Raises BADF, NOTDIR, NOTCAPABLE, ROFS, INVAL, NOENT, NOTSUP."""
     directory = process.fds.directory(fd, c.RIGHT_PATH_FILESTAT_SET_TIMES)
-    atim, mtim = _wanted_times(atim_ns, mtim_ns, flags)
+    atim, mtim = _wanted_times(process, atim_ns, mtim_ns, flags)
     found = lookup(directory, path, FOLLOW if follow else NOFOLLOW)
     if found.stat is None:
         raise FsError(Errno.NOENT)
@@ -66,7 +65,7 @@ def set_times_at(process: Process, fd: int, follow: bool, path: str, atim_ns: in
 def set_times(process: Process, fd: int, atim_ns: int, mtim_ns: int, flags: int) -> None:
     """`fd_filestat_set_times`. Raises BADF, NOTCAPABLE, ROFS, INVAL, NOENT (removed directory), NOTSUP."""
     descriptor = process.fds.get(fd, c.RIGHT_FD_FILESTAT_SET_TIMES)
-    atim, mtim = _wanted_times(atim_ns, mtim_ns, flags)
+    atim, mtim = _wanted_times(process, atim_ns, mtim_ns, flags)
     if atim is None and mtim is None:
         return
     if isinstance(descriptor, OpenFile):
@@ -78,7 +77,7 @@ def set_times(process: Process, fd: int, atim_ns: int, mtim_ns: int, flags: int)
         descriptor.mount.backend.set_times(descriptor.inode.live_key(), atim, mtim)
 
 
-def _wanted_times(atim_ns: int, mtim_ns: int, flags: int) -> tuple[int | None, int | None]:
+def _wanted_times(process: Process, atim_ns: int, mtim_ns: int, flags: int) -> tuple[int | None, int | None]:
     """What to set, None for what stays. Raises INVAL for a time both given and "now"."""
     if flags & ~c.FSTFLAGS_ALL:
         raise FsError(Errno.INVAL)
@@ -86,7 +85,7 @@ def _wanted_times(atim_ns: int, mtim_ns: int, flags: int) -> tuple[int | None, i
     both_mtim = c.FSTFLAG_MTIM | c.FSTFLAG_MTIM_NOW
     if flags & both_atim == both_atim or flags & both_mtim == both_mtim:
         raise FsError(Errno.INVAL)
-    now = time.time_ns() if flags & (c.FSTFLAG_ATIM_NOW | c.FSTFLAG_MTIM_NOW) else 0
+    now = process.clocks.now_ns() if flags & (c.FSTFLAG_ATIM_NOW | c.FSTFLAG_MTIM_NOW) else 0
     atim = atim_ns if flags & c.FSTFLAG_ATIM else now if flags & c.FSTFLAG_ATIM_NOW else None
     mtim = mtim_ns if flags & c.FSTFLAG_MTIM else now if flags & c.FSTFLAG_MTIM_NOW else None
     return atim, mtim

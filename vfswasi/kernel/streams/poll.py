@@ -1,7 +1,8 @@
 """`poll_oneoff`: wait for clocks and descriptors, many at once.
 
 Descriptors are looked at before clocks, so that a zero timeout is a way to ask "is anything ready". Regular
-files and directories are always ready, as in poll(2). A wait never outlives the run's deadline.
+files and directories are always ready, as in poll(2). A wait never outlives the run's deadline. In a run with a clock
+of its own a wait for a time takes none: descriptors are looked at once, and if none is ready the time has come.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import contextlib
 import fcntl
 import select
 import termios
-import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -53,7 +53,8 @@ def poll(process: Process, subscriptions: Sequence[Subscription]) -> list[Event]
         raise FsError(Errno.INVAL)
     if process.windows is not None:
         process.windows.settle()
-    wakes: dict[int, int] = {}  # subscription -> monotonic time
+    clocks = process.clocks
+    wakes: dict[int, int] = {}  # subscription -> time, as `clocks` counts it
     waits: dict[int, tuple[HostDescriptor, int]] = {}  # subscription -> host descriptor, poll(2) mask
     events: dict[int, Event] = {}
     for index, sub in enumerate(subscriptions):
@@ -63,31 +64,23 @@ def poll(process: Process, subscriptions: Sequence[Subscription]) -> list[Event]
             if sub.clock > c.CLOCK_MONOTONIC:
                 events[index] = Event(sub.userdata, Errno.NOTSUP, sub.eventtype)
             else:
-                wakes[index] = _wake_ns(sub)
+                wakes[index] = clocks.wake_ns(sub.clock, sub.timeout_ns, sub.absolute)
         else:
             _look_at_descriptor(process, index, sub, events, waits)
     if waits:
         _wait_for_descriptors(process, subscriptions, events, waits, wakes)
     elif not events:
-        process.deadline.sleep_until(min(wakes.values()))
+        until = clocks.waits_until_ns(min(wakes.values()))
+        assert until is not None
+        process.deadline.sleep_until(until)
     if process.windows is not None:
         process.windows.refresh(everything=False)
-    now = time.monotonic_ns()
+    now = clocks.waited_ns(None if events else min(wakes.values(), default=None))
     for index, wake in wakes.items():
         if wake <= now:
             sub = subscriptions[index]
             events[index] = Event(sub.userdata, Errno.SUCCESS, sub.eventtype)
     return [events[index] for index in sorted(events)]
-
-
-def _wake_ns(sub: Subscription) -> int:
-    """When the clock strikes, in monotonic time."""
-    now = time.monotonic_ns()
-    if not sub.absolute:
-        return now + sub.timeout_ns
-    if sub.clock == c.CLOCK_MONOTONIC:
-        return sub.timeout_ns
-    return now + sub.timeout_ns - time.time_ns()
 
 
 def _look_at_descriptor(
@@ -132,7 +125,7 @@ def _wait_for_descriptors(
         for host, mask in waits.values():
             interest[numbers[host]] = interest.get(numbers[host], 0) | mask
         # With an event at hand this is a glance, not a wait.
-        limit = 0 if events else min(wakes.values(), default=None)
+        limit = 0 if events else process.clocks.waits_until_ns(min(wakes.values(), default=None))
         ready = process.deadline.wait_ready(interest, limit)
         for index, (host, mask) in waits.items():
             number = numbers[host]

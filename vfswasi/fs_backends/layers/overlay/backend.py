@@ -12,6 +12,8 @@ mixture of the two.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Final
 
 from ....errors import Errno, FsError
@@ -46,7 +48,7 @@ class OverlayBackend(Naming):
     changes: what is to be different from the beginning. memory_bytes, max_bytes: the most that is kept in memory of
     what is written, and of it at all; beyond the one in an unnamed file (in `directory`, None: where the system has
     such files), beyond the other NOSPC. private: the base was made for this overlay, nobody else has it. close_base:
-    `close` closes it too.
+    `close` closes it too. now_ns: where the times of what is changed come from.
 
     Raises FsError: STALE, `changes` do not fit what is there; and what `base` raises.
     """
@@ -63,7 +65,9 @@ class OverlayBackend(Naming):
         directory: str | None = None,
         private: bool = False,
         close_base: bool = False,
+        now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
+        self.now_ns = now_ns
         self.base = base
         self.fixed = private or Caps.IMMUTABLE in base.caps
         self.caps = _OWN | (base.caps & Caps.DEVICES) | (Caps.NONE if self.fixed else Caps.SHARED)
@@ -71,7 +75,7 @@ class OverlayBackend(Naming):
         self._lock = self.space.lock
         self._readers = self.handles is OverlayHandle
         self._close_base = close_base
-        self._tree = Tree(base, self.fixed, private)
+        self._tree = Tree(base, self.fixed, private, now_ns)
         if changes is not None:
             from .starting import start
 
@@ -149,7 +153,7 @@ class OverlayBackend(Naming):
         with self._lock:
             tree = self._tree
             directory, name = self._room_for(key)
-            file = FileNode(tree.new_ident(), None, None)
+            file = FileNode(tree.new_ident(), None, None, None, self.now_ns())
             file.staged = Staged(self.space)
             file.in_tree = 1
             directory.children[name] = file
@@ -158,6 +162,10 @@ class OverlayBackend(Naming):
             return self.handles(self, file, True)
 
     # Copies, and the end.
+
+    def take_times_from(self, now_ns: Callable[[], int]) -> None:
+        """Where the times of what is changed come from, from now on. A copy has those of this machine."""
+        self.now_ns = self._tree.now_ns = now_ns
 
     def copy(self) -> OverlayBackend:
         """Another overlay of the same base, with the same changes, numbers and room. What has no name any more, and is

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from ....errors import Errno, FsError
@@ -19,6 +19,7 @@ _VERSION_BITS: Final = 64
 class Looking(Backend):
     """The tree of nodes, and the base below it, as one."""
 
+    now_ns: Callable[[], int]
     _lock: threading.RLock
     _tree: Tree
 

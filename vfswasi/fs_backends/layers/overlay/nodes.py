@@ -7,7 +7,6 @@ whatever is below it. A file's node is found by its number as well, since severa
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -18,7 +17,6 @@ from ...waiting import check_time
 from .entries import Content, Was
 
 _new_tuple = tuple.__new__
-now_ns = time.time_ns
 COPIED_WHOLE_BYTES = 1 << 20  # of a larger file only the pages that are written to are copied
 _COPY_BYTES = 256 << 10
 _REGULAR_FILE: Final = FileType.REGULAR_FILE  # members take long to look up (0.14 us, Python 3.11)
@@ -26,14 +24,14 @@ _REGULAR_FILE: Final = FileType.REGULAR_FILE  # members take long to look up (0.
 
 class Node:
     """base: its key in the base, None if it is new. origin: what the base said of it when it became ours. dated: its
-    times were set. Times are None as long as they are those of the base."""
+    times were set. Times are None as long as they are those of the base. A new one has the time `now`."""
 
     __slots__ = ("atim", "base", "ctim", "dated", "ident", "mtim", "nlink", "origin")
 
     filetype: FileType
     children: dict[str, Node] | None = None  # a dict in directories only, so that a walk need not ask for the class
 
-    def __init__(self, ident: int, base: Key | None, origin: Stat | None) -> None:
+    def __init__(self, ident: int, base: Key | None, origin: Stat | None, now: int = 0) -> None:
         self.ident = ident
         self.base = base
         self.origin = origin
@@ -43,7 +41,7 @@ class Node:
         self.ctim: int | None
         if origin is None:
             self.nlink = 1
-            self.atim = self.mtim = self.ctim = now_ns()
+            self.atim = self.mtim = self.ctim = now
         else:
             self.nlink = origin.nlink
             self.atim, self.mtim, self.ctim = origin.atim_ns, origin.mtim_ns, origin.ctim_ns
@@ -55,12 +53,12 @@ class Node:
     def stat(self) -> Stat:
         return _new_tuple(Stat, (self.filetype, self.size, self.atim, self.mtim, self.ctim, self.nlink, self.ident))
 
-    def set_times(self, atim_ns: int | None, mtim_ns: int | None) -> None:
+    def set_times(self, atim_ns: int | None, mtim_ns: int | None, now: int) -> None:
         if atim_ns is not None:
             self.atim = atim_ns
         if mtim_ns is not None:
             self.mtim = mtim_ns
-        self.ctim = now_ns()
+        self.ctim = now
         self.dated = True
 
     def device(self, base: Backend) -> Device | None:
@@ -76,8 +74,8 @@ class DirectoryNode(Node):
     filetype = FileType.DIRECTORY
     children: dict[str, Node]
 
-    def __init__(self, ident: int, base: Key | None, origin: Stat | None, version: int) -> None:
-        super().__init__(ident, base, origin)
+    def __init__(self, ident: int, base: Key | None, origin: Stat | None, version: int, now: int = 0) -> None:
+        super().__init__(ident, base, origin, now)
         if origin is None:
             self.nlink = 2
         self.children = {}
@@ -88,8 +86,8 @@ class DirectoryNode(Node):
         """Where the base has what it shows under `name`."""
         return None if self.base is None else (*self.base, name)
 
-    def changed(self, version: int) -> None:
-        self.mtim = self.ctim = now_ns()
+    def changed(self, version: int, now: int) -> None:
+        self.mtim = self.ctim = now
         self.version = version
 
     def link(self, count: int) -> None:
@@ -105,8 +103,10 @@ class LinkNode(Node):
 
     filetype = FileType.SYMBOLIC_LINK
 
-    def __init__(self, ident: int, base: Key | None, origin: Stat | None, target: str | None = None) -> None:
-        super().__init__(ident, base, origin)
+    def __init__(
+        self, ident: int, base: Key | None, origin: Stat | None, target: str | None = None, now: int = 0
+    ) -> None:
+        super().__init__(ident, base, origin, now)
         self.target = target
 
     @property
@@ -200,7 +200,9 @@ class FileNode(Node):
     filetype = FileType.REGULAR_FILE
     places: dict[Key, None]
 
-    def __init__(self, ident: int, base: Key | None, origin: Stat | None, content: Content | None = None) -> None:
+    def __init__(
+        self, ident: int, base: Key | None, origin: Stat | None, content: Content | None = None, now: int = 0
+    ) -> None:
         # Not by way of the class above: programs make and open more files than anything else.
         self.ident = ident
         self.base = base
@@ -208,7 +210,7 @@ class FileNode(Node):
         self.dated = False
         if origin is None:
             self.nlink = 1
-            self.atim = self.mtim = self.ctim = now_ns()
+            self.atim = self.mtim = self.ctim = now
             self.places = _NO_PLACES
         else:
             _, _, self.atim, self.mtim, self.ctim, self.nlink, _ = origin

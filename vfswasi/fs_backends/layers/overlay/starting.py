@@ -134,9 +134,9 @@ def _made(tree: Tree, entry: Entry) -> Node:
     if entry.filetype is FileType.DIRECTORY:
         return tree.new_directory()
     if entry.filetype is FileType.SYMBOLIC_LINK and entry.target is not None:
-        return LinkNode(tree.new_ident(), None, None, entry.target)
+        return LinkNode(tree.new_ident(), None, None, entry.target, tree.now_ns())
     if entry.filetype is FileType.REGULAR_FILE and entry.content is not None:
-        file = FileNode(tree.new_ident(), None, None, entry.content)
+        file = FileNode(tree.new_ident(), None, None, entry.content, tree.now_ns())
         file.lower = Lower(entry.content.open, None)
         return file
     raise FsError(Errno.INVAL, f"{entry.path} cannot be made of nothing")

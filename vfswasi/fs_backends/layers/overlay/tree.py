@@ -5,6 +5,7 @@ Everything here happens under the lock of the overlay.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from itertools import count
@@ -34,9 +35,12 @@ _SYMBOLIC_LINK: Final = FileType.SYMBOLIC_LINK
 
 class Tree:
     """Over `base`, which is never changed. fixed: nor does anybody else change it. made_anew: it was made for this
-    overlay, so that its times say nothing."""
+    overlay, so that its times say nothing. now_ns: the time for what is new."""
 
-    def __init__(self, base: Backend, fixed: bool, made_anew: bool = False) -> None:
+    def __init__(
+        self, base: Backend, fixed: bool, made_anew: bool = False, now_ns: Callable[[], int] = time.time_ns
+    ) -> None:
+        self.now_ns = now_ns
         self.base = base
         self.fixed = fixed
         self.made_anew = made_anew
@@ -57,7 +61,7 @@ class Tree:
 
     def over(self, base: Backend) -> Tree:
         """A tree over what has all that differs here: only what is open is remembered, each file at its name now."""
-        made = Tree(base, self.fixed, self.made_anew)
+        made = Tree(base, self.fixed, self.made_anew, self.now_ns)
         made.versions, made._idents = self.versions, self._idents
         made.root.version = next(made.versions)
         for key, file in self.open_files():
@@ -224,7 +228,7 @@ class Tree:
 
     def _directory_node(self, place: Key | None, found: Stat | None) -> DirectoryNode:
         if found is None or place is None:
-            return DirectoryNode(self.new_ident(), None, None, next(self.versions))
+            return DirectoryNode(self.new_ident(), None, None, next(self.versions), self.now_ns())
         ident = ident_of(place) if found.ident is None else found.ident
         made = self.shows[place] = DirectoryNode(ident, place, found, next(self.versions))
         return made
