@@ -111,6 +111,7 @@ class IsolatedRun(Run[AnyStr]):
                 "args": [text(arg) for arg in order.argv[1:]],
                 "stdio": streams.told,
                 "seed": self._asked.seed,
+                "deterministic": self._asked.deterministic,
                 "own": self._own,
                 "timeout": seconds,
                 "opening": order.opening,

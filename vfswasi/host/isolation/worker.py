@@ -156,6 +156,7 @@ class _Desk:
         args: list[str],
         stdio: tuple[Any, Any, Any],
         seed: int | None,
+        deterministic: bool,
         own: tuple[Any, ...],
         timeout: float | None,
         opening: bool,
@@ -165,7 +166,7 @@ class _Desk:
         assert self._sandbox is not None
         self._changes, self._overlays = {}, overlays
         stdin, stdout, stderr = (descriptors[given[0]] if isinstance(given, tuple) else given for given in stdio)
-        asked = Asked.of(stdin=stdin, stdout=stdout, stderr=stderr, seed=seed)
+        asked = Asked.of(stdin=stdin, stdout=stdout, stderr=stderr, seed=seed, deterministic=deterministic)
         run = self._sandbox._prepared(args, asked, Own(*own), timeout, opening=opening)
         while descriptors and spill is None:  # the run has duplicates: who reads a pipe sees its end when the run ends
             os.close(descriptors.pop())

@@ -10,6 +10,7 @@ from ...errors import MissingExportError
 from ...kernel.clocks import Deadline
 from ...kernel.process import Process
 from ...limits import check_seconds
+from ...mounts.dress import Dress
 from ..arguments import check_args_bytes, encode_argv
 from ..runs.asked import Asked
 from ..stdio import standard_streams
@@ -35,7 +36,8 @@ def open_session(origin: Origin, argv: list[str], command: bool, options: Mappin
     origin.begun(deadline)
     try:
         before = origin.mounts.traffic()
-        preopens = origin.mounts.instantiate(limits)
+        dress = Dress(asked.clock, asked.deterministic)
+        preopens = origin.mounts.instantiate(limits, dress=dress)
         streams = standard_streams(asked.stdin, asked.stdout, asked.stderr, limits.output_bytes)
         process = Process(
             argv=encoded,
@@ -45,11 +47,12 @@ def open_session(origin: Origin, argv: list[str], command: bool, options: Mappin
             limits=limits,
             deadline=deadline,
             entropy=asked.entropy,
+            clock=asked.clock,
         )
     except BaseException:
         origin.over(deadline)
         raise
-    parts = Parts(process, preopens, streams, asked.entropy, asked.codec, argv, before)
+    parts = Parts(process, preopens, streams, asked.entropy, asked.codec, argv, before, dress)
     return Session(origin, parts, deadline, seconds)
 
 
