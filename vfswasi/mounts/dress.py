@@ -17,13 +17,15 @@ Layer = Callable[[str, Backend], Backend]
 
 
 class Dress(NamedTuple):
-    """clock: where stores that are made for the run take their times from; None: the system's. hermetic: what depends
-    on the day, the machine or the kind of store is not shown. lower: layers that stand directly before each store,
-    below its overlay if it has one. objects: for one hermetic run, what it knows of each store, by its identity."""
+    """clock: that the run was given; None: the system's. hermetic: what depends on the day, the machine or the kind of
+    store is not shown. lower: layers that stand directly before each store, below its overlay if it has one. now_ns:
+    where stores that are made for the run take their times from, as that clock goes on; None: `time.time_ns`. objects:
+    for one hermetic run, what it knows of each store, by its identity."""
 
     clock: Clock | None = None
     hermetic: bool = False
     lower: tuple[Layer, ...] = ()
+    now_ns: Callable[[], int] | None = None
     objects: dict[object, Objects] | None = None
 
     def for_one_run(self) -> Dress:
@@ -36,10 +38,6 @@ class Dress(NamedTuple):
             store = layer(name, store)
         return store
 
-    def now_ns(self) -> int:
-        """Of the run's clock, which does not move for it."""
-        return time.time_ns() if self.clock is None or self.clock.kind == "system" else self.clock.start_ns
-
     def shown(self, name: str, backend: Backend, times: str | None, readonly: bool) -> Backend | None:
         """What the guest gets to see in place of `backend`, if that is something else. times: `Mount.times`."""
         if self.objects is None:
@@ -47,7 +45,7 @@ class Dress(NamedTuple):
         from ..fs_backends.layers.hermetic.backend import Hermetic, mounted_ns
         from ..fs_backends.layers.hermetic.objects import Objects
 
-        objects = self.objects.setdefault(backend.identity, Objects(name, self.now_ns))
+        objects = self.objects.setdefault(backend.identity, Objects(name, self.now_ns or time.time_ns))
         keep_times, then_ns = times == "keep", mounted_ns(self.clock)
         return Hermetic(backend, objects, keep_times=keep_times, readonly=readonly, then_ns=then_ns)
 

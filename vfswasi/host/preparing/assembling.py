@@ -18,7 +18,7 @@ from ..runs.asked import Asked, Own
 from ..runs.observed import observed
 from ..runs.pipes import NO_PIPES, Pipes
 from ..runs.run import Run, Setting
-from ..stdio import standard_streams
+from ..stdio import hide_terminals, standard_streams
 from .mounting import Bounds, open_mounts
 
 
@@ -53,12 +53,14 @@ def assembled(
     mine = None if mounts is ground.mounts else mounts
     try:
         seen = observed(asked)
-        dress = Dress(asked.clock, asked.deterministic, seen.lower)
+        dress = Dress(asked.clock, asked.deterministic, seen.lower, asked.now_ns)
         preopens = mounts.instantiate(limits, recorded=True, dress=dress)
         stdio = asked.stdin, asked.stdout, asked.stderr
         if pipes is not NO_PIPES:  # else PIPE means to capture
             stdio = pipes.open(*stdio, asked.codec, limits.output_bytes)
         streams = standard_streams(*stdio, limits.output_bytes)
+        if asked.deterministic:
+            hide_terminals(streams)
         pipes.opened()
     except BaseException:
         pipes.close()

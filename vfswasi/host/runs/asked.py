@@ -39,6 +39,12 @@ class Asked(NamedTuple):
     accesses: bool | Literal["digest"] = False
     trace: Trace = None
 
+    @property
+    def now_ns(self) -> Callable[[], int] | None:
+        """Where times of files come from; None: the system's clock."""
+        clock = self.clock
+        return None if clock is None or clock.kind == "system" else lambda: clock.start_ns
+
     @classmethod
     def of(
         cls,

@@ -13,7 +13,7 @@ from ...limits import check_seconds
 from ...mounts.dress import Dress
 from ..arguments import check_args_bytes, encode_argv
 from ..runs.asked import Asked
-from ..stdio import standard_streams
+from ..stdio import hide_terminals, standard_streams
 from .origin import Origin, Parts
 from .session import Session, Snapshot
 
@@ -36,9 +36,11 @@ def open_session(origin: Origin, argv: list[str], command: bool, options: Mappin
     origin.begun(deadline)
     try:
         before = origin.mounts.traffic()
-        dress = Dress(asked.clock, asked.deterministic)
+        dress = Dress(asked.clock, asked.deterministic, now_ns=asked.now_ns)
         preopens = origin.mounts.instantiate(limits, dress=dress)
         streams = standard_streams(asked.stdin, asked.stdout, asked.stderr, limits.output_bytes)
+        if asked.deterministic:
+            hide_terminals(streams)
         process = Process(
             argv=encoded,
             environ=origin.environ,

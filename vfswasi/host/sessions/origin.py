@@ -19,6 +19,7 @@ from ...kernel.streams.stream import Stream
 from ...limits import Limits
 from ...mounts.dress import PLAIN, Dress
 from ...mounts.table import MountTable
+from ..stdio import hide_terminals
 
 Streams = tuple[Stream, Stream, Stream]
 
@@ -74,6 +75,8 @@ def copy_of(origin: Origin, old: Parts, deadline: Deadline, given: Mapping[int, 
                 if end is not None and end not in ends:
                     ends[end] = end.copy() if new is None else new.ends()[number]
             streams.append(stream.copy(ends))
+        if old.dress.hermetic:
+            hide_terminals(streams)
         entropy = getattr(old.entropy, "copy", lambda: os.urandom)()
         process = fork(
             old.process,

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Final
@@ -18,7 +19,7 @@ from typing import Final
 from ....clock import Clock
 from ....errors import Errno, FsError, Uncommitted
 from ... import waiting
-from ...base import Backend, Caps, Device, DirEntry, FileType, Handle, Key, ReadableBuffer, Stat, Traffic
+from ...base import Backend, Buffer, Caps, Device, DirEntry, FileType, Handle, Key, ReadableBuffer, Stat, Traffic
 from .objects import Objects, Record
 
 MOUNTED_NS: Final = 315_532_800 * 10**9
@@ -163,11 +164,14 @@ class Hermetic(Backend):
         self._take_away(key, self.inner.remove)
 
     def _take_away(self, key: Key, take: Callable[[Key], None]) -> None:
-        parent, found = self._ident_above(key), self._look(key)
+        with contextlib.suppress(FsError):  # who has no room left has to be able to make some
+            self._objects.prepare()
+        above, found = self._look(key[:-1]), self._look(key)
         take(key)
         if found is not None:
             self._objects.unnamed(key, found.ident, _is_last(found))
-        self._changed(key, parent)
+        if above is not None and self._objects.has_room(key[:-1], above.ident):
+            self._changed(key, above.ident)
 
     def rename(self, old: Key, new: Key) -> None:
         objects = self._objects
@@ -240,13 +244,19 @@ def _is_last(found: Stat) -> bool:
 
 
 class _HermeticHandle(Handle):
-    __slots__ = ("_backend", "_inner", "_objects", "_record", "read_into", "size")
+    __slots__ = ("_backend", "_inner", "_objects", "_record")
 
     def __init__(self, inner: Handle, backend: Hermetic, record: Record) -> None:
         self._inner, self._backend, self._record = inner, backend, record
         self._objects = backend._objects
-        self.read_into = inner.read_into  # type: ignore[method-assign]
-        self.size = inner.size  # type: ignore[method-assign]
+
+    # Asked for at each call: what is open in an overlay reads another file once it is written to.
+
+    def read_into(self, offset: int, buf: Buffer) -> int:
+        return self._inner.read_into(offset, buf)
+
+    def size(self) -> int:
+        return self._inner.size()
 
     def stat(self) -> Stat:
         record = self._record

@@ -2,8 +2,9 @@
 
 The number of an object is made from the name under which the run found it, so that a walk over millions of objects
 leaves nothing in memory, and it is the same whatever was looked at before. What a name cannot tell has a `Record`: that
-of an object that the run made, renamed, gave a second name or changed, and of every file that is open. No two objects
-that are there at once have the same number: who would get one that is taken gets another.
+of an object that the run made, renamed, gave a second name or changed, and of every file that is open. They are charged
+to `Limits.buffer_bytes`. No two objects that are there at once have the same number: who would get one that is taken
+gets another.
 
 What lies below a directory that was renamed keeps its numbers too: such a directory is remembered by the name that it
 had (`_moved`), and whatever comes under its old name begins with a name that nothing ever had.
@@ -21,10 +22,10 @@ from ...base import Key
 from ...charge import Charge
 
 _MASK: Final = (1 << 63) - 1
-_RECORD_BYTES: Final = 400  # measured: 330 to 390, with its places in two dicts
-_PREPAID: Final = 8
+_RECORD_BYTES: Final = 400  # measured with tracemalloc: 300 to 373, with its places in two dicts
+_PREPAID: Final = 4  # a rename changes one object, and two directories
 _MOVED_MAX: Final = 65_536
-_SPENT_MAX: Final = 65_536
+_SPENT_MAX: Final = 16_384
 
 
 class Record:
@@ -80,6 +81,7 @@ class Objects:
         self._moved: dict[Key, Key] = {}  # where something is now -> the name that numbers below are made from
         self._spent: dict[Key, int] = {}  # names that objects have lost -> the next number made from each
         self._moves = 0
+        self._nameless = False  # there are records of objects that the store has no numbers for
         self._charge: Charge | None = None
         self._prepaid = 0
 
@@ -90,6 +92,7 @@ class Objects:
         self._records = {slot: record.copy() for slot, record in other._records.items() if not record.gone}
         self._taken = dict(other._taken)
         self._moved, self._spent, self._moves = dict(other._moved), dict(other._spent), other._moves
+        self._nameless = other._nameless
 
     def slot(self, key: Key, ident: int | None) -> Hashable:
         """What tells the object at `key` from all others. Where nothing changes it is the name, so that hard links
@@ -113,8 +116,12 @@ class Objects:
     def prepare(self) -> None:
         """Before something that will have records, which cannot fail then. Raises NOMEM."""
         if self._prepaid < _PREPAID:
-            self._take(_PREPAID)
-            self._prepaid += _PREPAID
+            self._take(_PREPAID - self._prepaid)
+            self._prepaid = _PREPAID
+
+    def has_room(self, key: Key, ident: int | None) -> bool:
+        """Whether `record` can be had for nothing."""
+        return self._prepaid > 0 or self.known(key, ident) is not None
 
     def record(self, key: Key, ident: int | None) -> Record:
         """That of the object at `key`, made if there is none. Raises NOMEM."""
@@ -174,15 +181,17 @@ class Objects:
     def check_move(self, is_directory: bool) -> None:
         """Before a rename. Raises NOMEM."""
         self.prepare()
-        if is_directory and len(self._moved) > _MOVED_MAX:
-            raise FsError(Errno.NOMEM, "more directories were renamed than a deterministic run remembers")
+        if is_directory:
+            if len(self._moved) > _MOVED_MAX:
+                raise FsError(Errno.NOMEM, "more directories were renamed than a deterministic run remembers")
+            self._take(2)  # for `_moved`, which forgets nothing
 
     def moved(self, old: Key, new: Key, ident: int | None, is_directory: bool) -> None:
         """Everything at or below `old` is at or below `new` now; what was at `new` is `unnamed`."""
         slot = self.slot(old, ident)
         record = self._records.get(slot) or self._remember(slot, self._free_number(old, slot, 0)[0])
         record.attributes_changed(self.now())
-        self._rekey(old, new)
+        self._rekey(old, new, is_directory)
         self._spend(old, 1)
         if not is_directory:
             return
@@ -196,15 +205,16 @@ class Objects:
         self._moves += 1
         self._moved[old] = (f"{'/'.join(old)}\0{self._moves}",)
 
-    def _rekey(self, old: Key, new: Key) -> None:
+    def _rekey(self, old: Key, new: Key, is_directory: bool) -> None:
         """Records of objects that nothing but their name tells apart."""
-        depth = len(old)
-        slots = [slot for slot in self._records if isinstance(slot, tuple) and slot[0][:depth] == old]
+        records, depth = self._records, len(old)
+        slots: list[tuple[Key, None]] = [(old, None)] if (old, None) in records else []
+        if is_directory and self._nameless:
+            slots = [slot for slot in records if isinstance(slot, tuple) and slot[0][:depth] == old]
         for slot in slots:
-            assert isinstance(slot, tuple)
-            record = self._records.pop(slot)
-            made = (new + slot[0][depth:], slot[1])
-            self._records[made] = record
+            record = records.pop(slot)
+            made = (new + slot[0][depth:], None)
+            records[made] = record
             self._taken[record.number] = made
 
     def _free_number(self, key: Key, slot: Hashable, tries: int) -> tuple[int, int]:
@@ -235,6 +245,7 @@ class Objects:
             self._prepaid -= 1
         else:
             self._take(1)
+        self._nameless = self._nameless or isinstance(slot, tuple)
         record = self._records[slot] = Record(number)
         self._taken[number] = slot
         return record
