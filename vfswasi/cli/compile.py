@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable
 
 from ..engine.compiling import modules
-from ..engine.compiling.features import checked
+from ..engine.compiling.features import DETERMINISTIC, checked
 from ..engine.interruption import ways
 from ..errors import SandboxError
 from ..host.module_source import read_module
@@ -19,8 +19,8 @@ from .progress import size
 from .run import add_feature
 
 DESCRIPTION = (
-    "Compile modules and keep the result in the cache, for `vfswasi run` with the same features, and the same limits "
-    "of fuel and memory_bytes."
+    "Compile modules and keep the result in the cache, for `vfswasi run` with the same features, the same limits of "
+    "fuel and memory_bytes, and --deterministic where that is given there."
 )
 
 
@@ -33,6 +33,7 @@ def add_arguments(parser: Parser) -> None:
         help="change a limit, for instance compile_seconds=600 or compile_memory_bytes=8G",
     )
     add_feature(parser)
+    parser.add_argument("--deterministic", action="store_true", help="for `vfswasi run --deterministic`")
     parser.add_argument("modules", nargs="+", metavar="MODULE", help="a .wasm file (or .wat), or a URL")
 
 
@@ -41,7 +42,7 @@ def main(options: argparse.Namespace) -> int:
     status = 0
     for module in options.modules:
         try:
-            print(compiled(module, options.feature, limits), flush=True)
+            print(compiled(module, options.feature, limits, options.deterministic), flush=True)
         except BrokenPipeError:
             raise
         except (SandboxError, OSError) as error:
@@ -49,14 +50,15 @@ def main(options: argparse.Namespace) -> int:
     return status
 
 
-def compiled(module: str, features: Iterable[str], limits: Limits) -> str:
-    """Put one module into the cache, as `vfswasi run` with these features and limits looks for it; the line that says
-    what was done.
+def compiled(module: str, features: Iterable[str], limits: Limits, deterministic: bool) -> str:
+    """Put one module into the cache, as `vfswasi run` with these options looks for it; the line that says what was
+    done.
 
     Raises ModuleError, OSError, ValueError.
     """
     check_without_password(module)
     wasm, name = read_module(module)
-    made = modules.precompile(wasm, name, limits.fuel is not None, checked(features), ways.wanted(limits), limits)
+    on = checked(features) | DETERMINISTIC if deterministic else checked(features)
+    made = modules.precompile(wasm, name, limits.fuel is not None, on, ways.wanted(limits), limits)
     done = "was in the cache" if made.seconds is None else f"compiled in {made.seconds:.1f} s"
     return f"{printable(module)}: {done}, {size(made.bytes)}"

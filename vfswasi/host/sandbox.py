@@ -81,6 +81,7 @@ class Sandbox:
             from .isolation.sandbox import isolated  # few programs ask for it
 
             asked = {"env": self._env, "argv0": argv0, "limits": self._limits, "vdso": vdso, "features": list(features)}
+            asked["deterministic"] = deterministic
             self._isolated = isolated(module, preopens, imports, asked, self._bounds(self._limits, timeout))
             self._argv0 = self._isolated.name if argv0 is None else argv0
             encode_argv([self._argv0])
@@ -346,13 +347,17 @@ class Sandbox:
         The module is a reactor, or a library without an entry point: `_initialize` is called once, if it exports that.
         command: it is a command, and `_start` is not called; `call("_start")` does so, and if that ends with exit
         status 0 what it has set up is there for further calls. options: stdin, stdout, stderr, capture_output, text,
-        encoding, errors, timeout (of opening it), seed, as in `run`.
+        encoding, errors, timeout (of opening it), seed, clock, deterministic, as in `run`.
 
         Raises as `Session.call` does, and MissingExportError: the module is a command.
         """
         from .sessions.opening import open_session
 
-        return open_session(self._origin(), [self._argv0, *checked_args(args)], command, options)
+        if options.get("deterministic") is None:
+            options["deterministic"] = self._deterministic
+        check_deterministic(options["deterministic"])
+        origin = self._origin(options["deterministic"])
+        return open_session(origin, [self._argv0, *checked_args(args)], command, options)
 
     def snapshot(
         self, after: str | tuple[Any, ...] | Callable[[Session], object] | None = None, **options: Any
@@ -366,12 +371,12 @@ class Sandbox:
 
         return taken_after(self.session(**options), after)
 
-    def _origin(self) -> Origin:
+    def _origin(self, deterministic: bool) -> Origin:
         if self._isolated is not None:
             raise ValueError("a session is kept in this process: make its Sandbox without isolation")
         from .sessions.origin import Origin
 
-        stack_bytes, program = stacks.rounded(self._limits.stack_bytes), self._programs.kept()
+        stack_bytes, program = stacks.rounded(self._limits.stack_bytes), self._programs.kept(deterministic)
         shared = self._mounts, self._limits, self._environ, self._fast, stack_bytes
         return Origin(program, *shared, self._begun, self._is_over)
 

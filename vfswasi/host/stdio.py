@@ -15,8 +15,10 @@ import codecs
 import io
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any, Final
 
+from ..fs_backends.base import FileType
 from ..kernel.streams import ends
 from ..kernel.streams.stream import Stream
 
@@ -212,6 +214,16 @@ def _may_take_less(file: Any) -> bool:
     return isinstance(file, io.RawIOBase) or (socket is not None and isinstance(file, socket.socket))
 
 
+def hide_terminals(streams: Iterable[Stream]) -> None:
+    """Programs find no terminal behind them, nor behind a device that leads to one of them: what they write there does
+    not depend on where that goes."""
+    for stream in streams:
+        for end in stream.ends():
+            if end is not None:
+                end.tty = False
+        stream.filetype = FileType.UNKNOWN
+
+
 def capture_of(stream: Stream) -> bytes | None:
     """What was captured, or None if the stream went elsewhere."""
     return stream.sink.getvalue() if isinstance(stream.sink, ends.CaptureSink) else None
@@ -222,4 +234,14 @@ def was_cut(stream: Stream) -> bool:
     return isinstance(stream.sink, ends.CaptureSink) and stream.sink.refused
 
 
-__all__ = ["DEVNULL", "PIPE", "STDOUT", "capture_of", "input_stream", "output_stream", "standard_streams", "was_cut"]
+__all__ = [
+    "DEVNULL",
+    "PIPE",
+    "STDOUT",
+    "capture_of",
+    "hide_terminals",
+    "input_stream",
+    "output_stream",
+    "standard_streams",
+    "was_cut",
+]

@@ -161,6 +161,7 @@ class MountTable:
         with were made on something else.
         """
         preopens: dict[str, Preopen] = {}
+        dress = dress.for_one_run()
         if not self.has_overlays:
             self._instantiate(preopens, limits, trees, None, {} if recorded else None, dress)
             return list(preopens.values())
@@ -274,7 +275,7 @@ class MountTable:
 
 
 def _preopen(name: str, backend: Backend, readonly: bool, dress: Dress, times: str | None) -> Preopen:
-    shown = dress.shown(name, backend, times)
+    shown = dress.shown(name, backend, times, readonly)
     if readonly:
         backend = ReadOnly(backend)
         shown = None if shown is None else ReadOnly(shown)

@@ -29,9 +29,13 @@ NAMES: Final = (*ON_REQUEST, *(f"no-{name}" for name in ON_BY_DEFAULT))
 """What `features=` and `--feature` take."""
 
 Features = frozenset[str]
-"""Some of NAMES, checked."""
+"""Some of NAMES, checked; and DETERMINISTIC."""
 
 NONE: Final[Features] = frozenset()
+DETERMINISTIC: Final[Features] = frozenset({"deterministic"})
+"""No feature of a module, and none that a caller names: code that computes the same on every machine. Numbers that are
+NaN have one pattern of bits, and relaxed SIMD the results that WebAssembly's specification calls deterministic. It is
+one of these since everything that depends on them depends on it too, such as the names of compiled modules."""
 
 _WITH_HEAP: Final = frozenset({"gc", "exceptions"})  # settings whose objects lie on the collector's heap
 _PREFIX: Final = "wasmtime_config_wasm_"
@@ -63,12 +67,15 @@ def wanted(features: Features) -> frozenset[str]:
     for name, of_it in ON_BY_DEFAULT.items():
         if f"no-{name}" not in features:
             on |= of_it
+    if features >= DETERMINISTIC:
+        on.add("relaxed_simd_deterministic")
     return frozenset(on)
 
 
 def configure(config: wasmtime.Config, features: Features) -> None:
     """Switch every feature on or off, for code that will be run."""
     switch(config, wanted(features))
+    config.cranelift_nan_canonicalization = features >= DETERMINISTIC
 
 
 def switch(config: wasmtime.Config, on: frozenset[str]) -> None:
@@ -83,4 +90,5 @@ def switch(config: wasmtime.Config, on: frozenset[str]) -> None:
 
 def identity(features: Features) -> str:
     """What compiled code depends on."""
-    return " ".join(sorted(wanted(features)))
+    words = sorted(wanted(features))
+    return " ".join([*words, "nan_canonicalization"] if features >= DETERMINISTIC else words)

@@ -113,6 +113,7 @@ class IsolatedRun(Run[AnyStr]):
                 "stdio": streams.told,
                 "seed": self._asked.seed,
                 "clock": None if clock is None else (clock.kind, clock.start_ns, clock.step_ns),
+                "deterministic": self._asked.deterministic,
                 "own": self._own,
                 "timeout": seconds,
                 "opening": order.opening,

@@ -158,6 +158,7 @@ class _Desk:
         stdio: tuple[Any, Any, Any],
         seed: int | None,
         clock: tuple[Any, int, int] | None,
+        deterministic: bool,
         own: tuple[Any, ...],
         timeout: float | None,
         opening: bool,
@@ -168,7 +169,12 @@ class _Desk:
         self._changes, self._overlays = {}, overlays
         stdin, stdout, stderr = (descriptors[given[0]] if isinstance(given, tuple) else given for given in stdio)
         asked = Asked.of(
-            stdin=stdin, stdout=stdout, stderr=stderr, seed=seed, clock=None if clock is None else Clock(*clock)
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            seed=seed,
+            clock=None if clock is None else Clock(*clock),
+            deterministic=deterministic,
         )
         run = self._sandbox._prepared(args, asked, Own(*own), timeout, opening=opening)
         while descriptors and spill is None:  # the run has duplicates: who reads a pipe sees its end when the run ends

@@ -18,7 +18,7 @@ from ..runs.asked import Asked, Own, clocks_of
 from ..runs.observed import observed
 from ..runs.pipes import NO_PIPES, Pipes
 from ..runs.run import Run, Setting
-from ..stdio import standard_streams
+from ..stdio import hide_terminals, standard_streams
 from .mounting import Bounds, open_mounts
 
 
@@ -60,6 +60,8 @@ def assembled(
         if pipes is not NO_PIPES:  # else PIPE means to capture
             stdio = pipes.open(*stdio, asked.codec, limits.output_bytes)
         streams = standard_streams(*stdio, limits.output_bytes)
+        if asked.deterministic:
+            hide_terminals(streams)
         pipes.opened()
     except BaseException:
         pipes.close()

@@ -14,7 +14,7 @@ from ...mounts.dress import Dress
 from ..arguments import check_args_bytes, encode_argv
 from ..runs.asked import Asked, clocks_of
 from ..runs.observed import recorder_of
-from ..stdio import standard_streams
+from ..stdio import hide_terminals, standard_streams
 from .origin import Origin, Parts
 from .session import Session, Snapshot
 
@@ -38,9 +38,11 @@ def open_session(origin: Origin, argv: list[str], command: bool, options: Mappin
     try:
         before = origin.mounts.traffic()
         clocks = clocks_of(asked.clock)
-        dress = Dress(asked.clock, now_ns=clocks.for_stores())
+        dress = Dress(asked.clock, asked.deterministic, now_ns=clocks.for_stores())
         preopens = origin.mounts.instantiate(limits, dress=dress)
         streams = standard_streams(asked.stdin, asked.stdout, asked.stderr, limits.output_bytes)
+        if asked.deterministic:
+            hide_terminals(streams)
         process = Process(
             argv=encoded,
             environ=origin.environ,
@@ -55,7 +57,7 @@ def open_session(origin: Origin, argv: list[str], command: bool, options: Mappin
     except BaseException:
         origin.over(deadline)
         raise
-    parts = Parts(process, preopens, streams, asked.entropy, asked.codec, argv, before)
+    parts = Parts(process, preopens, streams, asked.entropy, asked.codec, argv, before, dress)
     return Session(origin, parts, deadline, seconds)
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from ...engine.runner import Program
 from ...engine.sessions.state import State
 from ...fs_backends.base import Traffic
+from ...fs_backends.layers.readonly import ReadOnly
 from ...fs_backends.memory.backend import MemoryBackend
 from ...kernel.clocks import Deadline
 from ...kernel.forking import fork
@@ -16,8 +17,9 @@ from ...kernel.process import Preopen, Process, allowance_of
 from ...kernel.streams.ends import Sink, Source
 from ...kernel.streams.stream import Stream
 from ...limits import Limits
-from ...mounts.dress import Dress
+from ...mounts.dress import PLAIN, Dress
 from ...mounts.table import MountTable
+from ..stdio import hide_terminals
 
 Streams = tuple[Stream, Stream, Stream]
 
@@ -38,7 +40,7 @@ class Origin(NamedTuple):
 
 class Parts(NamedTuple):
     """One guest from the kernel's side. `codec`: of captured output; None: bytes. `before`: what the mounts had cost
-    when it began."""
+    when it began. dress: how it sees the mounts."""
 
     process: Process
     preopens: Sequence[Preopen]
@@ -47,6 +49,7 @@ class Parts(NamedTuple):
     codec: tuple[str, str] | None
     argv: list[str]
     before: Mapping[str, Traffic]
+    dress: Dress = PLAIN
 
 
 class Copied(NamedTuple):
@@ -61,7 +64,10 @@ def copy_of(origin: Origin, old: Parts, deadline: Deadline, given: Mapping[int, 
     by descriptor, instead of what `old` has there. Raises FsError, OSError."""
     trees = origin.mounts.copied_trees(old.preopens)
     clocks = old.process.clocks.copy()
-    preopens = origin.mounts.instantiate(origin.limits, trees, dress=Dress(clocks.clock, now_ns=clocks.for_stores()))
+    dress = old.dress._replace(now_ns=clocks.for_stores())
+    preopens = origin.mounts.instantiate(origin.limits, trees, dress=dress)
+    if dress.hermetic:
+        _become(preopens, old.preopens)
     ends: dict[Source | Sink | None, Source | Sink | None] = {}
     streams: list[Stream] = []
     try:
@@ -71,6 +77,8 @@ def copy_of(origin: Origin, old: Parts, deadline: Deadline, given: Mapping[int, 
                 if end is not None and end not in ends:
                     ends[end] = end.copy() if new is None else new.ends()[number]
             streams.append(stream.copy(ends))
+        if old.dress.hermetic:
+            hide_terminals(streams)
         entropy = getattr(old.entropy, "copy", lambda: os.urandom)()
         process = fork(
             old.process,
@@ -88,7 +96,20 @@ def copy_of(origin: Origin, old: Parts, deadline: Deadline, given: Mapping[int, 
                 each.close()
         raise
     kept = (streams[0], streams[1], streams[2])
-    return Parts(process, preopens, kept, entropy, old.codec, old.argv, origin.mounts.traffic())
+    return Parts(process, preopens, kept, entropy, old.codec, old.argv, origin.mounts.traffic(), old.dress)
+
+
+def _become(preopens: Sequence[Preopen], old: Sequence[Preopen]) -> None:
+    """Objects have the numbers and times that they have there. Raises FsError: NOMEM."""
+    from ...fs_backends.layers.hermetic.backend import Hermetic
+
+    for preopen, before in zip(preopens, old, strict=True):
+        shown, other = (
+            getattr(each, "inner", each) if isinstance(each, ReadOnly) else each
+            for each in (preopen.shown, before.shown)
+        )
+        if isinstance(shown, Hermetic) and isinstance(other, Hermetic):
+            shown.become(other)
 
 
 def trees_of(preopens: Sequence[Preopen]) -> dict[str, MemoryBackend]:

@@ -1,0 +1,1 @@
+"""What a store shows in a deterministic run."""
