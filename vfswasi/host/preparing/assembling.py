@@ -15,7 +15,7 @@ from ...limits import Limits
 from ...mounts.dress import Dress
 from ...mounts.table import MountTable
 from ..runs.asked import Asked, Own
-from ..runs.observed import observed
+from ..runs.observed import UNOBSERVED, observed
 from ..runs.pipes import NO_PIPES, Pipes
 from ..runs.run import Run, Setting
 from ..stdio import standard_streams
@@ -86,7 +86,8 @@ def assembled(
             mine.close()
         raise
     over = partial(ground.over, bounds.deadline, mine)
+    told = None if seen is UNOBSERVED else tuple(mounts.told())
     setting = Setting(
-        argv, program, process, preopens, streams, pipes, ground.fast, own.cwd, bounds, before, over, seen
+        argv, program, process, preopens, streams, pipes, ground.fast, own.cwd, bounds, before, over, seen, told
     )
     return Run(setting, asked)

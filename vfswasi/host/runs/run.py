@@ -16,6 +16,7 @@ from ...fs_backends.waiting import bounded_by
 from ...kernel.process import Preopen, Process
 from ...kernel.streams.stream import Stream
 from ...limits import Usage, check_seconds
+from ...observe.report.given import Given
 from ...printing import counted
 from ..closing import NOTHING, Finished, finish, traffic_since, uncommitted
 from ..preparing.mounting import Bounds
@@ -28,7 +29,8 @@ from .pipes import Pipes
 
 class Setting(NamedTuple):
     """A guest that is ready to run, and what it runs in. before: what the mounts had cost when this began. over: to be
-    called when nothing of the run is left, also if that is long after its caller has an answer."""
+    called when nothing of the run is left, also if that is long after its caller has an answer. mounts: as
+    `MountTable.told` has them, if the run is observed."""
 
     argv: list[str]
     program: Program
@@ -42,6 +44,7 @@ class Setting(NamedTuple):
     before: Mapping[str, Traffic]
     over: Callable[[], None]
     observed: Observed = UNOBSERVED
+    mounts: tuple[tuple[str, str, str], ...] | None = None
 
 
 class Run(Generic[AnyStr]):
@@ -310,14 +313,14 @@ class Run(Generic[AnyStr]):
             self._call.drop()
 
     def _result_of(self, ending: Ending, finished: Finished) -> Result[AnyStr]:
-        setting = self._setting
+        setting, asked = self._setting, self._asked
         _, out, err = setting.streams
         captured: list[bytes | None] = [capture_of(out), None if err.sink is out.sink else capture_of(err)]
         traffic = traffic_since(setting.preopens, setting.before)
         usage = usage_of(setting.process, self._meter, self._started_ns, captured)
         outputs: list[Any] = [*captured]
-        if self._asked.codec is not None:
-            outputs = [None if raw is None else raw.decode(*self._asked.codec) for raw in captured]
+        if asked.codec is not None:
+            outputs = [None if raw is None else raw.decode(*asked.codec) for raw in captured]
         return result_of(
             self.args,
             ending,
@@ -330,6 +333,7 @@ class Run(Generic[AnyStr]):
             setting.program.compiled.interruption,
             finished.changes,
             setting.observed,
+            Given(setting.process.limits, asked.clock, asked.deterministic, asked.seed, setting.mounts),
         )
 
     def _take_rest(self, rest: Mapping[str, AnyStr] | None = None, truncated: bool = False) -> Result[AnyStr]:
