@@ -9,6 +9,7 @@ import pytest
 
 from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends.base import DirEntry, Key, Stat
+from vfswasi.fs_backends.layers.overlay.backend import OverlayBackend
 from vfswasi.fs_backends.layers.timed import Account, Timed
 from vfswasi.fs_backends.memory.backend import MemoryBackend
 
@@ -66,3 +67,19 @@ def test_open_files_are_on_the_account_of_their_store() -> None:
     made.close()
     handle.close()
     assert account.calls == 6
+
+
+def test_an_overlay_knows_which_version_of_a_file_its_changes_were_made_on() -> None:
+    """It asks a store for versions only if its class has words of its own for that."""
+
+    class Numbered(MemoryBackend):
+        def version(self, key: Key) -> str | None:
+            return "seven"
+
+    overlay = OverlayBackend(Timed(Numbered({"a": b"old"}), Account()))
+    handle = overlay.open(("a",), True)
+    handle.write_from(0, memoryview(b"new"))
+    handle.close()
+    (entry,) = overlay.entries()
+    assert entry.was is not None
+    assert entry.was.version == "seven"

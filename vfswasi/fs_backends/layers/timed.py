@@ -13,7 +13,7 @@ from typing import Any, Final
 from ..base import Backend, Caps, DirEntry, Handle, Key, Traffic
 
 _OF_STORES: Final = (
-    "stat walk listing_version version device mkdir rmdir remove rename symlink readlink link set_times note_times "
+    "stat walk listing_version device mkdir rmdir remove rename symlink readlink link set_times note_times "
     "sync_directory finish"
 ).split()
 _OF_FILES: Final = "read_into write_from append truncate size stat set_times allocate reserve advise sync".split()
@@ -49,6 +49,7 @@ class Timed(Backend):
         self._open = account.timed(inner.open)
         self._create = account.timed(inner.create)
         self._list = account.timed(inner.list)
+        self._version = account.timed(inner.version)
         self.take_uncommitted = inner.take_uncommitted  # type: ignore[method-assign]
         self.close = inner.close  # type: ignore[method-assign]
 
@@ -66,6 +67,10 @@ class Timed(Backend):
 
     def traffic(self) -> Traffic | None:
         return self.inner.traffic()
+
+    def version(self, key: Key) -> str | None:
+        found: str | None = self._version(key)
+        return found
 
     def list(self, key: Key) -> Iterable[DirEntry]:
         found = self._list(key)
