@@ -42,6 +42,8 @@ class Account:
 class Timed(Backend):
     """`inner`, and an account of the time that it takes."""
 
+    transparent = True  # what is behind it is what is there
+
     def __init__(self, inner: Backend, account: Account) -> None:
         self.inner, self.account = inner, account
         for name in _OF_STORES:

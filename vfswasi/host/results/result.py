@@ -207,6 +207,6 @@ def usage_of(
 
 
 def _unwrapped(backend: Backend) -> Backend:
-    while isinstance(backend, ReadOnly | Checked | Recorded):
-        backend = backend.inner
+    while isinstance(backend, ReadOnly | Checked | Recorded) or getattr(backend, "transparent", False):
+        backend = backend.inner  # type: ignore[attr-defined]
     return backend

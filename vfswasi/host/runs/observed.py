@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .asked import Asked
 
 if TYPE_CHECKING:
+    from ...fs_backends.base import Backend
+    from ...fs_backends.layers.timed import Account
     from ...kernel.tracing import Tracer
     from ...mounts.dress import Layer
     from ...observe.accesses.accesses import Accesses
@@ -16,10 +19,12 @@ if TYPE_CHECKING:
 
 
 class Observed(NamedTuple):
-    """tracer: is told of the guest's calls. lower: layers directly before the stores (see `mounts.dress`)."""
+    """tracer: is told of the guest's calls. lower: layers directly before the stores (see `mounts.dress`). storage:
+    guest directory -> what its store has taken so far, if that is measured."""
 
     tracer: Recorder | None = None
     lower: tuple[Layer, ...] = ()
+    storage: Mapping[str, Account] | None = None
 
     def accesses(self) -> Accesses | None:
         """What the guest looked at; asked for when the run is over."""
@@ -37,7 +42,19 @@ def observed(asked: Asked) -> Observed:
     """For one run."""
     if not asked.accesses and asked.trace is None:
         return UNOBSERVED
-    return Observed(recorder_of(asked.trace))
+    if asked.trace is None:
+        return Observed()
+    storage: dict[str, Account] = {}
+    return Observed(recorder_of(asked.trace), (_timed_by(storage),), storage)
+
+
+def _timed_by(storage: dict[str, Account]) -> Layer:
+    from ...fs_backends.layers.timed import Account, Timed
+
+    def timed(name: str, store: Backend) -> Backend:
+        return Timed(store, storage.setdefault(name, Account()))
+
+    return timed
 
 
 def observed_by(tracer: Tracer | None) -> Observed:

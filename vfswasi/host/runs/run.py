@@ -16,7 +16,7 @@ from ...fs_backends.waiting import bounded_by
 from ...kernel.process import Preopen, Process
 from ...kernel.streams.stream import Stream
 from ...limits import Usage, check_seconds
-from ...observe.report.given import Given
+from ...observe.report.given import Given, Spent
 from ...printing import counted
 from ..closing import NOTHING, Finished, finish, traffic_since, uncommitted
 from ..preparing.mounting import Bounds
@@ -313,14 +313,14 @@ class Run(Generic[AnyStr]):
             self._call.drop()
 
     def _result_of(self, ending: Ending, finished: Finished) -> Result[AnyStr]:
-        setting, asked = self._setting, self._asked
+        setting = self._setting
         _, out, err = setting.streams
         captured: list[bytes | None] = [capture_of(out), None if err.sink is out.sink else capture_of(err)]
         traffic = traffic_since(setting.preopens, setting.before)
         usage = usage_of(setting.process, self._meter, self._started_ns, captured)
         outputs: list[Any] = [*captured]
-        if asked.codec is not None:
-            outputs = [None if raw is None else raw.decode(*asked.codec) for raw in captured]
+        if self._asked.codec is not None:
+            outputs = [None if raw is None else raw.decode(*self._asked.codec) for raw in captured]
         return result_of(
             self.args,
             ending,
@@ -333,8 +333,14 @@ class Run(Generic[AnyStr]):
             setting.program.compiled.interruption,
             finished.changes,
             setting.observed,
-            Given(setting.process.limits, asked.clock, asked.deterministic, asked.seed, setting.mounts),
+            self._given(),
         )
+
+    def _given(self) -> Given:
+        setting, asked = self._setting, self._asked
+        storage = setting.observed.storage
+        spent = None if storage is None else {name: Spent(each.calls, each.ns) for name, each in storage.items()}
+        return Given(setting.process.limits, asked.clock, asked.deterministic, asked.seed, setting.mounts, spent)
 
     def _take_rest(self, rest: Mapping[str, AnyStr] | None = None, truncated: bool = False) -> Result[AnyStr]:
         """The result, with what nobody has read of pipes; `rest` if somebody has."""

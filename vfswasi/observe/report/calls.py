@@ -17,6 +17,8 @@ BINS: Final = 160
 HEIGHT: Final = 24
 FILES_MAX: Final = 200
 LAST_MAX: Final = 60
+_CALL_MAX: Final = 40  # characters of a call's name, of which there are few
+_NAMES_MAX: Final = 100
 WAITS: Final = frozenset({"poll_oneoff", "sched_yield"})
 READS: Final = frozenset({"fd_read", "fd_pread"})
 WRITES: Final = frozenset({"fd_write", "fd_pwrite"})
@@ -74,10 +76,15 @@ def counted(stats: Mapping[str, Counted]) -> Table:
     most = largest(each.ns for each in stats.values())
     rows = [
         [
-            *(Cell(foreign(name)), number(each.calls), number(each.errors, "bad"), size(each.nbytes or None)),
+            *(
+                Cell(foreign(name, _CALL_MAX)),
+                number(each.calls),
+                number(each.errors, "bad"),
+                size(each.nbytes or None),
+            ),
             *(duration(each.ns, most), duration(each.ns / each.calls if each.calls else None)),
         ]
-        for name, each in sorted(stats.items(), key=lambda item: -item[1].ns)
+        for name, each in sorted(stats.items(), key=lambda item: -item[1].ns)[:_NAMES_MAX]
     ]
     columns = [
         *(Column("Call", "code"), Column("Calls", "number"), Column("Failed", "number"), Column("Bytes", "number")),
@@ -145,7 +152,7 @@ def timeline(trace: Trace, wall_ns: int) -> Timeline | None:
             found = bins[at] = bins[at] or _Bin()
             found.ns += ns
         found = bins[first] = bins[first] or _Bin()
-        found.names[call.name] += 1
+        found.names[foreign(call.name, _CALL_MAX)] += 1
         if call.errno not in (None, Errno.SUCCESS):
             (refused if is_refused(call) else failed)[first][_failure(call)] += 1
     made = [_busy(name, lanes[name], width, trace.stats, end) for name in [*_LANES, _REST] if name in lanes]
@@ -181,7 +188,7 @@ def _spread(call: Call, first: int, width: float) -> Iterable[tuple[int, float]]
 
 def _failure(call: Call) -> str:
     path = "" if call.path is None else f" {foreign(call.path, 60)}"
-    return f"{call.name} {call.errno.name if call.errno is not None else ''}{path}"
+    return f"{foreign(call.name, _CALL_MAX)} {call.errno.name if call.errno is not None else ''}{path}"
 
 
 def _busy(name: str, bins: Sequence[_Bin | None], width: float, stats: Mapping[str, Counted], end: float) -> Lane:
