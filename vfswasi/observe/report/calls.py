@@ -79,7 +79,7 @@ def counted(stats: Mapping[str, Counted]) -> Table:
             *(
                 Cell(foreign(name, _CALL_MAX)),
                 number(each.calls),
-                number(each.errors, "bad"),
+                number(each.errors, "warn"),
                 size(each.nbytes or None),
             ),
             *(duration(each.ns, most), duration(each.ns / each.calls if each.calls else None)),

@@ -8,6 +8,7 @@ from .words import LINE_MAX, foreign, size_text
 
 _LINES_MAX: Final = 120
 _CHARS_MAX: Final = 16_000
+_WORDS_MAX: Final = 6  # lines
 
 
 class Printed(NamedTuple):
@@ -32,6 +33,12 @@ def _stream(name: str, value: str | bytes | None, truncated: bool) -> Printed:
     if truncated:
         note = f"{note} The program wrote more than Limits.output_bytes of one of the streams.".strip()
     return Printed(name, text, note)
+
+
+def last_words(result: Any) -> str:
+    """What a program that failed said about it, as far as it is known: the last lines of its standard error."""
+    text, _ = end_of(result.stderr or "", 2000)
+    return "\n".join(line[:240] for line in text.rstrip().split("\n")[-_WORDS_MAX:])
 
 
 def end_of(value: str | bytes, chars_max: int = _CHARS_MAX) -> tuple[str, bool]:

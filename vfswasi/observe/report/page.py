@@ -41,6 +41,7 @@ def page(result: Any, given: Given | None) -> str:
         "ending": told,
         "tone": tone,
         "trap": None if result.trap is None else output.end_of(result.trap, 8000)[0],
+        "said": output.last_words(result) if tone == "bad" else "",
         "facts": ran.facts(result, given, trace, refused),
         "conditions": ran.conditions(result, given),
         "refusals": None if trace is None else refusals(trace, given, result.usage),

@@ -83,7 +83,7 @@ def facts(result: Any, given: Given | None, trace: Trace | None, refused: int) -
         found.append(Fact("requests", f"{usage.remote_requests:,}", f"{size_text(usage.remote_bytes)} moved"))
     count = sum(len(changes) for changes in result.changes.values())
     if result.changes:
-        found.append(Fact("changes", f"{count:,}"))
+        found.append(Fact("change" if count == 1 else "changes", f"{count:,}"))
     return found
 
 
