@@ -42,7 +42,7 @@ class Account:
 class Timed(Backend):
     """`inner`, and an account of the time that it takes."""
 
-    transparent = True  # what is behind it is what is there
+    only_watches = True
 
     def __init__(self, inner: Backend, account: Account) -> None:
         self.inner, self.account = inner, account

@@ -56,7 +56,7 @@ class Found(Mapping[str, "Changes"]):
         store: Any = self._stores.get(name)
         if store is None:
             return True
-        while isinstance(store, Recorded):
+        while isinstance(store, Recorded) or getattr(store, "only_watches", False):
             store = store.inner
         try:
             for entry in self[name].entries if isinstance(store, MemoryBackend) else ():

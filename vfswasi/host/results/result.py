@@ -180,7 +180,7 @@ def result_of(
         {} if changes is None else changes,
         observed.accesses(),
         observed.trace(),
-        given,
+        _given=given,
     )
 
 
@@ -207,6 +207,6 @@ def usage_of(
 
 
 def _unwrapped(backend: Backend) -> Backend:
-    while isinstance(backend, ReadOnly | Checked | Recorded) or getattr(backend, "transparent", False):
+    while isinstance(backend, ReadOnly | Checked | Recorded) or getattr(backend, "only_watches", False):
         backend = backend.inner  # type: ignore[attr-defined]
     return backend

@@ -35,7 +35,7 @@ def _name(mount: str, access: Access) -> Cell:
 
 def _found(access: Access) -> Cell:
     if access.found == "missing":
-        return Cell("not found", tone="warn")
+        return Cell("not found", tone="quiet")
     return Cell(access.found + (", listed" if access.listed else ""))
 
 

@@ -44,7 +44,7 @@ def page(result: Any, given: Given | None) -> str:
         "said": output.last_words(result) if tone == "bad" else "",
         "facts": ran.facts(result, given, trace, refused),
         "conditions": ran.conditions(result, given),
-        "refusals": None if trace is None else refusals(trace, given, result.usage),
+        "refusals": refusals(trace or (), given, result),
         "time": ran.time_parts(result, given, trace),
         "timeline": None if trace is None else calls.timeline(trace, int(result.usage.wall_seconds * 10**9)),
         "calls": None if trace is None else calls.counted(trace.stats),

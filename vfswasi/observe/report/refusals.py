@@ -11,6 +11,7 @@ from .given import Given
 from .words import Cell, Column, Table, foreign, left_out, number
 
 ROWS_MAX: Final = 60
+_TOLD_MAX: Final = 400  # characters of a sentence
 
 # What the guest cannot help, beside what a program asks to find out, such as whether a file is there.
 REFUSED: Final = frozenset(
@@ -41,33 +42,43 @@ def is_refused(call: Call) -> bool:
     return call.errno in REFUSED or call.injected
 
 
-def refusals(calls: Sequence[Call], given: Given | None, usage: Any) -> Table | None:
-    """The refused calls, equal ones together. usage: `Usage`."""
+def refusals(calls: Sequence[Call], given: Given | None, result: Any) -> Table | None:
+    """The refused calls, equal ones together, and what the result knows of others."""
+    known = {(each.call, each.path, each.errno): each for each in getattr(result, "refusals", ())}
     found: dict[tuple[str, Errno | None, str | None, bool], list[Call]] = {}
     for call in calls:
         if is_refused(call):
             found.setdefault((call.name, call.errno, call.path, call.injected), []).append(call)
-    if not found:
+    if not found and not known:
         return None
     groups = list(found.values())
     rows = []
     for group in groups[:ROWS_MAX]:
         call = group[0]
         errno = call.errno.name if call.errno is not None else ""
+        told = known.pop((call.name, call.path, call.errno), None)
         rows.append(
             [
                 Cell(foreign(call.name)),
                 Cell("" if call.path is None else foreign(call.path)),
                 Cell(errno, tone="bad"),
                 number(len(group)),
-                Cell(advice(call, given, usage)),
+                Cell(
+                    advice(call, given, result.usage)
+                    if told is None or call.injected
+                    else foreign(str(told), _TOLD_MAX)
+                ),
             ]
         )
+    for told in list(known.values())[:ROWS_MAX]:
+        path = "" if told.path is None else foreign(told.path)
+        name, why = Cell(foreign(told.call)), Cell(foreign(str(told), _TOLD_MAX))
+        rows.append([name, Cell(path), Cell(told.errno.name, tone="bad"), Cell(""), why])
     columns = [
         *(Column("Call", "code"), Column("Path", "code"), Column("Error", "code"), Column("Times", "number")),
         Column("What it takes"),
     ]
-    note = left_out(len(rows), len(groups), "kinds of refusals")
+    note = left_out(min(len(groups), ROWS_MAX), len(groups), "kinds of refusals")
     return Table("refusals", "Calls that were refused", columns, rows, note)
 
 
