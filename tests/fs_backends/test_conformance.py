@@ -21,6 +21,7 @@ from vfswasi.errors import Errno, FsError
 from vfswasi.fs_backends.archive.zip.backend import ZipBackend
 from vfswasi.fs_backends.base import Backend, Caps, DirEntry, FileType, Handle, Key, Stat
 from vfswasi.fs_backends.layers.readonly import ReadOnly
+from vfswasi.fs_backends.layers.timed import Account, Timed
 from vfswasi.fs_backends.local.backend import LocalBackend
 from vfswasi.fs_backends.memory.backend import MemoryBackend, Symlink
 from vfswasi.testing import BackendConformance
@@ -74,6 +75,11 @@ class TestMemory(BackendConformance):
 class TestReadOnlyMemory(BackendConformance):
     def make(self, tree: dict[str, Any]) -> Backend:
         return ReadOnly(MemoryBackend(tree))
+
+
+class TestTimedMemory(BackendConformance):
+    def make(self, tree: dict[str, Any]) -> Backend:
+        return Timed(MemoryBackend(tree), Account())
 
 
 class _Local(BackendConformance):

@@ -15,7 +15,7 @@ from ...limits import Limits
 from ...mounts.dress import Dress
 from ...mounts.table import MountTable
 from ..runs.asked import Asked, Own, clocks_of
-from ..runs.observed import observed
+from ..runs.observed import UNOBSERVED, observed
 from ..runs.pipes import NO_PIPES, Pipes
 from ..runs.run import Run, Setting
 from ..stdio import hide_terminals, standard_streams
@@ -89,7 +89,8 @@ def assembled(
             mine.close()
         raise
     over = partial(ground.over, bounds.deadline, mine)
+    told = None if seen is UNOBSERVED else tuple(mounts.told())
     setting = Setting(
-        argv, program, process, preopens, streams, pipes, ground.fast, own.cwd, bounds, before, over, seen
+        argv, program, process, preopens, streams, pipes, ground.fast, own.cwd, bounds, before, over, seen, told
     )
     return Run(setting, asked)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from ...observe.accesses.accesses import Accesses
     from ...observe.changes import Changes
+    from ...observe.report.given import Given
+    from ...observe.report.report import Report
     from ...observe.trace.trace import Trace
 
     Captured = TypeVar("Captured", bound=str | bytes, default=Any)  # whoever writes `Result` alone means any
@@ -72,6 +74,7 @@ class Result(Generic[Captured]):
     changes: Mapping[str, Changes] = field(default_factory=dict, repr=False, compare=False)
     accesses: Accesses | None = field(default=None, repr=False, compare=False)
     trace: Trace | None = field(default=None, repr=False, compare=False)
+    _given: Given | None = field(default=None, repr=False, compare=False)
 
     @cached_property
     def files(self) -> Files:
@@ -90,6 +93,15 @@ class Result(Generic[Captured]):
         from .saving import save
 
         save(self._trees, target, overwrite)
+
+    def report(self) -> Report:
+        """A page about the run, to be saved or shown: when which calls were made, what they moved, what was refused,
+        changed and printed. It has most of a run with `trace=True, accesses=True`, and of others what is known. Raises
+        SandboxError: it needs a package of the extra `report`.
+        """
+        from ...observe.report.report import report_of
+
+        return report_of(self)
 
     @property
     def ended_from_outside(self) -> bool:
@@ -142,6 +154,7 @@ def result_of(
     interruption: Way,
     changes: Mapping[str, Changes] | None = None,
     observed: Observed = UNOBSERVED,
+    given: Given | None = None,
 ) -> Result[Any]:
     stdout, stderr = captured
     trees = {
@@ -167,6 +180,7 @@ def result_of(
         {} if changes is None else changes,
         observed.accesses(preopens),
         observed.trace(),
+        _given=given,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .asked import Asked
@@ -9,6 +10,8 @@ from .asked import Asked
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ...fs_backends.base import Backend
+    from ...fs_backends.layers.timed import Account
     from ...kernel.process import Preopen
     from ...kernel.tracing import Tracer
     from ...mounts.dress import Layer
@@ -21,11 +24,13 @@ if TYPE_CHECKING:
 
 class Observed(NamedTuple):
     """tracer: is told of the guest's calls. lower: layers directly before the stores (see `mounts.dress`). gathering:
-    what those have noted that look at what is asked of the stores."""
+    what those have noted that look at what is asked of the stores. storage: guest directory -> what its store has taken
+    so far, if that is measured."""
 
     tracer: Recorder | None = None
     lower: tuple[Layer, ...] = ()
     gathering: Gathering | None = None
+    storage: Mapping[str, Account] | None = None
 
     def ended(self) -> None:
         """The guest has ended; what is asked of the stores from now on is not for it."""
@@ -49,12 +54,24 @@ def observed(asked: Asked) -> Observed:
     if not asked.accesses and asked.trace is None:
         return UNOBSERVED
     found = Observed(recorder_of(asked.trace))
+    if found.tracer is not None:
+        storage: dict[str, Account] = {}
+        found = found._replace(lower=(_timed_by(storage),), storage=storage)
     if not asked.accesses:
         return found
     from ...observe.accesses.gathering import Gathering  # few runs are asked for it
 
     gathering = Gathering(asked.accesses == "digest")
     return found._replace(lower=(*found.lower, gathering.layer), gathering=gathering)
+
+
+def _timed_by(storage: dict[str, Account]) -> Layer:
+    from ...fs_backends.layers.timed import Account, Timed
+
+    def timed(name: str, store: Backend) -> Backend:
+        return Timed(store, storage.setdefault(name, Account()))
+
+    return timed
 
 
 def observed_by(tracer: Tracer | None) -> Observed:

@@ -16,6 +16,7 @@ from ...fs_backends.waiting import bounded_by
 from ...kernel.process import Preopen, Process
 from ...kernel.streams.stream import Stream
 from ...limits import Usage, check_seconds
+from ...observe.report.given import Given, Spent
 from ...printing import counted
 from ..closing import NOTHING, Finished, finish, traffic_since, uncommitted
 from ..preparing.mounting import Bounds
@@ -28,7 +29,8 @@ from .pipes import Pipes
 
 class Setting(NamedTuple):
     """A guest that is ready to run, and what it runs in. before: what the mounts had cost when this began. over: to be
-    called when nothing of the run is left, also if that is long after its caller has an answer."""
+    called when nothing of the run is left, also if that is long after its caller has an answer. mounts: as
+    `MountTable.told` has them, if the run is observed."""
 
     argv: list[str]
     program: Program
@@ -42,6 +44,7 @@ class Setting(NamedTuple):
     before: Mapping[str, Traffic]
     over: Callable[[], None]
     observed: Observed = UNOBSERVED
+    mounts: tuple[tuple[str, str, str], ...] | None = None
 
 
 class Run(Generic[AnyStr]):
@@ -331,7 +334,14 @@ class Run(Generic[AnyStr]):
             setting.program.compiled.interruption,
             finished.changes,
             setting.observed,
+            self._given(),
         )
+
+    def _given(self) -> Given:
+        setting, asked = self._setting, self._asked
+        storage = setting.observed.storage
+        spent = None if storage is None else {name: Spent(each.calls, each.ns) for name, each in storage.items()}
+        return Given(setting.process.limits, asked.clock, asked.deterministic, asked.seed, setting.mounts, spent)
 
     def _take_rest(self, rest: Mapping[str, AnyStr] | None = None, truncated: bool = False) -> Result[AnyStr]:
         """The result, with what nobody has read of pipes; `rest` if somebody has."""

@@ -1,0 +1,1 @@
+"""The page about a run: what it says, what it must not do, how it is in a browser."""
