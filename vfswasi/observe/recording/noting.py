@@ -224,7 +224,5 @@ def _read_exactly(
 
 
 # What a layer does not know of, it hands on.
-_PASSED = [
-    name for name in vars(Backend) if not name.startswith("_") and name not in {*vars(Noted), "caps", "is_over"}
-]
+_PASSED = [name for name in vars(Backend) if not name.startswith("_") and name not in {*vars(Noted), "caps", "is_over"}]
 _methods_of: Callable[[Backend], tuple[Any, ...]] = attrgetter(*_PASSED)
