@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .runs.asynchronous import AsyncRun
     from .sessions.origin import Origin
     from .sessions.session import Session, Snapshot
-    from .types import Args, HostFunctions, Isolation, Module, RunOptions, StartOptions, Stdin, Stdout, Trace
+    from .types import Args, HostFunctions, Isolation, Module, RecordTo, RunOptions, StartOptions, Stdin, Stdout, Trace
 
 
 class Sandbox:
@@ -126,6 +126,7 @@ class Sandbox:
         deterministic: bool | None = None,
         accesses: bool | Literal["digest"] = False,
         trace: Trace = None,
+        record: RecordTo = None,
     ) -> Result[Any]:
         """Run the module once more; see the function `run` for the arguments and errors.
 
@@ -147,6 +148,7 @@ class Sandbox:
             deterministic=self._deterministic if deterministic is None else deterministic,
             accesses=accesses,
             trace=trace,
+            record=record,
         )
         own = Own(env, preopens, limits, imports, cwd)
         return self._prepared(args, asked, own, timeout).to_its_end()
@@ -178,6 +180,7 @@ class Sandbox:
         deterministic: bool | None = None,
         accesses: bool | Literal["digest"] = False,
         trace: Trace = None,
+        record: RecordTo = None,
     ) -> Run[Any]:
         """Begin a run and return at once, as `subprocess.Popen` does; see `Run`, and `run` for the arguments.
 
@@ -196,6 +199,7 @@ class Sandbox:
             deterministic=self._deterministic if deterministic is None else deterministic,
             accesses=accesses,
             trace=trace,
+            record=record,
         )
         run = self._prepared(args, asked, Own(env, preopens, limits, imports, cwd), timeout, Pipes())
         run.begin()
@@ -325,7 +329,7 @@ class Sandbox:
         program = self._programs.wanted(limits, own.imports, asked.deterministic)
         program.check_command()
         before = {} if opening else own.without_replaced(self._mounts.traffic())
-        ground = Ground(self._mounts, self._fast, self._begun, self._is_over)
+        ground = Ground(self._mounts, self._programs, self._fast, self._begun, self._is_over)
         return assembled(ground, program, (argv, encoded, environ), limits, asked, own, bounds, before, pipes)
 
     def _is_over(self, deadline: Deadline, mounts: MountTable | None = None) -> None:

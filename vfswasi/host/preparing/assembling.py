@@ -20,14 +20,16 @@ from ..runs.pipes import NO_PIPES, Pipes
 from ..runs.run import Run, Setting
 from ..stdio import standard_streams
 from .mounting import Bounds, open_mounts
+from .programs import Programs
 
 
 class Ground(NamedTuple):
-    """A sandbox from the side of its runs. begun, over: told of each run's deadline, when it can begin, and when
+    """A sandbox from the side of its runs. programs: of its module. begun, over: told of each run's deadline, when it can begin, and when
     nothing is left of it, with the mounts that were opened for it alone; `begun` raises ValueError if the sandbox is
     closed."""
 
     mounts: MountTable
+    programs: Programs
     fast: bool
     begun: Callable[[Deadline], None]
     over: Callable[[Deadline, MountTable | None], None]
@@ -52,7 +54,11 @@ def assembled(
         mounts = open_mounts(own.preopens, modules.trusted_directories(), bounds, ground.mounts)
     mine = None if mounts is ground.mounts else mounts
     try:
-        seen = observed(asked)
+        seen = observed(asked).seen_by(asked.witness)
+        if asked.record is not None:
+            from .recording import recorder  # few runs are recorded
+
+            seen = seen.seen_by(recorder(asked, argv, environ, limits, own, bounds, mounts, ground.programs))
         dress = Dress(asked.clock, asked.deterministic, seen.lower)
         preopens = mounts.instantiate(limits, recorded=True, dress=dress)
         stdio = asked.stdin, asked.stdout, asked.stderr
@@ -69,13 +75,13 @@ def assembled(
         argv=encoded,
         environ=environ,
         preopens=preopens,
-        streams=streams,
+        streams=seen.streams(streams),
         limits=limits,
         deadline=bounds.deadline,
         allowance=bounds.allowance,
         entropy=asked.entropy,
         clock=asked.clock,
-        tracer=seen.tracer,
+        tracer=seen.told,
     )
     try:
         ground.begun(bounds.deadline)

@@ -193,6 +193,6 @@ def usage_of(
 
 
 def _unwrapped(backend: Backend) -> Backend:
-    while isinstance(backend, ReadOnly | Checked | Recorded):
-        backend = backend.inner
+    while isinstance(backend, ReadOnly | Checked | Recorded) or getattr(backend, "looked_through", False):
+        backend = backend.inner  # type: ignore[attr-defined]
     return backend

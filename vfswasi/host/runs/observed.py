@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from .asked import Asked
 
 if TYPE_CHECKING:
+    from ...engine.runner import Ending
+    from ...fs_backends.base import Backend
+    from ...kernel.streams.stream import Stream
     from ...kernel.tracing import Tracer
     from ...mounts.dress import Layer
     from ...observe.accesses.accesses import Accesses
@@ -15,11 +18,44 @@ if TYPE_CHECKING:
     from ..types import Trace
 
 
+class Witness(Protocol):
+    """What stands between one run and everything outside, to note it or to take its place."""
+
+    def tracer(self, callers: Tracer | None) -> Tracer:
+        """Of the guest. callers: what its caller has asked for."""
+
+    def layer(self, name: str, store: Backend) -> Backend:
+        """See `mounts.dress.Layer`."""
+
+    def streams(self, streams: tuple[Stream, Stream, Stream]) -> tuple[Stream, Stream, Stream]:
+        """What the guest gets for its standard streams."""
+
+    def ended(self, ending: Ending | None) -> None:
+        """The run is over; None: it was none, or an exception. Raises OSError."""
+
+    def close(self) -> None:
+        """Nothing more comes. May be called more than once."""
+
+
 class Observed(NamedTuple):
     """tracer: is told of the guest's calls. lower: layers directly before the stores (see `mounts.dress`)."""
 
     tracer: Recorder | None = None
     lower: tuple[Layer, ...] = ()
+    witness: Witness | None = None
+
+    @property
+    def told(self) -> Tracer | None:
+        """The tracer of the guest."""
+        return self.tracer if self.witness is None else self.witness.tracer(self.tracer)
+
+    def seen_by(self, witness: Witness | None) -> Observed:
+        """With a witness. It stands directly behind what the guest asks, before all other layers."""
+        return self if witness is None else self._replace(lower=(*self.lower, witness.layer), witness=witness)
+
+    def streams(self, streams: tuple[Stream, Stream, Stream]) -> tuple[Stream, Stream, Stream]:
+        """What the guest gets."""
+        return streams if self.witness is None else self.witness.streams(streams)
 
     def accesses(self) -> Accesses | None:
         """What the guest looked at; asked for when the run is over."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from struct import Struct
 from struct import error as StructError
 from typing import Any, Final
 from zlib import crc32
 
-from ...abi.layouts import ABIS, EVENT, FDSTAT, IOVEC_SIZE, PRESTAT
+from ...abi.layouts import ABIS, EVENT, FDSTAT, IOVEC_SIZE, PRESTAT, Abi
 from ...errors import Errno, FsError
 from ...fs_backends.waiting import check_time
 from ...kernel.clocks import Interrupted
 from ...kernel.tracing import Tracer
+from ..trace.decoding import decoded
 from .difference import Differs
 from .spool import Room, Stream
 
@@ -29,8 +29,7 @@ _NUMBER_OF: Final = {name: number for number, name in enumerate(NAMES)}
 _ARGUMENTS: Final = [Struct(f"<{count}Q") for count in range(10)]
 _IOVECS: Final = 1024  # as many buffers are looked at
 _PIECE_BYTES: Final = 4 << 20
-_STAT_BYTES: Final = 56  # what both snapshots of WASI have in common
-_SUBSCRIPTION_BYTES: Final = 48
+_STAT_BYTES: Final = 0  # stands for those of the snapshot
 _U32: Final = Struct("<I")
 
 # Which arguments are (pointer, length) of a text.
@@ -93,7 +92,7 @@ def _buffers(memory: Any, pointer: int, count: int, most: int | None, start: int
     return start
 
 
-def going_in(memory: Any, name: str, arguments: tuple[int, ...]) -> tuple[int, bytes | None]:
+def going_in(memory: Any, abi: Abi, name: str, arguments: tuple[int, ...]) -> tuple[int, bytes | None]:
     """(a checksum of all that a call is given, the text among it). What cannot be read is not in it."""
     sum_ = crc32(_ARGUMENTS[len(arguments)].pack(*(value & (2**64 - 1) for value in arguments)))
     text = None
@@ -107,19 +106,19 @@ def going_in(memory: Any, name: str, arguments: tuple[int, ...]) -> tuple[int, b
         elif name in _WRITES:
             sum_ = _buffers(memory, arguments[1], arguments[2], None, sum_)
         elif name == "poll_oneoff":
-            sum_ = crc32(memory.read(arguments[0], min(arguments[2], 4096) * _SUBSCRIPTION_BYTES), sum_)
+            sum_ = crc32(memory.read(arguments[0], min(arguments[2], 4096) * abi.subscription_size), sum_)
     except (FsError, StructError, ValueError, IndexError):
         pass  # a pointer that leads nowhere: the call itself says so
     return sum_, text
 
 
-def coming_out(memory: Any, name: str, arguments: tuple[int, ...]) -> int:
+def coming_out(memory: Any, abi: Abi, name: str, arguments: tuple[int, ...]) -> int:
     """A checksum of what a call that succeeded has put into the guest's memory."""
     sum_ = 0
     try:
         where = _RESULTS.get(name)
         if where is not None:
-            told = memory.read(arguments[where[0]], where[1])
+            told = memory.read(arguments[where[0]], where[1] or abi.filestat.size)
             sum_ = crc32(told)
             if name in _READS:
                 sum_ = _buffers(memory, arguments[1], arguments[2], _U32.unpack_from(told)[0], sum_)
@@ -143,31 +142,34 @@ class Calls(Tracer):
         self.count = 0
         self._room = room
         self._waiting = bytearray()
-        self._now: tuple[str, tuple[int, ...], int, int] | None = None
+        self._now: tuple[Abi, str, tuple[int, ...], int, int] | None = None
         self.injected = False
 
-    def before(self, process: Any, memory: Any, name: str, arguments: tuple[int, ...]) -> Errno | None:
-        sum_, text = going_in(memory, name, arguments)
+    def before(self, process: Any, memory: Any, abi: Any, name: str, arguments: tuple[int, ...]) -> Errno | None:
+        sum_, text = going_in(memory, abi, name, arguments)
         number = 0
         if text is not None:
             number = self.texts.get(text, 0)
             if not number and len(self.texts) < TEXTS_MAX and self._room.take_memory(len(text) + 150):
                 number = self.texts[text] = len(self.texts) + 1
-        self._now = name, arguments, sum_, number
+        self._now = abi, name, arguments, sum_, number
         return None
 
     def after(self, process: Any, memory: Any, errno: Errno) -> None:
         if self._now is not None:
-            name, arguments = self._now[:2]
-            self._add(int(errno), 0 if errno else coming_out(memory, name, arguments))
+            abi, name, arguments = self._now[:3]
+            self._add(int(errno), 0 if errno else coming_out(memory, abi, name, arguments))
 
     def ended(self, end: BaseException) -> None:
         if self._now is not None:
             self._add(NOT_BACK, 0)
 
+    def again(self) -> Tracer:
+        raise ValueError("a run that is recorded cannot be copied")
+
     def _add(self, errno: int, result: int) -> None:
         assert self._now is not None
-        name, _, sum_, text = self._now
+        _, name, _, sum_, text = self._now
         self._now = None
         self.count += 1
         self._waiting += CALL.pack(_NUMBER_OF[name] | (INJECTED if self.injected else 0), errno, text, sum_, result)
@@ -179,27 +181,6 @@ class Calls(Tracer):
         if self._room.cut is not None or not self.stream.add(self._waiting):
             self.count -= len(self._waiting) // CALL.size
         self._waiting = bytearray()
-
-
-class Both:
-    """Two tracers: the caller's, which may give errnos, and one that keeps account of what the guest got."""
-
-    def __init__(self, callers: Tracer, calls: Calls) -> None:
-        self._callers, self._calls = callers, calls
-
-    def before(self, process: Any, memory: Any, name: str, arguments: tuple[int, ...]) -> Errno | None:
-        self._calls.before(process, memory, name, arguments)
-        errno = self._callers.before(process, memory, name, arguments)
-        self._calls.injected = errno is not None
-        return errno
-
-    def after(self, process: Any, memory: Any, errno: Errno) -> None:
-        self._calls.after(process, memory, errno)
-        self._callers.after(process, memory, errno)
-
-    def ended(self, end: BaseException) -> None:
-        self._calls.ended(end)
-        self._callers.ended(end)
 
 
 # What a store of its own, a disk or a server, may have refused; an overlay in its place would not.
@@ -233,21 +214,22 @@ class Following(Tracer):
             call for piece in records for call in CALL.iter_unpack(piece)
         )
         self._refusals, self._cut_off, self._whole = refusals, cut_off, whole
-        self._now: tuple[str, tuple[int, ...], tuple[int, ...]] | None = None
+        self._now: tuple[Abi, str, tuple[int, ...], tuple[int, ...]] | None = None
         self.number = 0
+        self.injected = False
 
     @property
     def all_made(self) -> bool:
         """Whether every recorded call was made."""
         return self.number >= self._count
 
-    def before(self, process: Any, memory: Any, name: str, arguments: tuple[int, ...]) -> Errno | None:
+    def before(self, process: Any, memory: Any, abi: Any, name: str, arguments: tuple[int, ...]) -> Errno | None:
         number, self.number = self.number, self.number + 1
         self._now = None
-        sum_, text = going_in(memory, name, arguments)
+        sum_, text = going_in(memory, abi, name, arguments)
         differs = self._differs
         differs.call, differs.name = number, name
-        differs.path = None if text is None else text.decode("utf-8", "replace")
+        differs.about = lambda: decoded(process, memory, abi, name, arguments).path
         if differs.first is not None:
             return None
         expected = next(self._calls, None)
@@ -266,7 +248,7 @@ class Following(Tracer):
         elif before != sum_:
             what = "what it writes" if name in _WRITES else "its arguments"
             differs.note("call", f"{what} had other bytes" if name in _WRITES else "others", f"{what} differ")
-        self._now = name, arguments, expected
+        self._now = abi, name, arguments, expected
         if differs.first is None and errno and (known & INJECTED or (self._refusals and errno in _OF_STORES)):
             return Errno(errno)
         return None
@@ -275,23 +257,50 @@ class Following(Tracer):
         now, self._now = self._now, None
         if now is None or self._differs.first is not None:
             return
-        name, arguments, (_, was, _, _, result) = now
+        abi, name, arguments, (_, was, _, _, result) = now
         if was == NOT_BACK:
             if self._cut_off:
                 raise Interrupted
             self._differs.note("call", "the run ended in it", errno.name)
         elif was != int(errno):
             self._differs.note("call", Errno(was).name, errno.name)
-        elif not errno and coming_out(memory, name, arguments) != result:
+        elif not errno and coming_out(memory, abi, name, arguments) != result:
             self._differs.note("call", "other results", "its results differ")
 
     def ended(self, end: BaseException) -> None:
         now, self._now = self._now, None
-        if now is not None and now[2][1] != NOT_BACK and self._differs.first is None:
-            self._differs.note("call", Errno(now[2][1]).name, "the run ended in it")
+        if now is not None and now[3][1] != NOT_BACK and self._differs.first is None:
+            self._differs.note("call", Errno(now[3][1]).name, "the run ended in it")
+
+    def again(self) -> Tracer:
+        raise ValueError("a run that is replayed cannot be copied")
 
 
-def run_lengths(values: array[int]) -> list[list[int]]:
+class Both(Tracer):
+    """Two tracers: the caller's, which may give errnos, and ours."""
+
+    def __init__(self, callers: Tracer, calls: Calls | Following) -> None:
+        self._callers, self._calls = callers, calls
+
+    def before(self, process: Any, memory: Any, abi: Any, name: str, arguments: tuple[int, ...]) -> Errno | None:
+        kept = self._calls.before(process, memory, abi, name, arguments)
+        errno = self._callers.before(process, memory, abi, name, arguments)
+        self._calls.injected = errno is not None
+        return kept if errno is None else errno
+
+    def after(self, process: Any, memory: Any, errno: Errno) -> None:
+        self._calls.after(process, memory, errno)
+        self._callers.after(process, memory, errno)
+
+    def ended(self, end: BaseException) -> None:
+        self._calls.ended(end)
+        self._callers.ended(end)
+
+    def again(self) -> Tracer:
+        return self._calls.again()
+
+
+def run_lengths(values: Iterable[int]) -> list[list[int]]:
     """[how often, value], in their order."""
     found: list[list[int]] = []
     for value in values:
@@ -300,6 +309,3 @@ def run_lengths(values: array[int]) -> list[list[int]]:
         else:
             found.append([1, value])
     return found
-
-
-Reader = Callable[[int, int], bytes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from ...printing import printable
@@ -38,14 +39,14 @@ class Difference:
 
 
 class Differs:
-    """Holds the first difference. call, name, path: of the system call that is being made."""
+    """Holds the first difference. call, name: of the system call that is being made; about: gives its path."""
 
     def __init__(self) -> None:
         self.first: Difference | None = None
         self.call: int | None = None
         self.name: str | None = None
-        self.path: str | None = None
+        self.about: Callable[[], str | None] = lambda: None
 
     def note(self, kind: Kind, expected: str, got: str, at: int | None = None) -> None:
         if self.first is None:
-            self.first = Difference(kind, expected, got, self.call, self.name, self.path, at)
+            self.first = Difference(kind, expected, got, self.call, self.name, self.about(), at)

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ...errors import Errno, FsError, errno_of
-from ...fs_backends.base import Backend, Buffer, DirEntry, FileType, Handle, Key, ReadableBuffer, Stat
-from ...fs_backends.layers.overlay.nodes import COPIED_WHOLE_BYTES
-from ...fs_backends.staging.pages import PAGE_BYTES
-from .facts import Content, Facts, of_error, of_stat
+from ....errors import Errno, FsError, errno_of
+from ....fs_backends.base import Backend, Buffer, DirEntry, FileType, Handle, Key, ReadableBuffer, Stat
+from ....fs_backends.layers.overlay.nodes import COPIED_WHOLE_BYTES
+from ....fs_backends.staging.pages import PAGE_BYTES
+from ..facts import Content, Facts, of_error, of_stat
 from .noting import Noted, entry_text, read_noted
 from .places import Places
 

@@ -6,11 +6,13 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NoReturn
 
-from ...errors import Errno, FsError
-from ...fs_backends.base import Backend, Buffer, Caps, Device, DirEntry, FileType, Handle, Key, Stat
-from ...fs_backends.staging.pages import PAGE_BYTES
-from .facts import ENTRY_SEPARATOR, Answer, Content, Question, raised, stat_of
-from .spool import Ref
+from ....errors import Errno, FsError
+from ....fs_backends.base import Backend, Buffer, Caps, Device, DirEntry, FileType, Handle, Key, Stat
+from ....fs_backends.layers.checked import fits_a_key
+from ....fs_backends.staging.pages import PAGE_BYTES
+from ....fs_backends.waiting import check_time
+from ..facts import ENTRY_SEPARATOR, Answer, Content, Question, raised, stat_of
+from ..spool import Ref
 
 _DIRECTORY: Final = Stat(FileType.DIRECTORY, 0)
 
@@ -25,13 +27,26 @@ class Known:
         self.opens: dict[Key, list[tuple[int, int | str]]] = {}
 
     def entries(self, refs: list[Ref]) -> list[DirEntry]:
-        """Of a listing. Raises ValueError: it is none."""
+        """Of a listing. Raises IO: it is none."""
         text = b"".join(map(self.read, refs))
-        found = []
-        for line in text.split(ENTRY_SEPARATOR) if text else ():
-            name, filetype, ident = json.loads(line)
-            found.append(DirEntry(name, FileType(filetype), ident))
-        return found
+        found: dict[str, DirEntry] = {}
+        for count, line in enumerate(text.split(ENTRY_SEPARATOR) if text else ()):
+            if not count & 255:
+                check_time("listing")
+            entry = _entry(line)
+            if entry is None or entry.name in found:
+                raise FsError(Errno.IO, "the recording has a listing with names that none can have, or twice")
+            found[entry.name] = entry
+        return list(found.values())
+
+
+def _entry(line: bytes) -> DirEntry | None:
+    try:
+        name, filetype, ident = json.loads(line)
+        whole = type(filetype) is int and (ident is None or (type(ident) is int and 0 < ident < 1 << 64))
+        return DirEntry(name, FileType(filetype), ident) if whole and fits_a_key(name) else None
+    except (ValueError, TypeError, RecursionError):
+        return None
 
 
 class Answering(Backend):
@@ -69,7 +84,7 @@ class Answering(Backend):
         said = self._known.said.get(question)
         if said is None:
             return None
-        found = _next(said, self._told.setdefault(question, [0, 0]))
+        found: Answer = _next(said, self._told.setdefault(question, [0, 0]))
         raised(found, self.path(key + names))
         return found
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
 from typing import Any, Final
 
-from ...errors import Errno, FsError, errno_of
-from ...fs_backends.base import Backend, Buffer, Caps, Device, DirEntry, Handle, Key, Stat
-from ...fs_backends.staging.pages import PAGE_BYTES
-from .facts import Facts, of_error, of_stat
+from ....errors import Errno, FsError, errno_of
+from ....fs_backends.base import Backend, Buffer, Caps, Device, DirEntry, Handle, Key, Stat
+from ....fs_backends.staging.pages import PAGE_BYTES
+from ..facts import Facts, of_error, of_stat
 
 _STEP_BYTES: Final = 32 * PAGE_BYTES
 

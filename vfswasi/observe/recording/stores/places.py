@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ...fs_backends.base import DirEntry, Key
+from ....fs_backends.base import DirEntry, Key
 
 
 class _Place:
