@@ -74,6 +74,7 @@ class Sandbox:
         self._environ = encode_environ(env)
         self._env = None if env is None else dict(env)
         self._closed = False
+        self._features = features = tuple(features)
         check_deterministic(deterministic)
         self._deterministic = deterministic
         self._isolated: Isolated | None = None
@@ -329,7 +330,7 @@ class Sandbox:
         program = self._programs.wanted(limits, own.imports, asked.deterministic)
         program.check_command()
         before = {} if opening else own.without_replaced(self._mounts.traffic())
-        ground = Ground(self._mounts, self._programs, self._fast, self._begun, self._is_over)
+        ground = Ground(self._mounts, self._programs, self._features, self._fast, self._begun, self._is_over)
         return assembled(ground, program, (argv, encoded, environ), limits, asked, own, bounds, before, pipes)
 
     def _is_over(self, deadline: Deadline, mounts: MountTable | None = None) -> None:

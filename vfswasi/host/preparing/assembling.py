@@ -24,12 +24,13 @@ from .programs import Programs
 
 
 class Ground(NamedTuple):
-    """A sandbox from the side of its runs. programs: of its module. begun, over: told of each run's deadline, when it can begin, and when
+    """A sandbox from the side of its runs. programs, features: of its module. begun, over: told of each run's deadline, when it can begin, and when
     nothing is left of it, with the mounts that were opened for it alone; `begun` raises ValueError if the sandbox is
     closed."""
 
     mounts: MountTable
     programs: Programs
+    features: tuple[str, ...]
     fast: bool
     begun: Callable[[Deadline], None]
     over: Callable[[Deadline, MountTable | None], None]
@@ -58,7 +59,9 @@ def assembled(
         if asked.record is not None:
             from .recording import recorder  # few runs are recorded
 
-            seen = seen.seen_by(recorder(asked, argv, environ, limits, own, bounds, mounts, ground.programs))
+            seen = seen.seen_by(
+                recorder(asked, argv, environ, limits, own, bounds, mounts, ground.programs, ground.features)
+            )
         dress = Dress(asked.clock, asked.deterministic, seen.lower)
         preopens = mounts.instantiate(limits, recorded=True, dress=dress)
         stdio = asked.stdin, asked.stdout, asked.stderr

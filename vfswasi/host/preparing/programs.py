@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Programs:
-    """`name`: of the module, for messages and argv[0]. `again`: gives its bytes. `given`: features that were named."""
+    """`name`: of the module, for messages and argv[0]."""
 
     def __init__(
         self,
@@ -32,11 +32,10 @@ class Programs:
         deterministic: bool = False,
     ) -> None:
         """bounds: of reading the module. Raises what `read_module`, `modules.load` and `Program` raise."""
-        self.given = tuple(features)
-        self._features = checked_features(self.given)
+        self._features = checked_features(features)
         self._limits, self._imports, self._deterministic = limits, imports, deterministic
         wasm, self.name = read_module(module, bounds, limits.module_bytes)
-        self.again = Again(module, wasm)
+        self._again = Again(module, wasm)
         self.program = self._made(wasm, limits, imports, None)
         self._kept: Program | None = None
 
@@ -49,22 +48,17 @@ class Programs:
         for name, functions in checked_imports(imports).items():
             every.setdefault(name, {}).update(functions)
         if _compiled_for(limits) != _compiled_for(self._limits):
-            return self._made(self.again.read(), limits, every, None)
+            return self._made(self._again.read(), limits, every, None)
         program = self.program if imports is None else Program(self.program.compiled, self.name, every)
         program.check_counts(limits)
         return program
-
-    @property
-    def has_imports(self) -> bool:
-        """Whether the guest has functions of the host's."""
-        return bool(checked_imports(self._imports))
 
     def kept(self) -> Program:
         """The program for sessions, whose instances stay and can be copied. Raises as `wanted`."""
         if self.program.compiled.inside is not None:
             return self.program
         if self._kept is None:
-            self._kept = self._made(self.again.read(), self._limits, self._imports, True)
+            self._kept = self._made(self._again.read(), self._limits, self._imports, True)
         return self._kept
 
     def _made(self, wasm: bytes, limits: Limits, imports: HostFunctions | None, kept: bool | None) -> Program:
@@ -73,6 +67,10 @@ class Programs:
         program = Program(compiled, self.name, imports)
         program.check_counts(limits)
         return program
+
+    def origin(self) -> tuple[bytes, bool]:
+        """(the module's bytes, whether it has functions of the caller's). Raises as `wanted`."""
+        return self._again.read(), bool(checked_imports(self._imports))
 
 
 def _compiled_for(limits: Limits) -> tuple[bool, int, ways.Way]:

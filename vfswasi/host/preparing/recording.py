@@ -20,12 +20,13 @@ def recorder(
     bounds: Bounds,
     mounts: MountTable,
     programs: Programs,
+    features: tuple[str, ...],
 ) -> Recorder:
     """Of one run. Raises ValueError (the caller's functions cannot be recorded), OSError, InvalidModuleError."""
     assert asked.record is not None
-    if own.imports or programs.has_imports:
+    wasm, has_imports = programs.origin()
+    if own.imports or has_imports:
         raise ValueError("a run with imports= cannot be recorded: nobody could run the caller's functions again")
-    wasm = programs.again.read()
     digest, size = facts_of_module(wasm)
     env = [each.decode("utf-8", "surrogateescape").partition("=") for each in environ]
     told = Recording(
@@ -40,7 +41,7 @@ def recorder(
         asked.seed,
         asked.clock,
         asked.deterministic,
-        programs.given,
+        features,
         bounds.deadline.timeout_s,
         **versions(),
     )
