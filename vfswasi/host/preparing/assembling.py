@@ -15,7 +15,7 @@ from ...limits import Limits
 from ...mounts.dress import Dress
 from ...mounts.table import MountTable
 from ..runs.asked import Asked, Own
-from ..runs.observed import observed
+from ..runs.observed import Observed, observed
 from ..runs.pipes import NO_PIPES, Pipes
 from ..runs.run import Run, Setting
 from ..stdio import standard_streams
@@ -55,13 +55,7 @@ def assembled(
         mounts = open_mounts(own.preopens, modules.trusted_directories(), bounds, ground.mounts)
     mine = None if mounts is ground.mounts else mounts
     try:
-        seen = observed(asked).seen_by(asked.witness)
-        if asked.record is not None:
-            from .recording import recorder  # few runs are recorded
-
-            seen = seen.seen_by(
-                recorder(asked, argv, environ, limits, own, bounds, mounts, ground.programs, ground.features)
-            )
+        seen = _seen(ground, words, limits, asked, own, bounds, mounts)
         dress = Dress(asked.clock, asked.deterministic, seen.lower)
         preopens = mounts.instantiate(limits, recorded=True, dress=dress)
         stdio = asked.stdin, asked.stdout, asked.stderr
@@ -99,3 +93,21 @@ def assembled(
         argv, program, process, preopens, streams, pipes, ground.fast, own.cwd, bounds, before, over, seen
     )
     return Run(setting, asked)
+
+
+def _seen(
+    ground: Ground,
+    words: tuple[list[str], list[bytes], list[bytes]],
+    limits: Limits,
+    asked: Asked,
+    own: Own,
+    bounds: Bounds,
+    mounts: MountTable,
+) -> Observed:
+    """What is noted about the run."""
+    seen = observed(asked).seen_by(asked.witness)
+    if asked.record is None:
+        return seen
+    from .recording import recorder  # few runs are recorded
+
+    return seen.seen_by(recorder(asked, words, limits, own, bounds, mounts, ground.programs, ground.features))

@@ -13,8 +13,7 @@ from .programs import Programs
 
 def recorder(
     asked: Asked,
-    argv: list[str],
-    environ: list[bytes],
+    words: tuple[list[str], list[bytes], list[bytes]],
     limits: Limits,
     own: Own,
     bounds: Bounds,
@@ -22,12 +21,13 @@ def recorder(
     programs: Programs,
     features: tuple[str, ...],
 ) -> Recorder:
-    """Of one run. Raises ValueError (the caller's functions cannot be recorded), OSError, InvalidModuleError."""
+    """Of one run. words: as in `assembled`. Raises ValueError (the caller's functions cannot be recorded), OSError, InvalidModuleError."""
     assert asked.record is not None
     wasm, has_imports = programs.origin()
     if own.imports or has_imports:
         raise ValueError("a run with imports= cannot be recorded: nobody could run the caller's functions again")
     digest, size = facts_of_module(wasm)
+    argv, _, environ = words
     env = [each.decode("utf-8", "surrogateescape").partition("=") for each in environ]
     told = Recording(
         tuple(argv),
