@@ -57,6 +57,7 @@ if _TYPE_CHECKING:
     from .fs_backends.pyfilesystem.backend import PyFilesystemBackend
     from .fs_backends.remote.cache import ReadCache
     from .fs_backends.remote.fsspec.backend import FsspecBackend
+    from .host.replaying import Replayed, replay
     from .host.runs.asynchronous import AsyncRun
     from .host.sessions.memory import SessionMemory
     from .host.sessions.session import Session, Snapshot
@@ -66,6 +67,9 @@ if _TYPE_CHECKING:
     from .observe.accesses.accesses import Access, Accesses
     from .observe.change import Change
     from .observe.changes import Changes
+    from .observe.recording.difference import Difference
+    from .observe.recording.record import Record
+    from .observe.recording.recording import Recording
     from .observe.report.report import Report
     from .observe.trace.call import Call
     from .observe.trace.trace import Trace
@@ -83,12 +87,16 @@ _LATE = {
     "Changes": "observe.changes",
     "Clock": "clock",
     "DeviceBackend": "fs_backends.devices",
+    "Difference": "observe.recording.difference",
     "FsspecBackend": "fs_backends.remote.fsspec.backend",
     "LocalBackend": "fs_backends.local.backend",
     "OverlayBackend": "fs_backends.layers.overlay.backend",
     "PyFilesystemBackend": "fs_backends.pyfilesystem.backend",
     "ReadCache": "fs_backends.remote.cache",
     "Report": "observe.report.report",
+    "Record": "observe.recording.record",
+    "Recording": "observe.recording.recording",
+    "Replayed": "host.replaying",
     "Session": "host.sessions.session",
     "SessionMemory": "host.sessions.memory",
     "Snapshot": "host.sessions.session",
@@ -101,6 +109,7 @@ _LATE = {
     **dict.fromkeys(["Args", "HostFunction", "HostFunctions", "Module", "Stdin", "Stdout"], "host.types"),
     **dict.fromkeys(["Preopens", "Source"], "mounts.finding.source_types"),
     "GuestMemory": "syscalls.memory",
+    "replay": "host.replaying",
 }
 
 
@@ -138,6 +147,7 @@ __all__ = [
     "CompileTimeoutError",
     "ConflictError",
     "DeviceBackend",
+    "Difference",
     "Directory",
     "Errno",
     "File",
@@ -169,6 +179,9 @@ __all__ = [
     "Preopens",
     "PyFilesystemBackend",
     "ReadCache",
+    "Record",
+    "Recording",
+    "Replayed",
     "Report",
     "Result",
     "Run",
@@ -191,6 +204,7 @@ __all__ = [
     "WasiStateError",
     "WritableZipBackend",
     "ZipBackend",
+    "replay",
     "run",
     "run_async",
 ]

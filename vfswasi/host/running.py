@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import anyio
 
     from ..mounts.finding.source_types import Source
-    from .types import Args, HostFunctions, Isolation, Module, OnceOptions, Stdin, Stdout, Trace
+    from .types import Args, HostFunctions, Isolation, Module, OnceOptions, RecordTo, Stdin, Stdout, Trace
 
 # What is given to the Sandbox of a single run; the rest is the run's.
 _OF_SANDBOXES: Final = (
@@ -69,6 +69,7 @@ def run(
     deterministic: bool = False,
     accesses: bool | Literal["digest"] = False,
     trace: Trace = None,
+    record: RecordTo = None,
     argv0: str | None = None,
     imports: HostFunctions | None = None,
     limits: Limits | None = None,
@@ -98,6 +99,9 @@ def run(
     accesses: keep account of what the guest looked at, in `Result.accesses`; "digest": with digests of what it read.
     trace: keep account of its calls, in `Result.trace`. A callable is called with each `Call` before it is made, and
         may return an errno (or its name) that the guest gets instead; afterwards the `Call` says how it went.
+    record: a file, or a `vfswasi.Record`, that the run is recorded in: what it was given, and all that it read. It is
+        deterministic then, with a clock that begins now and a seed of its own unless they are given. `vfswasi.replay`
+        runs it again anywhere (see docs/replay.md).
     timeout: seconds, in place of `limits.wall_seconds`; when they are over the guest ends and GuestTimeoutError is
         raised, with the output so far.
     imports: module -> name -> callable(memory, *numbers) for what the guest imports beside WASI.
@@ -142,6 +146,7 @@ def run(
             clock=clock,
             accesses=accesses,
             trace=trace,
+            record=record,
         )
 
 

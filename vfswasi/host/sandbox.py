@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .runs.asynchronous import AsyncRun
     from .sessions.origin import Origin
     from .sessions.session import Session, Snapshot
-    from .types import Args, HostFunctions, Isolation, Module, RunOptions, StartOptions, Stdin, Stdout, Trace
+    from .types import Args, HostFunctions, Isolation, Module, RecordTo, RunOptions, StartOptions, Stdin, Stdout, Trace
 
 
 class Sandbox:
@@ -74,6 +74,7 @@ class Sandbox:
         self._environ = encode_environ(env)
         self._env = None if env is None else dict(env)
         self._closed = False
+        self._features = features = tuple(features)
         check_deterministic(deterministic)
         self._deterministic = deterministic
         self._isolated: Isolated | None = None
@@ -127,6 +128,7 @@ class Sandbox:
         deterministic: bool | None = None,
         accesses: bool | Literal["digest"] = False,
         trace: Trace = None,
+        record: RecordTo = None,
     ) -> Result[Any]:
         """Run the module once more; see the function `run` for the arguments and errors.
 
@@ -148,6 +150,7 @@ class Sandbox:
             deterministic=self._deterministic if deterministic is None else deterministic,
             accesses=accesses,
             trace=trace,
+            record=record,
         )
         own = Own(env, preopens, limits, imports, cwd)
         return self._prepared(args, asked, own, timeout).to_its_end()
@@ -179,6 +182,7 @@ class Sandbox:
         deterministic: bool | None = None,
         accesses: bool | Literal["digest"] = False,
         trace: Trace = None,
+        record: RecordTo = None,
     ) -> Run[Any]:
         """Begin a run and return at once, as `subprocess.Popen` does; see `Run`, and `run` for the arguments.
 
@@ -197,6 +201,7 @@ class Sandbox:
             deterministic=self._deterministic if deterministic is None else deterministic,
             accesses=accesses,
             trace=trace,
+            record=record,
         )
         run = self._prepared(args, asked, Own(env, preopens, limits, imports, cwd), timeout, Pipes())
         run.begin()
@@ -326,7 +331,7 @@ class Sandbox:
         program = self._programs.wanted(limits, own.imports, asked.deterministic)
         program.check_command()
         before = {} if opening else own.without_replaced(self._mounts.traffic())
-        ground = Ground(self._mounts, self._fast, self._begun, self._is_over)
+        ground = Ground(self._mounts, self._programs, self._features, self._fast, self._begun, self._is_over)
         return assembled(ground, program, (argv, encoded, environ), limits, asked, own, bounds, before, pipes)
 
     def _is_over(self, deadline: Deadline, mounts: MountTable | None = None) -> None:

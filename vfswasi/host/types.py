@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from socket import socket
 
     from ..errors import Errno
+    from ..observe.recording.record import Record
     from ..observe.trace.call import Call
 
 T = TypeVar("T", covariant=True)
@@ -64,6 +65,7 @@ HostFunctions: TypeAlias = Mapping[str, Mapping[str, HostFunction]]
 # Of a call that is about to be made -> an errno that the guest gets instead, its name or number, or None.
 TraceFunction: TypeAlias = Callable[["Call"], Union["Errno", str, int, None]]
 Trace: TypeAlias = bool | TraceFunction | None
+RecordTo: TypeAlias = Union[str, "os.PathLike[str]", "Record", None]
 Isolation: TypeAlias = Literal["none", "process"]
 
 
@@ -86,6 +88,7 @@ class StartOptions(TypedDict, total=False):
     deterministic: bool
     accesses: bool | Literal["digest"]
     trace: Trace
+    record: RecordTo
 
 
 class RunOptions(StartOptions, total=False):

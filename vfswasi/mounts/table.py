@@ -270,6 +270,19 @@ class MountTable:
         """(guest directory, "ro", "rw" or "overlay", what is there) of each, for people, without secrets."""
         return [(mount.name, _manner(mount), mount.what) for mount in self._mounts]
 
+    def manners(self) -> list[tuple[str, str, str, str | None]]:
+        """As `told` of each directory that the guest gets, with what is shown of times. One with single files is "rw"
+        if any of them is."""
+        found: dict[str, tuple[str, str, str, str | None]] = {}
+        for mount in self._mounts:
+            name, manner, what, times = mount.directory, _manner(mount), mount.what, mount.times
+            before = found.get(name)
+            if before is not None:
+                manner = "rw" if "rw" in (manner, before[1]) else manner
+                what, times = f"{before[2]}, {what}", times if times == before[3] else None
+            found[name] = name, manner, what, times
+        return list(found.values())
+
     def __iter__(self) -> Iterator[str]:
         return (mount.name for mount in self._mounts)
 

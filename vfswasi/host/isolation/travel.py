@@ -129,3 +129,9 @@ def refuse_trace(trace: object) -> None:
             f"trace= tells of calls in this process, and a guest in another one makes them there {_HERE}; leave it "
             "out, or run without isolation"
         )
+
+
+def refuse_record(record: object) -> None:
+    """Raises ValueError."""
+    if record is not None:
+        raise ValueError(f"what a guest in another process does cannot be recorded {_HERE}; run without isolation")

@@ -15,19 +15,22 @@ from ...limits import Limits
 from ...mounts.dress import Dress
 from ...mounts.table import MountTable
 from ..runs.asked import Asked, Own, clocks_of
-from ..runs.observed import UNOBSERVED, observed
+from ..runs.observed import UNOBSERVED, Observed, observed
 from ..runs.pipes import NO_PIPES, Pipes
 from ..runs.run import Run, Setting
 from ..stdio import hide_terminals, standard_streams
 from .mounting import Bounds, open_mounts
+from .programs import Programs
 
 
 class Ground(NamedTuple):
-    """A sandbox from the side of its runs. begun, over: told of each run's deadline, when it can begin, and when
+    """A sandbox from the side of its runs. programs, features: of its module. begun, over: told of each run's deadline, when it can begin, and when
     nothing is left of it, with the mounts that were opened for it alone; `begun` raises ValueError if the sandbox is
     closed."""
 
     mounts: MountTable
+    programs: Programs
+    features: tuple[str, ...]
     fast: bool
     begun: Callable[[Deadline], None]
     over: Callable[[Deadline, MountTable | None], None]
@@ -52,7 +55,7 @@ def assembled(
         mounts = open_mounts(own.preopens, modules.trusted_directories(), bounds, ground.mounts)
     mine = None if mounts is ground.mounts else mounts
     try:
-        seen = observed(asked)
+        seen = _seen(ground, words, limits, asked, own, bounds, mounts)
         clocks = clocks_of(asked.clock)
         dress = Dress(asked.clock, asked.deterministic, seen.lower, clocks.for_stores())
         preopens = mounts.instantiate(limits, recorded=True, dress=dress)
@@ -72,13 +75,13 @@ def assembled(
         argv=encoded,
         environ=environ,
         preopens=preopens,
-        streams=streams,
+        streams=seen.streams(streams),
         limits=limits,
         deadline=bounds.deadline,
         allowance=bounds.allowance,
         entropy=asked.entropy,
         clocks=clocks,
-        tracer=seen.tracer,
+        tracer=seen.told,
     )
     try:
         ground.begun(bounds.deadline)
@@ -94,3 +97,21 @@ def assembled(
         argv, program, process, preopens, streams, pipes, ground.fast, own.cwd, bounds, before, over, seen, told
     )
     return Run(setting, asked)
+
+
+def _seen(
+    ground: Ground,
+    words: tuple[list[str], list[bytes], list[bytes]],
+    limits: Limits,
+    asked: Asked,
+    own: Own,
+    bounds: Bounds,
+    mounts: MountTable,
+) -> Observed:
+    """What is noted about the run."""
+    seen = observed(asked).seen_by(asked.witness)
+    if asked.record is None:
+        return seen
+    from .recording import recorder  # few runs are recorded
+
+    return seen.seen_by(recorder(asked, words, limits, own, bounds, mounts, ground.programs, ground.features))

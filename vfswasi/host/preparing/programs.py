@@ -84,6 +84,10 @@ class Programs:
         program.check_counts(limits)
         return program
 
+    def origin(self) -> tuple[bytes, bool]:
+        """(the module's bytes, whether it has functions of the caller's). Raises as `wanted`."""
+        return self._again.read(), bool(checked_imports(self._imports))
+
 
 def _compiled_for(limits: Limits) -> tuple[bool, int, ways.Way]:
     """What of the limits a module is compiled for."""

@@ -18,7 +18,9 @@ from ..stdio import PIPE
 
 if TYPE_CHECKING:
     from ...mounts.finding.source_types import Source
+    from ...observe.recording.record import Record
     from ..types import Trace
+    from .observed import Witness
 
 # What a deterministic run has unless it is told otherwise: noon of a day at which no file of anybody's is new.
 DETERMINISTIC_CLOCK: Final = Clock("virtual", 946_728_000 * 10**9)
@@ -27,7 +29,7 @@ DETERMINISTIC_SEED: Final = 0
 
 class Asked(NamedTuple):
     """What a caller wants of a run beside its arguments. codec: (encoding, errors) of captured output; None: bytes.
-    clock: None: the system's."""
+    clock: None: the system's. witness: what is there in place of a new one for `record`, of a run that is made again."""
 
     stdin: Any
     stdout: Any
@@ -40,6 +42,8 @@ class Asked(NamedTuple):
     deterministic: bool = False
     accesses: bool | Literal["digest"] = False
     trace: Trace = None
+    record: Record | None = None
+    witness: Witness | None = None
 
     @classmethod
     def of(
@@ -59,6 +63,7 @@ class Asked(NamedTuple):
         deterministic: bool = False,
         accesses: bool | Literal["digest"] = False,
         trace: Trace = None,
+        record: str | os.PathLike[str] | Record | None = None,
     ) -> Asked:
         """The options of `Sandbox.run`. Raises ValueError, TypeError, LookupError (of encodings)."""
         if capture_output:
@@ -76,6 +81,15 @@ class Asked(NamedTuple):
             stdin = input.encode(encoding, "strict") if isinstance(input, str) else input
         if clock is not None:
             check_clock(clock)
+        recorded = None
+        if record is not None:
+            from ...observe.recording.record import as_record, clock_from_now, random_seed  # few runs are
+
+            recorded = as_record(record)
+            if not deterministic:
+                clock = clock_from_now() if clock is None else clock
+                seed = random_seed() if seed is None else seed
+                deterministic = True
         if deterministic:
             seed = DETERMINISTIC_SEED if seed is None else seed
             clock = DETERMINISTIC_CLOCK if clock is None else clock
@@ -87,7 +101,8 @@ class Asked(NamedTuple):
         entropy = os.urandom if seed is None else _seeded(seed)
         trace = None if trace is False else trace  # a callable may be as false as an empty list
         codec = (encoding, errors) if text else None
-        return cls(stdin, stdout, stderr, codec, check, entropy, seed, clock, deterministic, accesses, trace)
+        streams = stdin, stdout, stderr
+        return cls(*streams, codec, check, entropy, seed, clock, deterministic, accesses, trace, recorded)
 
 
 def check_clock(clock: object) -> None:

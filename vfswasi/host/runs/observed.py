@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from .asked import Asked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ...engine.runner import Ending
     from ...fs_backends.base import Backend
     from ...fs_backends.layers.timed import Account
     from ...kernel.process import Preopen
+    from ...kernel.streams.stream import Stream
     from ...kernel.tracing import Tracer
     from ...mounts.dress import Layer
     from ...observe.accesses.accesses import Accesses
@@ -20,6 +22,25 @@ if TYPE_CHECKING:
     from ...observe.trace.recorder import Recorder
     from ...observe.trace.trace import Trace as Calls
     from ..types import Trace
+
+
+class Witness(Protocol):
+    """What stands between one run and everything outside, to note it or to take its place."""
+
+    def tracer(self, callers: Tracer | None) -> Tracer:
+        """Of the guest. callers: what its caller has asked for."""
+
+    def layer(self, name: str, store: Backend) -> Backend:
+        """See `mounts.dress.Layer`."""
+
+    def streams(self, streams: tuple[Stream, Stream, Stream]) -> tuple[Stream, Stream, Stream]:
+        """What the guest gets for its standard streams."""
+
+    def ended(self, ending: Ending | None) -> None:
+        """The run is over; None: it was none, or an exception. Raises OSError."""
+
+    def close(self) -> None:
+        """Nothing more comes. May be called more than once."""
 
 
 class Observed(NamedTuple):
@@ -31,6 +52,20 @@ class Observed(NamedTuple):
     lower: tuple[Layer, ...] = ()
     gathering: Gathering | None = None
     storage: Mapping[str, Account] | None = None
+    witness: Witness | None = None
+
+    @property
+    def told(self) -> Tracer | None:
+        """The tracer of the guest."""
+        return self.tracer if self.witness is None else self.witness.tracer(self.tracer)
+
+    def seen_by(self, witness: Witness | None) -> Observed:
+        """With a witness. It stands directly behind what the guest asks, before all other layers."""
+        return self if witness is None else self._replace(lower=(*self.lower, witness.layer), witness=witness)
+
+    def streams(self, streams: tuple[Stream, Stream, Stream]) -> tuple[Stream, Stream, Stream]:
+        """What the guest gets."""
+        return streams if self.witness is None else self.witness.streams(streams)
 
     def ended(self) -> None:
         """The guest has ended; what is asked of the stores from now on is not for it."""

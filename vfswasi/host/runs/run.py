@@ -296,12 +296,13 @@ class Run(Generic[AnyStr]):
         with self._lock:
             if self._result is not None or self._raised is not None:
                 return
-            outcome = self._call.look()
+            outcome: Any = self._call.look()
             if isinstance(outcome, workers.LeftBehindError):
                 self._setting.process.let_go_of_streams()
                 outcome = left_behind(self._setting.process, outcome.end), NOTHING
             if isinstance(outcome, BaseException):
                 self._raised = outcome
+                self._witnessed(None)
             else:
                 ending, finished = outcome
                 if ending.error is not None:
@@ -309,9 +310,18 @@ class Run(Generic[AnyStr]):
                 else:
                     result = self._result_of(ending, finished)
                     self._lost, self._result = finished.lost, result
+                self._witnessed(ending)
                 del ending  # the traceback of an error may refer to this frame
             del outcome
             self._call.drop()
+
+    def _witnessed(self, ending: Ending | None) -> None:
+        witness = self._setting.observed.witness
+        if witness is not None:
+            try:
+                witness.ended(ending)
+            except OSError as error:  # a recording could not be written
+                self._raised = self._raised or error
 
     def _result_of(self, ending: Ending, finished: Finished) -> Result[AnyStr]:
         setting = self._setting

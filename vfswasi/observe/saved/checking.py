@@ -12,7 +12,7 @@ from ...fs_backends.base import FileType
 from ...fs_backends.charge import Charge
 from ...fs_backends.layers.overlay.entries import Entry, Was
 from ...fs_backends.waiting import check_time
-from .manifest import Wrong
+from .fields import Wrong
 
 PATH_MAX_BYTES: Final = 64 << 10
 TARGET_MAX_BYTES: Final = 4096

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final
 
 from ...fs_backends.base import FileType
 from ...fs_backends.layers.overlay.entries import KINDS, Content, Entry, Was
 from ..change import FILE_TYPES
+from .fields import Wrong, brief, is_digest, line_of, number_of, object_of, only, required_text, text_of
 
 FORMAT: Final = "vfswasi changes"
 VERSION: Final = 1
@@ -25,23 +25,19 @@ _FIELDS = frozenset(
 )
 
 
-class Wrong(ValueError):
-    """What is wrong with a manifest or with entries, in a few words."""
-
-
 # Written
 
 
 def lines(entries: list[tuple[Entry, str | None]], base: str | None) -> Iterator[bytes]:
     """entries: each with the digest of its contents."""
-    yield _line({"format": FORMAT, "version": VERSION, "base": base, "entries": len(entries)})
+    yield line_of({"format": FORMAT, "version": VERSION, "base": base, "entries": len(entries)})
     for entry, digest in entries:
         was = None
         if entry.was is not None:
             was = _was(entry.was)
             if entry.was.below:
                 was["below"] = len(entry.was.below)
-        yield _line(
+        yield line_of(
             {
                 "kind": entry.kind,
                 "path": entry.path,
@@ -60,7 +56,7 @@ def lines(entries: list[tuple[Entry, str | None]], base: str | None) -> Iterator
         )
         if entry.was is not None:
             for path, below in sorted(entry.was.below.items()):
-                yield _line({"below": path, **_was(below)})
+                yield line_of({"below": path, **_was(below)})
 
 
 def _was(was: Was) -> dict[str, Any]:
@@ -75,10 +71,6 @@ def _present(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _line(fields: Mapping[str, Any]) -> bytes:
-    return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
-
-
 # Read
 
 
@@ -91,16 +83,16 @@ def read(found: Iterator[bytes], content_of: Callable[[str], Content]) -> tuple[
     first = next(found, None)
     if first is None:
         raise Wrong("its manifest is empty")
-    head = _object(first)
+    head = object_of(first)
     if head.get("format") != FORMAT:
         raise Wrong("its manifest is not one of changes")
     if head.get("version") != VERSION or isinstance(head["version"], bool):
-        raise Wrong(f"it has version {_brief(head.get('version'))} of the format, and {VERSION} is known here")
-    _only(head, frozenset({"format", "version", "base", "entries"}))
+        raise Wrong(f"it has version {brief(head.get('version'))} of the format, and {VERSION} is known here")
+    only(head, frozenset({"format", "version", "base", "entries"}))
     base = head.get("base")
     if base is not None and not (isinstance(base, str) and len(base) <= BASE_TEXT_MAX):
         raise Wrong("what it says of its base is no short text")
-    return base, _entries(found, _number(head, "entries", range(_SIZE_MAX)), content_of)
+    return base, _entries(found, number_of(head, "entries", range(_SIZE_MAX)), content_of)
 
 
 def _entries(found: Iterator[bytes], count: int, content_of: Callable[[str], Content]) -> Iterator[Entry]:
@@ -108,127 +100,68 @@ def _entries(found: Iterator[bytes], count: int, content_of: Callable[[str], Con
         line = next(found, None)
         if line is None:
             raise Wrong("its manifest ends too early")
-        yield _entry(_object(line), found, content_of)
+        yield _entry(object_of(line), found, content_of)
     if next(found, None) is not None:
         raise Wrong("its manifest goes on behind the last entry")
 
 
 def _entry(fields: dict[str, Any], found: Iterator[bytes], content_of: Callable[[str], Content]) -> Entry:
-    _only(fields, _FIELDS)
+    only(fields, _FIELDS)
     kind = fields.get("kind")
     if kind not in KINDS:
-        raise Wrong(f"{_brief(kind)} is no kind of change")
-    digest = _text(fields, "content")
+        raise Wrong(f"{brief(kind)} is no kind of change")
+    digest = text_of(fields, "content")
     told = fields.get("was")
     if told is not None and not isinstance(told, dict):
         raise Wrong("'was' is no object")
     return Entry(
         kind,
-        _required_text(fields, "path"),
+        required_text(fields, "path"),
         _type(fields),
-        _text(fields, "old_path"),
+        text_of(fields, "old_path"),
         None if told is None else _read_was(told, found),
-        _number(fields, "size", range(_SIZE_MAX)),
+        number_of(fields, "size", range(_SIZE_MAX)),
         _time(fields, "atim_ns"),
         _time(fields, "mtim_ns"),
         None if digest is None else content_of(digest),
-        _text(fields, "target"),
-        _text(fields, "link_to"),
+        text_of(fields, "target"),
+        text_of(fields, "link_to"),
     )
 
 
 def _read_was(told: dict[str, Any], found: Iterator[bytes]) -> Was:
-    _only(told, _WAS_FIELDS | {"below"})
+    only(told, _WAS_FIELDS | {"below"})
     below: dict[str, Was] = {}
-    count = _number(told, "below", range(_SIZE_MAX)) if "below" in told else 0
+    count = number_of(told, "below", range(_SIZE_MAX)) if "below" in told else 0
     for _ in range(count):
         line = next(found, None)
         if line is None:
             raise Wrong("its manifest ends too early")
-        fields = _object(line)
-        _only(fields, _WAS_FIELDS | {"below"})
-        path = _required_text(fields, "below")
+        fields = object_of(line)
+        only(fields, _WAS_FIELDS | {"below"})
+        path = required_text(fields, "below")
         if path in below:
-            raise Wrong(f"{_brief(path)} stands twice in one directory that was removed")
+            raise Wrong(f"{brief(path)} stands twice in one directory that was removed")
         below[path] = _one_was(fields)
     return _one_was(told, below)
 
 
 def _one_was(fields: dict[str, Any], below: Mapping[str, Was] | None = None) -> Was:
-    digest = _text(fields, "digest")
+    digest = text_of(fields, "digest")
     if digest is not None and not is_digest(digest):
-        raise Wrong(f"{_brief(digest)} is no SHA-256")
-    ident = _number(fields, "ident", range(1, 1 << 64)) if "ident" in fields else None
-    size = _number(fields, "size", range(_SIZE_MAX))
+        raise Wrong(f"{brief(digest)} is no SHA-256")
+    ident = number_of(fields, "ident", range(1, 1 << 64)) if "ident" in fields else None
+    size = number_of(fields, "size", range(_SIZE_MAX))
     return Was(_type(fields), size, _time(fields, "mtim_ns"), ident, digest, below or {})
 
 
-def is_digest(text: str) -> bool:
-    return len(text) == 64 and not set(text) - set("0123456789abcdef")
-
-
-def _object(line: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(line.decode(), object_pairs_hook=_unique, parse_constant=_no_number)
-    except Wrong:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise Wrong("a line of its manifest is no JSON") from error
-    if not isinstance(found, dict):
-        raise Wrong("a line of its manifest is no object")
-    return cast("dict[str, Any]", found)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise Wrong("a line of its manifest names a field twice")
-    return found
-
-
-def _no_number(text: str) -> NoReturn:
-    raise Wrong(f"{text} is no number")
-
-
-def _only(fields: dict[str, Any], known: frozenset[str]) -> None:
-    for name in fields:
-        if name not in known:
-            raise Wrong(f"its manifest has a field {_brief(name)}, which is not known")
-
-
-def _text(fields: dict[str, Any], name: str) -> str | None:
-    value = fields.get(name)
-    if value is not None and not isinstance(value, str):
-        raise Wrong(f"{name!r} is {_brief(value)}, no text")
-    return value
-
-
-def _required_text(fields: dict[str, Any], name: str) -> str:
-    value = _text(fields, name)
-    if value is None:
-        raise Wrong(f"an entry of its manifest has no {name!r}")
-    return value
-
-
-def _number(fields: dict[str, Any], name: str, within: range) -> int:
-    value = fields.get(name)
-    if type(value) is not int or value not in within:
-        raise Wrong(f"{name!r} is {_brief(value)}, no such number")
-    return value
-
-
 def _time(fields: dict[str, Any], name: str) -> int | None:
-    return _number(fields, name, _TIMES) if fields.get(name) is not None else None
+    return number_of(fields, name, _TIMES) if fields.get(name) is not None else None
 
 
 def _type(fields: dict[str, Any]) -> FileType:
     value = fields.get("type")
     found = _TYPES.get(value) if isinstance(value, str) else None
     if found is None:
-        raise Wrong(f"{_brief(value)} is no type of file")
+        raise Wrong(f"{brief(value)} is no type of file")
     return found
-
-
-def _brief(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 80 else shown[:80] + "..."

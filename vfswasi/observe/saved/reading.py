@@ -7,15 +7,12 @@ out, once, and the file must not have changed since it was loaded.
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 import weakref
-from collections.abc import Iterator
 from typing import IO, Final
 
-from ...errors import Errno, FsError, MountError, errno_of
-from ...fs_backends.archive.source import ArchiveSource, PathSource, source_of
+from ...errors import Errno, FsError
+from ...fs_backends.archive.source import PathSource
 from ...fs_backends.archive.tree import Directory
 from ...fs_backends.archive.zip.archive import ZipArchive
 from ...fs_backends.archive.zip.tree import Member
@@ -23,96 +20,36 @@ from ...fs_backends.base import Buffer, FileType, Handle, Stat
 from ...fs_backends.budget import Budget
 from ...fs_backends.charge import Charge
 from ...fs_backends.layers.overlay.entries import Entry
-from ...fs_backends.waiting import check_time
-from ...printing import printable, shown, without_secrets
 from ..bases import ToldBase
 from ..contents import digest_of_handle, remember
 from . import checking, manifest
-from .manifest import CONTENTS, MANIFEST, Wrong
+from .archived import lines, opened
+from .fields import Wrong, is_digest
+from .manifest import CONTENTS, MANIFEST
 
 ENTRIES_MAX: Final = 1_000_000  # what was below directories that were removed counts too
 MEMORY_MAX_BYTES: Final = 512 << 20
-_MANIFEST_MAX_BYTES = 512 << 20
-_LINE_MAX_BYTES = 2 << 20
-_PIECE_BYTES = 256 << 10
-_LINE_COST_BYTES = 640  # an entry with its numbers, beside its texts
-_WIDE_BYTES = 4  # of one character in a text that has others than ASCII
 _CONTENT_COST_BYTES = 320
 _CACHE_BYTES = 8 << 20
 
 
 def load(file: str | os.PathLike[str] | IO[bytes]) -> tuple[tuple[Entry, ...], ToldBase | None]:
     """(entries, what the file says of their base). Raises OSError, TypeError, MountError."""
-    if isinstance(file, str | os.PathLike):
-        kind = os.stat(file).st_mode  # raises what `open` would
-        if stat.S_ISDIR(kind):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(file))
-        if not stat.S_ISREG(kind):
-            raise MountError(f"cannot read the saved changes {shown(os.fspath(file))}: it is no regular file")
-    source = source_of(file, "saved changes")
-    try:
-        budget = Budget("the memory that saved changes may take", MEMORY_MAX_BYTES)
-        # Closes the source if it raises.
-        archive = ZipArchive(source, ENTRIES_MAX + 2, _CACHE_BYTES, budget=budget)
-        try:
-            return _load(SavedFile(archive, budget))
-        except BaseException:
-            archive.close()
-            raise
-    except MountError as error:
-        reason = str(error).removeprefix(f"cannot mount zip archive {source.name}: ")
-        raise _refused(source, reason.partition("; mount it")[0]) from error
-    except Wrong as error:
-        raise _refused(source, str(error)) from error
-    except FsError as error:
-        if errno_of(error) is Errno.CANCELED:
-            raise
-        raise _refused(source, error.detail or errno_of(error).name) from error
-
-
-def _refused(source: ArchiveSource, reason: str) -> MountError:
-    return MountError(f"cannot read the saved changes {source.name}: {printable(without_secrets(reason))}")
+    budget = Budget("the memory that saved changes may take", MEMORY_MAX_BYTES)
+    return opened(
+        file, "saved changes", ENTRIES_MAX + 2, budget, lambda archive: _load(SavedFile(archive, budget)), _CACHE_BYTES
+    )
 
 
 def _load(saved: SavedFile) -> tuple[tuple[Entry, ...], ToldBase | None]:
     contents = _Contents(saved)
-    text, found = manifest.read(_lines(saved, contents.manifest), contents.of)
+    told = lines(saved.archive, contents.manifest, saved.charge, ENTRIES_MAX, "entries")
+    text, found = manifest.read(told, contents.of)
     entries = tuple(found)
     # The names are looked at in trees that go afterwards.
     checking.check(entries, Charge(saved.charge.budget))
     contents.check_all_used()
     return entries, None if text is None else ToldBase(text)
-
-
-def _lines(saved: SavedFile, member: Member) -> Iterator[bytes]:
-    """Without their ends. At most as many as there may be entries; each is charged for what it may become."""
-    size = member.stat.size
-    if size > _MANIFEST_MAX_BYTES:
-        raise Wrong(f"its manifest has {size:,} bytes, more than {_MANIFEST_MAX_BYTES:,}")
-    handle = saved.archive.open(member)
-    try:
-        left = b""
-        count = offset = 0
-        while offset < size:
-            check_time("reading saved changes")
-            piece = bytearray(min(_PIECE_BYTES, size - offset))
-            if handle.read_into(offset, piece) != len(piece):
-                raise Wrong("its manifest is cut short")
-            offset += len(piece)
-            *whole, left = (left + piece).split(b"\n")
-            if len(left) > _LINE_MAX_BYTES or any(len(line) > _LINE_MAX_BYTES for line in whole):
-                raise Wrong(f"a line of its manifest has more than {_LINE_MAX_BYTES:,} bytes")
-            count += len(whole)
-            if count > ENTRIES_MAX + 1:
-                raise Wrong(f"it has more than {ENTRIES_MAX:,} entries")
-            for line in whole:
-                plain = line.isascii() and b"\\u" not in line
-                saved.charge.take(_LINE_COST_BYTES + len(line) * (1 if plain else _WIDE_BYTES))
-                yield line
-        if left:
-            raise Wrong("its manifest is cut short")
-    finally:
-        handle.close()
 
 
 class SavedFile:
@@ -150,7 +87,7 @@ class _Contents:
     def of(self, digest: str) -> SavedContent:
         content = self._found.get(digest)
         if content is None:
-            number = self._members.get(digest) if manifest.is_digest(digest) else None
+            number = self._members.get(digest) if is_digest(digest) else None
             if not isinstance(number, int) or self._saved.archive.index.kind(number) is not FileType.REGULAR_FILE:
                 raise Wrong(f"it has no contents {digest[:80]!r}")
             self._saved.charge.take(_CONTENT_COST_BYTES)

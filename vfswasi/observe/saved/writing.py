@@ -20,7 +20,8 @@ from ..bases import Base
 from ..contents import Digests, pieces
 from ..old import OldContents
 from . import checking
-from .manifest import BASE_TEXT_MAX, CONTENTS, MANIFEST, Wrong, lines
+from .fields import Wrong
+from .manifest import BASE_TEXT_MAX, CONTENTS, MANIFEST, lines
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first that an archive can say
 _STORED_MAX_BYTES = 63  # deflate makes what is shorter longer, as a rule
@@ -66,12 +67,12 @@ def write(entries: Sequence[Entry], base: Base | None, out: IO[bytes], old_diges
             told.append((entry if old is None else _with_old_digests(entry, old), digest))
     text = None if base is None else base.text[:BASE_TEXT_MAX]
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
-        with archive.open(_info(MANIFEST, None), "w", force_zip64=True) as member:
+        with archive.open(member_info(MANIFEST, None), "w", force_zip64=True) as member:
             for line in lines(told, text):
                 member.write(line)
         for digest, content in sorted(contents.items()):
             found = hashlib.sha256()
-            with archive.open(_info(f"{CONTENTS}/{digest}", content.size), "w") as member:
+            with archive.open(member_info(f"{CONTENTS}/{digest}", content.size), "w") as member:
                 for piece in pieces(content):
                     found.update(piece)
                     member.write(piece)
@@ -114,7 +115,7 @@ def _completed(path: str, was: Was, old: OldContents) -> Was:
     return was if digest is None else replace(was, digest=digest)
 
 
-def _info(name: str, size: int | None) -> zipfile.ZipInfo:
+def member_info(name: str, size: int | None) -> zipfile.ZipInfo:
     """Nothing of when and where it is written."""
     info = zipfile.ZipInfo(name, _EPOCH)
     info.create_system = 3

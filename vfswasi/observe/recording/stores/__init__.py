@@ -1,0 +1,1 @@
+"""Layers that note what a store says, and a store that says it again."""
