@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -56,6 +57,17 @@ def pytest_configure(config: pytest.Config) -> None:
         "wasm(timeout=..., limits=..., memory=..., fuel=..., deterministic=..., env=..., check=..., trace=...): what "
         "wasm(...) of this test has unless it is told otherwise",
     )
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """What programs left may look like tests."""
+    if collection_path.name != "snapshots":
+        return None
+    try:
+        with open(collection_path / ".gitattributes", encoding="utf-8") as file:
+            return True if "wasm_snapshot" in file.readline() else None
+    except (OSError, ValueError):
+        return None
 
 
 def _session(config: pytest.Config) -> Session:

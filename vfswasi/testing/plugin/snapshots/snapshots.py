@@ -13,6 +13,7 @@ from typing import Any, Final
 import vfswasi
 
 from ....printing import counted
+from ..frames import without_ours
 from ..session import Session
 from ..told import Told
 from .calls import golden
@@ -71,6 +72,12 @@ class Snapshot:
     def __eq__(self, other: object) -> bool:
         __tracebackhide__ = True
         try:
+            return self._compared(other)
+        except Exception as error:
+            raise without_ours(error) from error.__cause__
+
+    def _compared(self, other: object) -> bool:
+        try:
             value = _value(other)
         except TypeError:
             return False
@@ -90,17 +97,20 @@ class Snapshot:
         kept = self._kept()
         return type(kept) is type(value) and kept == value
 
-    def _kept(self) -> bytes | Table | None:
-        """None: there is no snapshot. Raises OSError, ValueError: it is no file and no directory."""
+    def _kept(self) -> bytes | Table | str | None:
+        """None: there is no snapshot. A text: what there is instead. Raises OSError."""
         try:
             mode = os.lstat(self._place).st_mode
         except FileNotFoundError:
             return None
-        if stat.S_ISDIR(mode):
-            return FromDisk(self._place, escaped=True).table()
         if stat.S_ISREG(mode):
             return self._place.read_bytes()
-        raise ValueError(f"the snapshot {self._shown} is neither a file nor a directory; links are not followed")
+        if not stat.S_ISDIR(mode):
+            return "a link, which is not followed" if stat.S_ISLNK(mode) else "neither a file nor a directory"
+        try:
+            return FromDisk(self._place, escaped=True).table()
+        except ValueError as error:
+            return f"no tree: {error}"
 
     @property
     def _shown(self) -> str:
@@ -129,14 +139,12 @@ class Snapshot:
         if kept is None:
             return [f"there is no snapshot {self._shown} yet", f"{FLAG} writes it; look at it then"]
         if type(kept) is not type(value):
-            is_what = "a tree" if isinstance(kept, dict) else "a file"
+            is_what = kept if isinstance(kept, str) else "a tree" if isinstance(kept, dict) else "a file"
             return [f"the snapshot {self._shown} is {is_what}, and this is {what}", f"{FLAG} writes it anew"]
-        found = (
-            differences(kept, value)
-            if isinstance(kept, dict) and isinstance(value, dict)
-            else [Difference("M", "", kept, value)]  # type: ignore[arg-type]
-        )
-        return self._list(found)
+        if isinstance(kept, dict) and isinstance(value, dict):
+            return self._list(differences(kept, value))
+        old, new = (each if isinstance(each, bytes) else b"" for each in (kept, value))
+        return self._list([Difference("M", "", old, new)])
 
     def _list(self, found: list[Difference]) -> list[str]:
         lines = lines_of(found, _LINES_MAX)
