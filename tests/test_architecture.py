@@ -70,7 +70,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine": BELOW_ENGINE,
     "fs_backends": PROTOCOL | {"clock", "optional", "printing"},
     "mounts": BACKENDS | {"clock", "holders", "kernel", "limits", "optional", "printing"},
-    "observe": BACKENDS | {"abi", "clock", "kernel", "limits", "mounts", "optional", "printing", "syscalls"},
+    "observe": BACKENDS
+    | {"abi", "abi.constants", "clock", "kernel", "limits", "mounts", "optional", "printing", "syscalls"},
     "host": BELOW_HOST,
     "cli": BELOW_HOST | {"", "host"},
     "__main__": {"cli"},

@@ -73,10 +73,15 @@ class Embedding:
         _finalizers[number] = finalize
         binding = host.binding(version)
         types = binding.types(store.engine)
+        callbacks = binding.callbacks
+        if process.tracer is not None:
+            from . import traced  # few are
+
+            callbacks, window_bytes = traced.callbacks(version), 0
         raw: dict[str, ffi.wasmtime_func_t] = {}
-        for index, name in enumerate(binding.callbacks):
+        for index, (name, callback) in enumerate(callbacks.items()):
             finalizer = _finalizer_callback if index == 0 else None
-            raw[name] = host.new_function(self._context, guest, types[name], binding.callbacks[name], finalizer)
+            raw[name] = host.new_function(self._context, guest, types[name], callback, finalizer)
         self._abi = binding.abi
         self._window_bytes = window_bytes
         self._shim = self._make_shim(store.engine, raw) if window_bytes else None

@@ -41,7 +41,7 @@ _log = logger("vfswasi")
 
 _CANCELED: Final = Errno.CANCELED  # found in 0.01 us instead of 0.14 (Python 3.11)
 _VIEWS_MAX: Final = 4096
-_SLOT = {"i": "I12x", "I": "Q8x"}
+SLOT = {"i": "I12x", "I": "Q8x"}
 _NO_ARGUMENTS: Final = Struct("")
 
 
@@ -56,7 +56,7 @@ def _memory_of(guest: Guest, caller: int) -> WasmMemory:
     return guest.memory
 
 
-def _call_with_new_memory(guest: Guest, caller: int, function: Callable[..., None], arguments: tuple[int, ...]) -> None:
+def call_with_new_memory(guest: Guest, caller: int, function: Callable[..., None], arguments: tuple[int, ...]) -> None:
     """Make a system call of a guest whose memory has to be looked at first."""
     if guest.user_memory_moves:
         _call_in_users_store(guest, caller, function, arguments)
@@ -94,7 +94,7 @@ def _bind(
     succeeded, the guest's fast path is told the first argument. `repeats`: one that failed for lack of space has had no
     effect, so that it can be made again. `writes`: but for a write that was made, and could not be synced. `brief`: see
     `_BRIEF`."""
-    layout = Struct("<" + "".join(_SLOT[letter] for letter in types))
+    layout = Struct("<" + "".join(SLOT[letter] for letter in types))
     unpack = layout.unpack_from if types else _NO_ARGUMENTS.unpack_from
     size = max(len(types), 1) * capi.VAL_RAW_BYTES
     # The arguments lie on the stack of the thread that runs the guest, so the same few addresses come again.
@@ -120,7 +120,7 @@ def _bind(
             arguments = unpack(view)
             memory = guest.memory
             if memory is None:
-                _call_with_new_memory(guest, caller, function, arguments)
+                call_with_new_memory(guest, caller, function, arguments)
             else:
                 # Cheaper than `(guest.process, memory, *arguments)`, which is made through a list.
                 function(*(guest.process, memory) + arguments)  # noqa: RUF005
@@ -160,7 +160,7 @@ def _bind(
         if guest.fast is None or not guest.fast.release_space():
             return errno
         try:
-            _call_with_new_memory(guest, caller, function, arguments)
+            call_with_new_memory(guest, caller, function, arguments)
         except FsError as second:
             return errno_of(second)
         return Errno.SUCCESS

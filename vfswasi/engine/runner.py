@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import wasmtime
 from wasmtime import _ffi as ffi
@@ -33,8 +33,6 @@ _log = logger("vfswasi.vdso")
 _NO_CALLS: Final[Mapping[str, int]] = MappingProxyType({})
 
 SIGABRT: Final = 6  # what a trap counts as in an exit status, as in wasmtime's command line
-
-
 INTERRUPTED: Final = "interrupted"
 
 
@@ -112,6 +110,15 @@ def _on_epoch(_context: int, number: int, delta: int, kind: int) -> int:
 _epoch_callback = capi.EpochCallback(_on_epoch)
 
 
+_Maker = Callable[[int, guests.Guest], ffi.wasmtime_func_t]
+
+
+def _traced(version: str, name: str) -> Any:
+    from . import traced  # few runs are
+
+    return traced.callbacks(version)[name]
+
+
 class _FastImports(NamedTuple):
     """Which of a program's imports (their indexes) can have a fast path, and in which snapshot's numbers."""
 
@@ -129,7 +136,7 @@ class Program:
         self.name = name
         self._is_command = False  # as far as somebody has asked
         # Per import: a function that makes it in a store.
-        self._makers: list[Callable[[int, guests.Guest], ffi.wasmtime_func_t]] = []
+        self._makers: list[_Maker] = []
         missing: list[tuple[str, str, str]] = []
         user = checked_imports(imports)
         for wanted in compiled.imports:
@@ -144,7 +151,7 @@ class Program:
         if missing:
             raise MissingImportError(f"{name}: {refusals.missing_imports(missing)}")
 
-    def _maker(self, wanted: Import, user: UserImports) -> Callable[[int, guests.Guest], ffi.wasmtime_func_t] | None:
+    def _maker(self, wanted: Import, user: UserImports) -> _Maker | None:
         if wanted.kind != "func":
             return None
         function = user.get(wanted.module, {}).get(wanted.name)
@@ -163,8 +170,10 @@ class Program:
             raise InvalidModuleError(
                 f"{self.name}: imports {wanted.module}.{wanted.name} with a type that WASI does not give it"
             )
-        callback = bound.callbacks[wanted.name]
-        return lambda context, guest: host.new_function(context, guest, type_, callback)
+        name, version, callback = wanted.name, abi.version, bound.callbacks[wanted.name]
+        return lambda context, guest: host.new_function(
+            context, guest, type_, callback if guest.process.tracer is None else _traced(version, name)
+        )
 
     def _fast_imports(self, user: UserImports) -> _FastImports | None:
         """The imports that can have a fast path. A start section would call them before the guest's memory is known;
@@ -263,7 +272,8 @@ class Program:
     def instantiate(self, context: int, guest: guests.Guest, fast: bool) -> ffi.wasmtime_instance_t | Ending:
         """An instance in a store that was prepared, or how it ended while it was made. `fast`: see `run`. Raises
         InvalidModuleError."""
-        shim = None if not fast or self._fast is None else self._shim(context, guest, self._fast)
+        imports = None if not fast or guest.process.tracer is not None else self._fast
+        shim = None if imports is None else self._shim(context, guest, imports)
         externs = (ffi.wasmtime_extern_t * len(self._makers))()
         for index, maker in enumerate(self._makers):
             externs[index].kind = capi.EXTERN_FUNC  # type: ignore[assignment]

@@ -24,6 +24,8 @@ from ..limits import Limits
 from .arguments import check_args_bytes, encode_argv, encode_environ
 from .closing import finish, uncommitted
 from .preparing.mounting import Bounds, open_mounts
+from .runs.asked import check_trace
+from .runs.observed import observed_by, recorder_of
 from .stdio import standard_streams
 
 if TYPE_CHECKING:
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 
     from ..mounts.finding.source_types import Source
     from ..observe.changes import Changes
-    from .types import Args, Stdin, Stdout
+    from ..observe.trace.trace import Trace as Calls
+    from .types import Args, Stdin, Stdout, Trace
 
 
 class WASI:
@@ -45,6 +48,7 @@ class WASI:
     vdso: whether calls on open files may be answered inside wasm. Not by default, unlike in `vfswasi.run`: a host that
         calls the guest's functions itself must call `settle` before it looks at files that the guest has open, or
         changes them. `interrupt` and VFSWASI_VDSO=0 work as ever.
+    trace: as in `vfswasi.run`; the property `trace` has the calls.
 
     Raises TypeError and ValueError that name the option, MountError for a preopen that cannot be opened,
     GuestTimeoutError if that takes longer than `limits.wall_seconds`.
@@ -63,6 +67,7 @@ class WASI:
         stderr: Stdout = 2,
         limits: Limits | None = None,
         vdso: bool = False,
+        trace: Trace = None,
     ) -> None:
         if not isinstance(version, str):
             raise TypeError(f"version must be a str, not {type(version).__name__}")
@@ -75,6 +80,7 @@ class WASI:
         limits = Limits() if limits is None else limits
         if not isinstance(limits, Limits):
             raise TypeError(f"limits must be a vfswasi.Limits, not {type(limits).__name__}")
+        check_trace(trace)
         self._abi = ABIS[version]
         self._return_on_exit = return_on_exit
         self._window_bytes = max(0, room_for_windows(limits)) if vdso and fastpath.wanted(None) else 0
@@ -92,12 +98,18 @@ class WASI:
             limits=limits,
             allowance=opening.allowance,
             rights_all=self._abi.rights_all,
+            tracer=recorder_of(trace),
         )
         self._unbound = weakref.finalize(self, self._mounts.close)
         self._embedding: Embedding | None = None
         self._state = "new"
         self._changes: Mapping[str, Changes] = {}
         self._guest_thread = _Running(self._close)
+
+    @property
+    def trace(self) -> Calls | None:
+        """The instance's system calls so far, if `trace=` asked for them."""
+        return observed_by(self._process.tracer).trace()
 
     @property
     def version(self) -> str:

@@ -49,6 +49,7 @@ def fork(
         deadline=deadline,
         allowance=allowance,
         entropy=entropy,
+        tracer=None if old.tracer is None else old.tracer.again(),
     )
     copying = _Copying(old, made, ends)
     try:

@@ -18,7 +18,7 @@ from .answers import MemoryOverError, Spill, error_of, lost_of, result_of
 from .process import Answer, Stop, StoppedError, TimeOverError, Worker, WorkerGoneError
 from .sandbox import STACK_BYTES, Isolated, Trees, crash_error, here, overlays_in
 from .streams import Streams
-from .travel import refuse_imports, sent_environ, sent_preopens, text
+from .travel import refuse_imports, refuse_trace, sent_environ, sent_preopens, text
 from .wire import NoAnswerError
 
 # What a worker may take to say what has changed, at least: also when the guest's own time is over.
@@ -49,6 +49,7 @@ class IsolatedRun(Run[AnyStr]):
         """Raises TypeError (something cannot be sent), ValueError, OSError."""
         env, preopens, limits, imports, cwd = order.own
         refuse_imports(imports)
+        refuse_trace(asked.trace)
         sent = sent_preopens(preopens)
         self._own = sent_environ(env), sent, limits, None, None if cwd is None else text(cwd)
         self._trees = isolated.trees.with_those_of(Trees.in_preopens(sent))

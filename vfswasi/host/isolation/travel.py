@@ -120,3 +120,12 @@ def refuse_imports(imports: object) -> None:
             f"imports= are functions of this process, which a guest in another one cannot call {_HERE}; leave them "
             "out, or run without isolation"
         )
+
+
+def refuse_trace(trace: object) -> None:
+    """Raises ValueError."""
+    if trace is not None:
+        raise ValueError(
+            f"trace= tells of calls in this process, and a guest in another one makes them there {_HERE}; leave it "
+            "out, or run without isolation"
+        )

@@ -79,17 +79,23 @@ class Asked(NamedTuple):
             clock = DETERMINISTIC_CLOCK if clock is None else clock
         if accesses not in (True, False, "digest"):
             raise ValueError(f'accesses must be True, False or "digest", not {accesses!r}')
-        if trace is not None and not isinstance(trace, bool) and not callable(trace):
-            raise TypeError(f"trace must be True, False or a callable, not {type(trace).__name__}")
+        check_trace(trace)
         entropy = os.urandom if seed is None else _seeded(seed)
+        trace = None if trace is False else trace  # a callable may be as false as an empty list
         codec = (encoding, errors) if text else None
-        return cls(stdin, stdout, stderr, codec, check, entropy, seed, clock, deterministic, accesses, trace or None)
+        return cls(stdin, stdout, stderr, codec, check, entropy, seed, clock, deterministic, accesses, trace)
 
 
 def check_clock(clock: object) -> None:
     """Raises TypeError."""
     if not isinstance(clock, Clock):
         raise TypeError(f"clock must be a vfswasi.Clock, such as Clock.fixed(0), not {type(clock).__name__}")
+
+
+def check_trace(trace: object) -> None:
+    """Raises TypeError."""
+    if trace is not None and not isinstance(trace, bool) and not callable(trace):
+        raise TypeError(f"trace must be True, False or a callable, not {type(trace).__name__}")
 
 
 def check_deterministic(deterministic: object) -> None:

@@ -10,22 +10,24 @@ if TYPE_CHECKING:
     from ...kernel.tracing import Tracer
     from ...mounts.dress import Layer
     from ...observe.accesses.accesses import Accesses
-    from ...observe.trace.trace import Trace
+    from ...observe.trace.recorder import Recorder
+    from ...observe.trace.trace import Trace as Calls
+    from ..types import Trace
 
 
 class Observed(NamedTuple):
     """tracer: is told of the guest's calls. lower: layers directly before the stores (see `mounts.dress`)."""
 
-    tracer: Tracer | None = None
+    tracer: Recorder | None = None
     lower: tuple[Layer, ...] = ()
 
     def accesses(self) -> Accesses | None:
         """What the guest looked at; asked for when the run is over."""
         return None
 
-    def trace(self) -> Trace | None:
+    def trace(self) -> Calls | None:
         """The calls that it made; asked for when the run is over."""
-        return None
+        return None if self.tracer is None else self.tracer.trace()
 
 
 UNOBSERVED: Final = Observed()
@@ -35,4 +37,22 @@ def observed(asked: Asked) -> Observed:
     """For one run."""
     if not asked.accesses and asked.trace is None:
         return UNOBSERVED
-    return Observed()
+    return Observed(recorder_of(asked.trace))
+
+
+def observed_by(tracer: Tracer | None) -> Observed:
+    """What is noted about a guest that has this one."""
+    if tracer is None:
+        return UNOBSERVED
+    from ...observe.trace.recorder import Recorder
+
+    return Observed(tracer) if isinstance(tracer, Recorder) else UNOBSERVED
+
+
+def recorder_of(trace: Trace) -> Recorder | None:
+    """For one guest, of what its caller has given as `trace`."""
+    if not trace and not callable(trace):
+        return None
+    from ...observe.trace.recorder import Recorder  # few runs are traced
+
+    return Recorder(trace if callable(trace) else None)

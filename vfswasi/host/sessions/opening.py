@@ -12,6 +12,7 @@ from ...kernel.process import Process
 from ...limits import check_seconds
 from ..arguments import check_args_bytes, encode_argv
 from ..runs.asked import Asked
+from ..runs.observed import recorder_of
 from ..stdio import standard_streams
 from .origin import Origin, Parts
 from .session import Session, Snapshot
@@ -45,6 +46,7 @@ def open_session(origin: Origin, argv: list[str], command: bool, options: Mappin
             limits=limits,
             deadline=deadline,
             entropy=asked.entropy,
+            tracer=recorder_of(asked.trace),
         )
     except BaseException:
         origin.over(deadline)

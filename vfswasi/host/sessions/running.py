@@ -31,6 +31,7 @@ from ...limits import Usage, check_seconds
 from ...printing import counted
 from ..closing import finish, traffic_since, uncommitted
 from ..results.result import result_of
+from ..runs.observed import observed_by
 from .origin import Copied, Origin, Parts
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Running:
         """`Sandbox.session` makes one. `state`: of the instance that it is a copy of. Raises as `call` does."""
         self._origin, self._parts, self._deadline = origin, parts, deadline
         self._process = parts.process
+        self._observed = observed_by(parts.process.tracer)
         self._lock = threading.RLock()
         self._idle = threading.Condition(self._lock)
         self._doing: str | None = None
@@ -198,6 +200,7 @@ class Running:
             self.usage,
             self._origin.program.compiled.interruption,
             self._changes,
+            self._observed,
         )
         given: dict[str, Any] = {"result": result}
         if ending.limit == INTERRUPTED:

@@ -30,6 +30,7 @@ from .running import UNSET, Running, Timeout, Unset
 
 if TYPE_CHECKING:
     from ...observe.changes import Changes
+    from ...observe.trace.trace import Trace
 
 
 class Session(Running):
@@ -69,6 +70,11 @@ class Session(Running):
     def functions(self) -> list[str]:
         """The names of the functions that the module exports."""
         return sorted(self._instance.inside.functions)
+
+    @property
+    def trace(self) -> Trace | None:
+        """The system calls of all its calls so far, if it was opened with `trace=`; also when the session is over."""
+        return self._observed.trace()
 
     @property
     def files(self) -> Files:
