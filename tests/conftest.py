@@ -22,6 +22,8 @@ from vfswasi.fs_backends.layers.overlay.backend import OverlayBackend
 from .guest_programs import compile_guest
 from .rawguest import RawGuest
 
+pytest_plugins = ["pytester"]
+
 
 def pytest_configure() -> None:
     """A shell ignores signals for what it runs in the background, and what is ignored is inherited: the programs that

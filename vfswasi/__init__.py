@@ -35,35 +35,35 @@ from .errors import (
     UncommittedError,
     WasiStateError,
 )
-from .fs_backends.base import Backend, Caps, Traffic
-from .fs_backends.memory.backend import MemoryBackend
-from .fs_backends.memory.literal import Directory, File, Symlink
-from .host.results.result import Result
-from .host.running import run, run_async
-from .host.runs.run import Run
-from .host.sandbox import Sandbox
-from .host.stdio import DEVNULL, PIPE, STDOUT
-from .limits import Limits, Usage
-from .mounts.options import Mount
 
 if _TYPE_CHECKING:
     from .clock import Clock
     from .fs_backends.archive.tar.backend import TarBackend
     from .fs_backends.archive.writable import WritableZipBackend
     from .fs_backends.archive.zip.backend import ZipBackend
+    from .fs_backends.base import Backend, Caps, Traffic
     from .fs_backends.devices import DeviceBackend
     from .fs_backends.layers.overlay.backend import OverlayBackend
     from .fs_backends.local.backend import LocalBackend
+    from .fs_backends.memory.backend import MemoryBackend
+    from .fs_backends.memory.literal import Directory, File, Symlink
     from .fs_backends.pyfilesystem.backend import PyFilesystemBackend
     from .fs_backends.remote.cache import ReadCache
     from .fs_backends.remote.fsspec.backend import FsspecBackend
     from .host.replaying import Replayed, replay
+    from .host.results.result import Result
+    from .host.running import run, run_async
     from .host.runs.asynchronous import AsyncRun
+    from .host.runs.run import Run
+    from .host.sandbox import Sandbox
     from .host.sessions.memory import SessionMemory
     from .host.sessions.session import Session, Snapshot
+    from .host.stdio import DEVNULL, PIPE, STDOUT
     from .host.types import Args, HostFunction, HostFunctions, Module, Stdin, Stdout
     from .host.wasi import WASI
+    from .limits import Limits, Usage
     from .mounts.finding.source_types import Preopens, Source
+    from .mounts.options import Mount
     from .observe.accesses.accesses import Access, Accesses
     from .observe.change import Change
     from .observe.changes import Changes
@@ -82,26 +82,44 @@ _LATE = {
     "Access": "observe.accesses.accesses",
     "Accesses": "observe.accesses.accesses",
     "AsyncRun": "host.runs.asynchronous",
+    "Backend": "fs_backends.base",
     "Call": "observe.trace.call",
+    "Caps": "fs_backends.base",
     "Change": "observe.change",
     "Changes": "observe.changes",
     "Clock": "clock",
     "DeviceBackend": "fs_backends.devices",
     "Difference": "observe.recording.difference",
+    "DEVNULL": "host.stdio",
+    "Directory": "fs_backends.memory.literal",
+    "File": "fs_backends.memory.literal",
     "FsspecBackend": "fs_backends.remote.fsspec.backend",
+    "Limits": "limits",
     "LocalBackend": "fs_backends.local.backend",
+    "MemoryBackend": "fs_backends.memory.backend",
+    "Mount": "mounts.options",
     "OverlayBackend": "fs_backends.layers.overlay.backend",
+    "PIPE": "host.stdio",
     "PyFilesystemBackend": "fs_backends.pyfilesystem.backend",
     "ReadCache": "fs_backends.remote.cache",
     "Report": "observe.report.report",
     "Record": "observe.recording.record",
     "Recording": "observe.recording.recording",
     "Replayed": "host.replaying",
+    "Result": "host.results.result",
+    "run": "host.running",
+    "Run": "host.runs.run",
+    "run_async": "host.running",
+    "Sandbox": "host.sandbox",
     "Session": "host.sessions.session",
     "SessionMemory": "host.sessions.memory",
     "Snapshot": "host.sessions.session",
+    "STDOUT": "host.stdio",
+    "Symlink": "fs_backends.memory.literal",
     "TarBackend": "fs_backends.archive.tar.backend",
     "Trace": "observe.trace.trace",
+    "Traffic": "fs_backends.base",
+    "Usage": "limits",
     "WASI": "host.wasi",
     "WritableZipBackend": "fs_backends.archive.writable",
     "ZipBackend": "fs_backends.archive.zip.backend",

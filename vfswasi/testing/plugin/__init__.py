@@ -1,0 +1,1 @@
+"""What the pytest plugin loads when a test uses it."""

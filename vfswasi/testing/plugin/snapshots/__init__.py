@@ -1,0 +1,1 @@
+"""Trees and texts that tests are compared with, as files beside them."""
