@@ -323,13 +323,6 @@ def test_what_others_move_is_what_it_says() -> None:
     assert clocks.now(REALTIME) == 7 * S
 
 
-def test_after_the_run_what_is_done_to_its_stores_has_the_times_of_this_machine() -> None:
-    clocks = OwnClocks(Clock.fixed(0))
-    assert clocks.now_ns() == 0
-    clocks.end()
-    assert abs(clocks.now_ns() - time.time_ns()) < 60 * S
-
-
 @pytest.mark.parametrize("t", [0, 5, 255, 256, 257, 2**40, LAST_NS])
 def test_no_two_times_are_the_same_object(t: int) -> None:
     clocks = OwnClocks(Clock("fixed", t))
