@@ -176,6 +176,19 @@ def others(functions: vfswasi.HostFunctions, function: vfswasi.HostFunction) -> 
     vfswasi.run("p.wasm", env=["A=1"])  # wrong
     vfswasi.run("p.wasm", timeout="5s")  # wrong
     vfswasi.run("p.wasm", seed="x")  # wrong
+    vfswasi.run("p.wasm", clock=vfswasi.Clock.fixed("2026-01-31"))
+    vfswasi.run("p.wasm", clock=vfswasi.Clock.fixed(datetime(2026, 1, 31)))
+    vfswasi.run("p.wasm", clock=vfswasi.Clock.stepped(0, 0.5), check=True)
+    vfswasi.run("p.wasm", clock=None)
+    vfswasi.Sandbox("p.wasm").start(clock=vfswasi.Clock.system())
+    vfswasi.WASI(version="preview1", clock=vfswasi.Clock.virtual(5))
+    vfswasi.run("p.wasm", clock="2026-01-31")  # wrong
+    vfswasi.run("p.wasm", clock=vfswasi.Clock)  # wrong
+    vfswasi.Clock.fixed(None)  # wrong
+    vfswasi.Clock.stepped(0)  # wrong
+    vfswasi.Clock.stepped(0, "1s")  # wrong
+    vfswasi.Clock("lunar")  # wrong
+    vfswasi.WASI(version="preview1", clock=5)  # wrong
     vfswasi.run("p.wasm", limits={"fuel": 1})  # wrong
     vfswasi.run("p.wasm", limits=vfswasi.Limits(fuel=1))
     vfswasi.run("p.wasm", limits=vfswasi.Limits(fule=1))  # wrong

@@ -181,9 +181,6 @@ class Clocks:
         """Where stores that are made for the run take their times from; None: `time.time_ns`."""
         return None
 
-    def end(self) -> None:
-        """The run is over: what is done to the stores from now on is done by others."""
-
     def now(self, clock: int) -> int:
         """A look of the guest's. Raises INVAL for an unknown clock."""
         if clock == c.CLOCK_MONOTONIC:

@@ -7,7 +7,6 @@ a guest can compare them. It never goes back, and stops at the end of what 64 bi
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -34,7 +33,7 @@ class OwnClocks(Clocks):
     that nothing real shows. Only looks of the guest step a stepped clock: to date a file, or to wait, is none.
     """
 
-    __slots__ = ("_at", "_lock", "_over", "_start_ns", "_virtual", "_words", "clock", "step_ns")
+    __slots__ = ("_at", "_lock", "_start_ns", "_virtual", "_words", "clock", "step_ns")
 
     clock: Clock
 
@@ -48,7 +47,6 @@ class OwnClocks(Clocks):
         # too, and must not look there when that memory is gone; a signal handler may interrupt who holds the lock.
         self._words: Any = [clock.start_ns]
         self._at = 0
-        self._over = False
         self._lock = threading.RLock()
         self.told_elsewhere_ns = None
 
@@ -70,17 +68,12 @@ class OwnClocks(Clocks):
 
     def now_ns(self) -> int:
         """Another object each time: that is how files in memory know that they were changed in the same nanosecond."""
-        if self._over:
-            return time.time_ns()
         with self._lock:
             now = int(self._words[self._at])
         return now + 1 - 1 if now > _SMALL_MAX else _Moment(now)
 
     def for_stores(self) -> Callable[[], int]:
         return self.now_ns
-
-    def end(self) -> None:
-        self._over = True
 
     def now(self, clock: int) -> int:
         if clock > c.CLOCK_THREAD_CPUTIME:

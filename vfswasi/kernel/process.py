@@ -210,7 +210,6 @@ class Process:
         for share in self._shares():
             sharing.leave(share)
         self.quota.close()
-        self.clocks.end()
         return errors
 
 

@@ -63,6 +63,10 @@ class Layered:
             shared.give()
             raise
 
+    def made_of(self, base: Backend) -> Layered:
+        """The same over another tree in memory, which was made for one run and has its times."""
+        return Layered(self.mount, base, self.text, owned=True, made_anew=True)
+
     @contextlib.contextmanager
     def open(self) -> Iterator[Backend]:
         """The base, for reading. Raises MountError."""

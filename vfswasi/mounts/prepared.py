@@ -25,7 +25,7 @@ class Prepared(NamedTuple):
     name: str
     readonly: bool
     backend: Backend | None  # None: `tree` is made anew for each run
-    tree: Mapping[str, Any] | None
+    tree: Mapping[str, Any] | None  # with `layered`: what its base was made of
     owned: bool
     overlap: bool
     what: str  # for people, without secrets
@@ -99,7 +99,7 @@ def prepare(name: str, source: Source) -> Prepared:
     if tree is not None:
         made = MemoryBackend.with_room(tree, 0)  # a mistake in the literal shows now, not at the first run
         if mount.overlay is not False:
-            return _over(name, mount, made, "a tree in memory", owned=True, made_anew=True)
+            return _over(name, mount, made, "a tree in memory", owned=True, made_anew=True)._replace(tree=tree)
         return Prepared(
             name,
             mount.rw is False,

@@ -191,7 +191,10 @@ class MountTable:
                 if dress.now_ns is not None:
                     backend.take_times_from(dress.now_ns)
             elif mount.layered is not None:
-                backend = mount.layered.overlay(partial(dress.below, mount.name), dress.now_ns)
+                layered = mount.layered
+                if dress.now_ns is not None and mount.tree is not None:
+                    layered = layered.made_of(MemoryBackend.with_room(mount.tree, 0, dress.now_ns()))
+                backend = layered.overlay(partial(dress.below, mount.name), dress.now_ns)
                 if opened is not None:
                     opened.callback(backend.close)
             elif backend is None:
