@@ -19,6 +19,7 @@ from ...limits import Usage, check_seconds
 from ...printing import counted
 from ..closing import NOTHING, Finished, finish, traffic_since, uncommitted
 from ..preparing.mounting import Bounds
+from ..results.refused import refusals_of
 from ..results.result import Result, result_of, usage_of
 from ..stdio import capture_of, was_cut
 from .asked import Asked
@@ -330,6 +331,7 @@ class Run(Generic[AnyStr]):
             setting.program.compiled.interruption,
             finished.changes,
             setting.observed,
+            refusals_of(setting.process, ending.returncode != 0),
         )
 
     def _take_rest(self, rest: Mapping[str, AnyStr] | None = None, truncated: bool = False) -> Result[AnyStr]:
