@@ -36,7 +36,8 @@ def answer(content, blobs=b"", sizes=None):
 from vfswasi.limits import Usage
 usage = dict.fromkeys(Usage.__annotations__, 0)
 result = {"returncode": 0, "captured": [True, False], "trap": None, "limit": None, "usage": usage, "fast_calls": {},
-          "traffic": {}, "interruption": "page", "truncated": False, "interrupted": False, "trees": []}
+          "traffic": {}, "interruption": "page", "truncated": False, "interrupted": False, "trees": [],
+          "refusals": []}
 while True:
     asked, _ = wire.receive_request(sock)
     if asked["do"] == "hello": answer({}, sizes=[])

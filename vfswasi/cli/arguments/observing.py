@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping
-from typing import Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 from ...host.results.result import Result
+from . import tracing
 from .parser import Parser
+
+if TYPE_CHECKING:
+    from ...host.sessions.session import Session
 
 
 def add_arguments(parser: Parser) -> None:
@@ -17,6 +22,7 @@ def add_arguments(parser: Parser) -> None:
         help="the same bytes on any day: a clock, random bytes, listings, numbers and times of files that depend on "
         "nothing else",
     )
+    tracing.add_arguments(parser)
 
 
 class Observing:
@@ -31,11 +37,19 @@ class Observing:
         self.of_sandbox: dict[str, Any] = {}
         if options.deterministic:
             self.of_sandbox["deterministic"] = True
+        self.tracing = tracing.Tracing(options)
+        if self.tracing.given:
+            self.asked["trace"] = self.tracing.asked
 
     @property
     def wanted(self) -> bool:
         """Whether `tell` has something to do."""
-        return False
+        return self.tracing.wanted
 
-    def tell(self, result: Result[Any]) -> None:
+    def begin(self, opened: ExitStack) -> None:
+        """The program can be run: files that something goes to are emptied now. Raises OSError."""
+        self.tracing.begin(opened)
+
+    def tell(self, result: Result[Any] | Session) -> None:
         """The run is over, however it ended. Raises OSError: something could not be written where it should be."""
+        self.tracing.tell(result.trace, result.traffic, result.usage)
