@@ -119,9 +119,7 @@ class Refusal:
 
 def _writable(mount: str, command_line: bool) -> str:
     if command_line:
-        return (
-            "behind its source ,rw lets the program change it, and ,overlay lets it write without changing the source"
-        )
+        return "with ,rw behind its source the program may change it, with ,overlay it may write and the source stays"
     return (
         f"Mount(..., rw=True) for {mount} lets the program change it, and Mount(..., overlay=True) lets it write "
         "without changing the source"
