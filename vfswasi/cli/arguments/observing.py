@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from collections.abc import Mapping
-from typing import Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 from ...host.results.result import Result
 from ...printing import shown
+from . import recording, tracing
 from .clocks import clock
 from .parser import Parser
+
+if TYPE_CHECKING:
+    from ...host.sessions.session import Session
 
 
 def add_arguments(parser: Parser) -> None:
@@ -28,11 +33,18 @@ def add_arguments(parser: Parser) -> None:
         "nothing else",
     )
     parser.add_argument(
+        "--accesses",
+        metavar="FILE",
+        help="write what the program looked at in its mounts, with digests, to FILE as JSON (docs/accesses.md)",
+    )
+    tracing.add_arguments(parser)
+    parser.add_argument(
         "--report",
         metavar="FILE.html",
         help="write a page about the run, to be opened in a browser: its calls over time, files, requests, changes, "
         "and what was refused",
     )
+    recording.add_arguments(parser)
 
 
 class Observing:
@@ -49,31 +61,56 @@ class Observing:
             self.asked["clock"] = options.clock
         if options.deterministic:
             self.of_sandbox["deterministic"] = True
+        self._accesses: str | None = options.accesses
         self._report: str | None = options.report
+        for option, path in (("--accesses", self._accesses), ("--report", self._report)):
+            if path is not None:
+                check_place(option, path)
+                if options.invoke is not None:
+                    raise ValueError(
+                        f"{option} is of a program that runs, and --invoke calls a function; leave one of them out"
+                    )
         if self._report is not None:
-            check_report(self._report, options)
-            self.asked |= {"trace": True, "accesses": True}
+            from ...observe.report.page import check_installed
+
+            check_installed()
+            self.asked["accesses"] = True
+            if options.isolation != "process":  # where calls are made elsewhere
+                self.asked["trace"] = True
+        if self._accesses is not None:
+            self.asked["accesses"] = "digest"
+        self.tracing = tracing.Tracing(options)
+        if self.tracing.given:
+            self.asked["trace"] = self.tracing.asked
+        self._record = recording.record_of(options)
+        if self._record is not None:
+            self.asked["record"] = self._record
 
     @property
     def wanted(self) -> bool:
         """Whether `tell` has something to do."""
-        return self._report is not None
+        return any(each is not None for each in (self._accesses, self._report, self._record)) or self.tracing.wanted
 
-    def tell(self, result: Result[Any]) -> None:
+    def begin(self, opened: ExitStack) -> None:
+        """The program can be run: files that something goes to are emptied now. Raises OSError."""
+        self.tracing.begin(opened)
+
+    def tell(self, result: Result[Any] | Session) -> None:
         """The run is over, however it ended. Raises OSError: something could not be written where it should be."""
-        if self._report is not None:
-            result.report().save(self._report)
+        self.tracing.tell(result.trace, result.traffic, result.usage)
+        if isinstance(result, Result):
+            if self._accesses is not None and result.accesses is not None:
+                result.accesses.save(self._accesses)
+            if self._report is not None:
+                result.report().save(self._report)
+        if self._record is not None:
+            recording.say(self._record)
 
 
-def check_report(path: str, options: Namespace) -> None:
-    """Raises ValueError, SandboxError: no report can be written there."""
-    from ...observe.report.page import check_installed
-
-    if options.invoke is not None:
-        raise ValueError("--report is about a program that runs, and --invoke calls a function; leave one of them out")
+def check_place(option: str, path: str) -> None:
+    """Raises ValueError: no file can be written there."""
     directory = os.path.dirname(os.path.realpath(path))
     if not path or os.path.isdir(path) or not os.path.isdir(directory):
-        raise ValueError(f"--report {shown(path)}: there is no such directory to write a file in")
+        raise ValueError(f"{option} {shown(path)}: there is no such directory to write a file in")
     if not os.path.exists(path) and not os.access(directory, os.W_OK | os.X_OK):
-        raise ValueError(f"--report {shown(path)}: no file can be written in that directory")
-    check_installed()
+        raise ValueError(f"{option} {shown(path)}: no file can be written in that directory")
