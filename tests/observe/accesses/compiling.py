@@ -112,9 +112,7 @@ class Compiler:
         self._sandbox = vfswasi.Sandbox(avr_build.program("cc1"))
 
     def build(self, inc: Any, src: Any, **options: Any) -> tuple[Built, vfswasi.Result[bytes]]:
-        result = self._sandbox.run(
-            ARGUMENTS, preopens=preopens(inc, src), capture_output=True, timeout=120, **options
-        )
+        result = self._sandbox.run(ARGUMENTS, preopens=preopens(inc, src), capture_output=True, timeout=120, **options)
         return Built(result.returncode, result.stderr, result.files["/out"]), result
 
 

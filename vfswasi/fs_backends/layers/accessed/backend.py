@@ -6,7 +6,6 @@ overlay looks at to copy a file, and the attributes of what was looked up, unles
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NoReturn, TypeVar
 
