@@ -7,7 +7,7 @@ import os
 import tempfile
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ... import errors
 from ...engine.interruption.ways import EPOCH, PAGE
@@ -18,9 +18,12 @@ from ...limits import Usage
 from ...observe.refusals import Refusal
 from ...printing import printable
 from ..results.result import Result
-from .process import Answer
+from .process import Answer, Stop, TimeOverError, Worker
 from .trees import unpacked
 from .wire import MOUNTS_MAX, TEXT_MAX, NoAnswerError
+
+if TYPE_CHECKING:
+    from ...observe.accesses.accesses import Accesses
 
 _ERRORS: Final[dict[str, type[Exception]]] = {
     kind.__name__: kind
@@ -49,6 +52,7 @@ _ERRORS: Final[dict[str, type[Exception]]] = {
 _COUNT_MAX: Final = 1 << 64
 _FILES_MAX: Final = 10_000
 _REFUSALS_MAX: Final = 100
+_ACCESSES_MAX_BYTES: Final = 256 << 20
 
 
 class Expected(NamedTuple):
@@ -203,6 +207,30 @@ def lost_of(answer: Answer, spilled: Spill | None) -> list[Uncommitted]:
             Uncommitted(_text(path), FsError(_errno(errno), _text(detail)), size, _reader(spilled, at), _nothing)
         )
     return lost
+
+
+def accesses_of(worker: Worker, mounts: tuple[str, ...], seconds: float | None) -> Accesses:
+    """What the last run looked at, as far as the worker tells the truth. mounts: all that there are. Raises
+    NoAnswerError, WorkerGoneError, OSError."""
+    from ...observe.accesses.accesses import Accesses
+
+    with tempfile.TemporaryFile(prefix="vfswasi-") as passed:
+        try:
+            answer = worker.ask({"do": "accesses"}, [passed.fileno()], stop=Stop(), seconds=seconds)
+        except TimeOverError:
+            raise NoAnswerError("it did not say in time what was looked at") from None
+        _check(answer.content.get("error") is None)
+        size = os.fstat(passed.fileno()).st_size
+        _check(size <= _ACCESSES_MAX_BYTES)
+        data = bytearray()
+        while len(data) < size and (piece := os.pread(passed.fileno(), size - len(data), len(data))):
+            data += piece
+    try:
+        found = Accesses.from_json(bytes(data))
+    except ValueError as error:
+        raise NoAnswerError(f"it sent accesses that cannot be: {error}") from None
+    _check(set(found) <= {place for name in mounts for place in (name, name.rpartition("/")[0] or "/")})
+    return found
 
 
 def _reader(file: Spill | None, at: int) -> Callable[[int, int], bytes]:

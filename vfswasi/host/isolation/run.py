@@ -14,7 +14,7 @@ from ..results.result import Result
 from ..runs.asked import Asked
 from ..runs.pipes import Pipes
 from ..runs.run import Run
-from .answers import MemoryOverError, Spill, error_of, lost_of, result_of
+from .answers import MemoryOverError, Spill, accesses_of, error_of, lost_of, result_of
 from .process import Answer, Stop, StoppedError, TimeOverError, Worker, WorkerGoneError
 from .sandbox import STACK_BYTES, Isolated, Trees, crash_error, here, overlays_in
 from .streams import Streams
@@ -120,6 +120,7 @@ class IsolatedRun(Run[AnyStr]):
                 "opening": order.opening,
                 "spill": None if spilled is None else len(fds) - 1,
                 "overlays": list(self._overlays),
+                "accesses": self._asked.accesses,
             }
             expected, blobs_max = self._isolated.expected(
                 order.argv, self._trees, order.limits, streams.captured, self.codec, order.timeout_s
@@ -150,10 +151,20 @@ class IsolatedRun(Run[AnyStr]):
                     else error
                 )
             self._isolated.add_traffic(dict(result.traffic))
+            if self._asked.accesses:
+                result = self._with_accesses(lent.worker, result, expected.mounts)
             if self._overlays:
                 result, lost = self._with_changes(lent.worker, answer, result, lost)
             lent.keep = not result.ended_from_outside
             return _Outcome(result, lost)
+
+    def _with_accesses(self, worker: Worker, result: Result[Any], mounts: tuple[str, ...]) -> Result[Any]:
+        from dataclasses import replace
+
+        try:
+            return replace(result, accesses=accesses_of(worker, mounts, _CHANGES_S))
+        except NoAnswerError as wrong:
+            raise WorkerGoneError(f"its worker process was ended, because {wrong}") from None
 
     def _with_changes(
         self, worker: Worker, answer: Answer, result: Result[Any], lost: list[Uncommitted]

@@ -100,6 +100,7 @@ class _Desk:
         self._sandbox: Sandbox | None = None
         self._changes: dict[str, Any] = {}  # of the last run, until the caller has them
         self._overlays: list[str] = []
+        self._accesses: Any = None
 
     def serve(self, content: dict[str, Any], descriptors: list[int]) -> None:
         """Do one request and answer it."""
@@ -120,6 +121,8 @@ class _Desk:
                 answer = self._compile(descriptors, **content)
             elif what == "mount":
                 answer = self._mount(**content)
+            elif what == "accesses":
+                answer = self._save_accesses(descriptors[0])
             elif what == "changes":
                 answer = self._save_changes(descriptors[0], **content)
             else:
@@ -164,9 +167,10 @@ class _Desk:
         opening: bool,
         spill: int | None,
         overlays: list[str],
+        accesses: Any,
     ) -> dict[str, Any]:
         assert self._sandbox is not None
-        self._changes, self._overlays = {}, overlays
+        self._changes, self._overlays, self._accesses = {}, overlays, None
         stdin, stdout, stderr = (descriptors[given[0]] if isinstance(given, tuple) else given for given in stdio)
         asked = Asked.of(
             stdin=stdin,
@@ -175,6 +179,7 @@ class _Desk:
             seed=seed,
             clock=None if clock is None else Clock(*clock),
             deterministic=deterministic,
+            accesses=accesses,
         )
         run = self._sandbox._prepared(args, asked, Own(*own), timeout, opening=opening)
         while descriptors and spill is None:  # the run has duplicates: who reads a pipe sees its end when the run ends
@@ -188,6 +193,7 @@ class _Desk:
 
     def _result(self, result: Result[Any], blobs: list[bytes | bytearray]) -> dict[str, Any]:
         told = _result(result, blobs)
+        self._accesses = result.accesses
         self._changes = {name: result.changes[name] for name in self._overlays if name in result.changes}
         if self._changes:
             told["changed"] = {name: bool(changes.entries) for name, changes in self._changes.items()}
@@ -197,6 +203,12 @@ class _Desk:
         from .overlays import save_into
 
         save_into(self._changes.pop(mount), fd)
+        return {}
+
+    def _save_accesses(self, fd: int) -> dict[str, Any]:
+        with open(os.dup(fd), "wb") as file:
+            file.write(self._accesses.to_json().encode())
+        self._accesses = None
         return {}
 
     def _to_its_end(self, run: Run[Any]) -> None:

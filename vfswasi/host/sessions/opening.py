@@ -26,6 +26,8 @@ def open_session(origin: Origin, argv: list[str], command: bool, options: Mappin
         raise TypeError("a session has no check: a call that ends the guest raises")
     if given.get("record") is not None:
         raise ValueError("a session cannot be recorded, only runs can")
+    if given.get("accesses"):
+        raise ValueError("accesses are of a run from its beginning to its end; a session has none, so leave them out")
     limits = origin.limits
     timeout = given.pop("timeout", None)
     seconds = limits.wall_seconds if timeout is None else check_seconds("timeout", timeout)

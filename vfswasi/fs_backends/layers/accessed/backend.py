@@ -6,7 +6,6 @@ overlay looks at to copy a file, and the attributes of what was looked up, unles
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NoReturn, TypeVar
 
@@ -151,19 +150,22 @@ class Accessed(Backend):
 
     def _listed(self, key: Key, place: Key, note: Note, entries: Iterable[DirEntry]) -> Iterator[DirEntry]:
         every: list[DirEntry] = []
-        whole = False
+        left = iter(entries)
         try:
-            for entry in entries:
+            for entry in left:
                 every.append(entry)
                 yield entry
-            whole = True
         except FsError as error:
+            note.doubt("the program was shown a part of what is in it")
             self._failed(key, error)
-        finally:
-            if whole:
-                self.looked.listing(key, place, every)
-            elif note.names is None:
+        except GeneratorExit:  # the rest is not wanted, and what there is decides whether there is a rest
+            try:
+                every += left
+            except FsError:
                 note.doubt("the program was shown a part of what is in it")
+            raise
+        finally:
+            self.looked.listing(key, place, every)
 
     def listing_version(self, key: Key) -> int | None:
         return self.inner.listing_version(key)  # a listing that is kept was listed before
@@ -247,15 +249,12 @@ class Accessed(Backend):
         if looked.over:
             return
         for key in keys:
-            place = looked.origin(key[:-1])
-            if place is not None:
-                note = looked.notes.get(place)
-                if note is None:
-                    looked.on_the_way(place)
-                    note = looked.note(place, _DIRECTORY)
-                if not note.written:
-                    with contextlib.suppress(FsError):  # the change will say why
-                        note.change(self.inner.stat(key[:-1]))
+            above = key[:-1]
+            place = looked.origin(above)
+            if place is not None and (place not in looked.notes or not looked.notes[place].written):
+                found = self._look(above)
+                if found is not None and found[1].filetype is _DIRECTORY:
+                    found[0].change(found[1])
 
     def create(self, key: Key) -> Handle:
         return self._make(key, self.inner.create, key)
