@@ -68,7 +68,7 @@ def tree_of(directory: Path) -> dict[str, Any]:
 def mount(place: Place, **options: Any) -> Mount:
     kind, where, *endpoint = place
     if kind == "memory":
-        return Mount(tree_of(Path(where)), **({"rw": False} | options))
+        return Mount(tree_of(Path(where)), **(options or {"rw": False}))
     if kind == "s3":
         return Mount(where, endpoint=endpoint[0], **options)
     return Mount(Path(where), **options)
