@@ -80,6 +80,7 @@ class Asked(NamedTuple):
             stdin = input.encode(encoding, "strict") if isinstance(input, str) else input
         if clock is not None:
             check_clock(clock)
+        check_deterministic(deterministic)
         if deterministic:
             seed = DETERMINISTIC_SEED if seed is None else seed
             clock = DETERMINISTIC_CLOCK if clock is None else clock
