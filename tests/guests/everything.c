@@ -165,7 +165,7 @@ static void said(const char *what, int result)
 
 static void change(const char *directory)
 {
-    static const struct timespec second = {1, 250000000};
+    static const struct timespec moment = {0, 250000000};
     char piece[3000];
     memset(piece, 'x', sizeof piece);
     said("chdir", chdir(directory));
@@ -175,13 +175,13 @@ static void change(const char *directory)
     for (int each = 0; each < 5; each++)
         said("write", (int)write(fd, piece, sizeof piece));
     fstat_line("written", fd);
-    nanosleep(&second, NULL);
+    nanosleep(&moment, NULL);
     stat_path("new");
     said("write", (int)write(fd, piece, 7));
     said("pwrite", (int)pwrite(fd, "y", 1, 20000));
     fstat_line("written later", fd);
     stat_path(".");
-    nanosleep(&second, NULL);
+    nanosleep(&moment, NULL);
     said("rename", rename("new", "renamed"));
     stat_path("renamed");
     stat_path("new");
@@ -210,7 +210,7 @@ static void change(const char *directory)
     stat_path("d");
     stat_path("d/e");
     stat_path("d/e/f");
-    nanosleep(&second, NULL);
+    nanosleep(&moment, NULL);
     said("rename", rename("d", "moved"));
     said("mkdir", mkdir("d", 0777));
     said("mkdir", mkdir("d/e", 0777));
@@ -228,7 +228,7 @@ static void change(const char *directory)
     said("symlink", symlink("second", "to"));
     stat_path("to");
     stat_path("given");
-    nanosleep(&second, NULL);
+    nanosleep(&moment, NULL);
     fd = open("given", O_WRONLY | O_APPEND);
     said("append", (int)write(fd, "more", 4));
     stat_path("given");
@@ -285,7 +285,7 @@ int main(int argc, char **argv)
         printf("environment: %s\n", *each);
     look("at first");
     look("again");
-    static const struct timespec little = {3, 141592653};
+    static const struct timespec little = {0, 141592653};
     printf("sleep: %d\n", nanosleep(&little, NULL));
     look("after a sleep");
     sched_yield();

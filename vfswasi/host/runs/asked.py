@@ -81,6 +81,7 @@ class Asked(NamedTuple):
             stdin = input.encode(encoding, "strict") if isinstance(input, str) else input
         if clock is not None:
             check_clock(clock)
+        check_deterministic(deterministic)
         recorded = None
         if record is not None:
             from ...observe.recording.record import as_record, clock_from_now, random_seed  # few runs are
