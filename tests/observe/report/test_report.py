@@ -95,6 +95,7 @@ def test_every_part_is_there() -> None:
     assert mounts[0]["Source"] == "zip://*::s3://bucket/src.zip"
     assert (mounts[0]["Requests"], mounts[0]["Received"], mounts[0]["Time in it"]) == ("12", "1.0 MiB", "90.00 ms")
     assert mounts[1]["Requests"] == ""
+    assert "Written" not in page.table("Path")[0]
     looked = page.table("Path")
     assert [(row["Path"], row["Found"], row["Read"]) for row in looked] == [
         ("/src/a.c", "file", "whole"),
@@ -172,6 +173,15 @@ def test_a_report_can_be_made_of_a_result_that_has_travelled() -> None:
     plain = vfswasi.run(EMPTY, capture_output=True, limits=Limits(inodes=77))
     assert pickle.loads(pickle.dumps(plain)).report().html == plain.report().html
     assert "77" in shown(plain)
+
+
+def test_what_was_looked_at_says_what_was_listed_and_written() -> None:
+    found = (Access("", "directory", listed=True, size=0), Access("a", "file", written=True, size=5))
+    rows = page_of(result(accesses=Looked({"/d": found, "/e": ()}))).table("Path")
+    assert [[*row.values()] for row in rows] == [
+        ["/d", "directory, listed", "", "", ""],
+        ["/d/a", "file", "", "5 B", "yes"],
+    ]
 
 
 # Refusals
