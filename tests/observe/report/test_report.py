@@ -394,6 +394,13 @@ def test_the_diff_of_a_change_is_shown_with_its_lines() -> None:
     assert rows[1] == ["A", "a.txt", "", "12 B"]
 
 
+def test_a_diff_of_many_changes_is_of_the_first_ones() -> None:
+    words = shown(result(changes={"/out": changes_of({f"{number:03}.txt": "x\n" for number in range(60)})}))
+    assert "+++ b/049.txt" in words
+    assert "+++ b/050.txt" not in words
+    assert "The diff of the first 50 changes; result.changes[...].diff() has all of it." in words
+
+
 def test_contents_that_are_gone_leave_the_rest_of_the_page() -> None:
     class Gone:
         base = None

@@ -42,7 +42,8 @@ class Observing:
         self._report: str | None = options.report
         if self._report is not None:
             check_report(self._report, options)
-            self.asked |= {"trace": True, "accesses": True}
+            if options.isolation != "process":  # where calls are made elsewhere
+                self.asked |= {"trace": True, "accesses": True}
 
     @property
     def wanted(self) -> bool:
