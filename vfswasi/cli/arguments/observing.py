@@ -42,8 +42,9 @@ class Observing:
         self._report: str | None = options.report
         if self._report is not None:
             check_report(self._report, options)
+            self.asked["accesses"] = True
             if options.isolation != "process":  # where calls are made elsewhere
-                self.asked |= {"trace": True, "accesses": True}
+                self.asked["trace"] = True
 
     @property
     def wanted(self) -> bool:
