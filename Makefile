@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-fast test-plain test-by-epoch lint docs bench clean
+.PHONY: demo test test-fast test-plain test-by-epoch lint docs screenshots bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
@@ -53,6 +53,10 @@ lint: $(VENV)/installed-test $(VENV)/installed-lint
 
 docs: $(VENV)/installed-docs
 	$(BIN)/mkdocs build --strict --quiet
+
+# The pictures in docs/report.md, of a report in a Chromium of the system's.
+screenshots: $(VENV)/installed-test
+	$(BIN)/python -m tests.report_screenshots
 
 bench: $(VENV)/installed-test
 	$(BIN)/python benchmarks/run.py

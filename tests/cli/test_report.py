@@ -74,6 +74,14 @@ def test_it_replaces_what_was_there_as_a_whole(tmp_path: Path) -> None:
     assert [each for each in os.listdir(tmp_path) if each.startswith(".vfswasi-")] == []
 
 
+def test_a_run_in_a_process_of_its_own_has_what_is_known_of_it(tmp_path: Path) -> None:
+    (tmp_path / "p.wat").write_text(TRAPS)
+    vfswasi("run", "--isolation=process", "--report", "r.html", "p.wat", cwd=tmp_path, status=134)
+    text = page(tmp_path / "r.html")
+    assert "trapped" in text
+    assert "There is no trace of the calls" in text
+
+
 def test_a_place_where_nothing_can_be_written_is_refused_before_the_run(tmp_path: Path) -> None:
     (tmp_path / "p.wat").write_text(TRAPS)
     assert "--report 'none/r.html': there is no such directory" in refused(

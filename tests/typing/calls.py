@@ -304,3 +304,14 @@ def overlays(path: pathlib.Path, store: fsspec.AbstractFileSystem, result: vfswa
     kinds = [change.kind for change in changes]
     with vfswasi.Sandbox("p.wasm").session() as session:
         now: Mapping[str, vfswasi.Changes] = session.changes
+
+
+def reports(result: vfswasi.Result[str], error: vfswasi.GuestError) -> None:
+    report: vfswasi.Report = result.report()
+    report.save(pathlib.Path("r.html"))
+    report.save("r.html")
+    text: str = report.html
+    if error.result is not None:
+        error.result.report().save("r.html")
+    report.save(io.BytesIO())  # wrong
+    result.report("r.html")  # wrong

@@ -228,9 +228,12 @@ def _result_of(
 
 
 def _tell(kept: overlays.Overlays, noted: observing.Observing, result: Result[Any] | None) -> None:
-    if result is not None:
+    if result is None:
+        return
+    try:
         if kept.wanted:
             kept.tell(result.changes)
+    finally:
         if noted.wanted:
             noted.tell(result)
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import builtins
 import pickle
 import re
+import threading
+from collections.abc import Iterator
+from functools import partial
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +34,7 @@ from .made import Looked, calls, result, trace_of
 
 EMPTY = b'(module (memory (export "memory") 1) (func (export "_start")))'
 SIZE_MAX = 2_000_000
+EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
 class Page(HTMLParser):
@@ -95,6 +100,7 @@ def test_every_part_is_there() -> None:
     assert mounts[0]["Source"] == "zip://*::s3://bucket/src.zip"
     assert (mounts[0]["Requests"], mounts[0]["Received"], mounts[0]["Time in it"]) == ("12", "1.0 MiB", "90.00 ms")
     assert mounts[1]["Requests"] == ""
+    assert "Written" not in page.table("Path")[0]
     looked = page.table("Path")
     assert [(row["Path"], row["Found"], row["Read"]) for row in looked] == [
         ("/src/a.c", "file", "whole"),
@@ -172,6 +178,56 @@ def test_a_report_can_be_made_of_a_result_that_has_travelled() -> None:
     plain = vfswasi.run(EMPTY, capture_output=True, limits=Limits(inodes=77))
     assert pickle.loads(pickle.dumps(plain)).report().html == plain.report().html
     assert "77" in shown(plain)
+
+
+def test_what_was_looked_at_says_what_was_listed_and_written() -> None:
+    found = (Access("", "directory", listed=True, size=0), Access("a", "file", written=True, size=5))
+    rows = page_of(result(accesses=Looked({"/d": found, "/e": ()}))).table("Path")
+    assert [[*row.values()] for row in rows] == [
+        ["/d", "directory, listed", "", "", ""],
+        ["/d/a", "file", "", "5 B", "yes"],
+    ]
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Nothing is printed."""
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """A web server of the examples."""
+    handler = partial(Quiet, directory=str(EXAMPLES))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+        thread.join()
+
+
+def test_a_real_run_over_a_store_far_away_has_its_requests_and_how_long_it_was_waited_for(server: str) -> None:
+    ran = vfswasi.run(
+        EXAMPLES / "wordcount.wasm",
+        ["/out/report.txt", "/data"],
+        preopens={"/data": f"zip://*::{server}/corpus.zip", "/out": {}},
+        capture_output=True,
+        text=True,
+        trace=True,
+    )
+    page = page_of(ran)
+    mounts = {row["Mount"]: row for row in page.table("Mount")}
+    assert int(mounts["/data"]["Requests"]) == ran.traffic["/data"].requests > 0
+    assert mounts["/data"]["Source"] == f"zip://*::{server}/corpus.zip"
+    assert int(mounts["/data"]["Store asked"]) > 3
+    assert mounts["/out"]["Way"] == "read and write"
+    files = {row["File"]: row for row in page.table("File")}
+    assert files["/out/report.txt"]["Written"] == size_text(len(ran.files["/out/report.txt"]))
+    assert files["standard output"]["Written"] == size_text(len(ran.stdout or ""))
+    parts = {part.name: part.ns for part in time_parts(ran, ran._given, ran.trace)}
+    assert parts["storage"] > 0
+    assert sum(parts.values()) == pytest.approx(ran.usage.wall_seconds * 10**9, rel=0.01)
+    assert "A report.txt" in " ".join(page.whole.split())
 
 
 # Refusals
@@ -336,6 +392,13 @@ def test_the_diff_of_a_change_is_shown_with_its_lines() -> None:
     assert "+hello" in page.whole
     (rows,) = (table for table in page.tables if table[0][1:] == ["Path", "Before", "After"])
     assert rows[1] == ["A", "a.txt", "", "12 B"]
+
+
+def test_a_diff_of_many_changes_is_of_the_first_ones() -> None:
+    words = shown(result(changes={"/out": changes_of({f"{number:03}.txt": "x\n" for number in range(60)})}))
+    assert "+++ b/049.txt" in words
+    assert "+++ b/050.txt" not in words
+    assert "The diff of the first 50 changes; result.changes[...].diff() has all of it." in words
 
 
 def test_contents_that_are_gone_leave_the_rest_of_the_page() -> None:

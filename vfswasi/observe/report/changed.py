@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from ...printing import without_secrets
 from ..change import Change
@@ -11,8 +11,10 @@ from ..changes import Changes
 from .words import LINE_MAX, NAME_MAX, Cell, Column, Table, foreign, left_out, size
 
 ROWS_MAX: Final = 200
+_ALL: Final = "result.changes[...].diff() has all of it."
 DIFF_CHARS_MAX: Final = 64_000
 DIFF_LINES_MAX: Final = 1500
+DIFFED_MAX: Final = 50  # changes of one mount, whose contents may have to be fetched
 
 
 class Line(NamedTuple):
@@ -65,21 +67,23 @@ def _row(mount: str, change: Change) -> list[Cell]:
     ]
 
 
-def _diff(changes: Any, chars_max: int) -> tuple[list[Line], str]:
+def _diff(changes: Changes, chars_max: int) -> tuple[list[Line], str]:
     """Its lines, and what is to be said of it."""
     lines: list[Line] = []
     chars = 0
     try:
-        for text in _lines(changes.iter_diff()):
+        few = changes if len(changes) <= DIFFED_MAX else Changes(changes.entries[:DIFFED_MAX], changes.base)
+        for text in _lines(few.iter_diff()):
             line = foreign(text[: LINE_MAX + 1].expandtabs(4), LINE_MAX)
             chars += len(line)
             if len(lines) >= DIFF_LINES_MAX or chars > chars_max:
-                return lines, "The diff goes on; result.changes[...].diff() has all of it."
+                return lines, f"The diff goes on; {_ALL}"
             lines.append(Line(line, _tone(text)))
     except Exception as error:  # a store's own, too: the rest of the page is worth having
         words = foreign(without_secrets(str(error)) or type(error).__name__)
         return lines, f"The diff ends here, because its contents cannot be read: {words}"
-    return lines, ""
+    more = len(changes) > DIFFED_MAX
+    return lines, f"The diff of the first {DIFFED_MAX} changes; {_ALL}" if more else ""
 
 
 def _lines(pieces: Iterable[str]) -> Iterable[str]:

@@ -17,11 +17,15 @@ def looked_at(accesses: Accesses) -> list[Table]:
     for number, (mount, found) in enumerate(accesses.items()):
         if not found or left <= 0:
             continue
+        shown = found[:left]
+        left -= len(shown)
+        written = any(each.written for each in shown)
         rows = [
-            [_name(mount, each), _found(each), _read(each), size(each.size), _changed(each)] for each in found[:left]
+            [_name(mount, each), _found(each), _read(each), _size(each), *_changed(each, written)] for each in shown
         ]
-        left -= len(rows)
-        columns = [Column("Path", "code"), Column("Found"), Column("Read"), Column("Size", "number"), Column("Written")]
+        columns = [Column("Path", "code"), Column("Found"), Column("Read"), Column("Size", "number")]
+        if written:
+            columns.append(Column("Written"))
         missing = sum(each.found == "missing" for each in found)
         caption = f"{foreign(mount)}: {len(found):,} names, {missing:,} of them not there"
         note = left_out(len(rows), len(found), "names")
@@ -36,7 +40,9 @@ def _name(mount: str, access: Access) -> Cell:
 def _found(access: Access) -> Cell:
     if access.found == "missing":
         return Cell("not found", tone="quiet")
-    return Cell(access.found + (", listed" if access.listed else ""))
+    unsure = getattr(access, "unsure", None)
+    more = f"; unsure: {foreign(unsure)}" if unsure else ""
+    return Cell(access.found + (", listed" if access.listed else "") + more)
 
 
 def _read(access: Access) -> Cell:
@@ -50,5 +56,9 @@ def _read(access: Access) -> Cell:
     return Cell(f"{size_text(count)}: {ranges}{more}", count)
 
 
-def _changed(access: Access) -> Cell:
-    return Cell("yes", tone="") if access.written else Cell("")
+def _size(access: Access) -> Cell:
+    return size(access.size if access.found == "file" else None)
+
+
+def _changed(access: Access, shown: bool) -> list[Cell]:
+    return [Cell("yes" if access.written else "")] if shown else []
