@@ -12,7 +12,9 @@ DESCRIPTION = "Print what a shell needs to complete the words of this command; d
 SHELLS: Final = ("bash", "zsh", "fish", "tcsh")
 
 # What is completed with the names of files, and of directories.
-_FILES: Final = frozenset({"module", "file", "args", "source", "stdin", "stdout", "stderr", "env_file", "save_changes"})
+_FILES: Final = frozenset(
+    {"module", "file", "args", "source", "stdin", "stdout", "stderr", "env_file", "save_changes", "record"}
+)
 
 
 def add_arguments(parser: Parser) -> None:

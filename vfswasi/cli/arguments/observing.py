@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...host.results.result import Result
+from . import recording
 from .parser import Parser
 
 
@@ -17,6 +18,7 @@ def add_arguments(parser: Parser) -> None:
         help="the same bytes on any day: a clock, random bytes, listings, numbers and times of files that depend on "
         "nothing else",
     )
+    recording.add_arguments(parser)
 
 
 class Observing:
@@ -31,11 +33,16 @@ class Observing:
         self.of_sandbox: dict[str, Any] = {}
         if options.deterministic:
             self.of_sandbox["deterministic"] = True
+        self._record = recording.record_of(options)
+        if self._record is not None:
+            self.asked["record"] = self._record
 
     @property
     def wanted(self) -> bool:
         """Whether `tell` has something to do."""
-        return False
+        return self._record is not None
 
     def tell(self, result: Result[Any]) -> None:
         """The run is over, however it ended. Raises OSError: something could not be written where it should be."""
+        if self._record is not None:
+            recording.say(self._record)
