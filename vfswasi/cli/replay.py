@@ -10,7 +10,6 @@ from ..limits import Limits
 from ..mounts.options import parse_limits
 from ..observe.recording.recording import Recording
 from ..printing import counted, printable
-from . import progress
 from .arguments.module import given
 from .arguments.parser import Parser
 from .messages import EXIT_DIFFERS, EXIT_TIMEOUT, fail, status_of

@@ -4,6 +4,7 @@ what an overlay has to find below it when the run is made again."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from ....errors import Errno, FsError, errno_of
 from ....fs_backends.base import Backend, Buffer, DirEntry, FileType, Handle, Key, ReadableBuffer, Stat
@@ -119,24 +120,30 @@ class NotedBelow(Noted):
             if base is not None:
                 self.changed.add(base)
 
-    def create(self, key: Key) -> Handle:
+    @contextmanager
+    def _making(self, key: Key, base: Key | None = None) -> Iterator[None]:
+        """Something new at `key`. base: what it is another name of."""
         self._look(key[:-1])
-        handle = self.inner.create(key)
-        self._places.put(key)
+        try:
+            yield
+        except FsError:
+            self._look(key)
+            raise
+        self._note_stat(key, None)
+        self._places.put(key, None, base)
         self._touch(key[:-1])
-        return handle
+
+    def create(self, key: Key) -> Handle:
+        with self._making(key):
+            return self.inner.create(key)
 
     def mkdir(self, key: Key) -> None:
-        self._look(key[:-1])
-        self.inner.mkdir(key)
-        self._places.put(key)
-        self._touch(key[:-1])
+        with self._making(key):
+            self.inner.mkdir(key)
 
     def symlink(self, target: str, key: Key) -> None:
-        self._look(key[:-1])
-        self.inner.symlink(target, key)
-        self._places.put(key)
-        self._touch(key[:-1])
+        with self._making(key):
+            self.inner.symlink(target, key)
 
     def remove(self, key: Key) -> None:
         self._look(key[:-1])
@@ -170,11 +177,10 @@ class NotedBelow(Noted):
         self._touch(old[:-1], new[:-1], new)
 
     def link(self, old: Key, new: Key) -> None:
-        self._look(new[:-1])
         self._look(old)
-        self.inner.link(old, new)
-        self._places.put(new, None, self._places.base_of(old))
-        self._touch(new[:-1], old)
+        with self._making(new, self._places.base_of(old)):
+            self.inner.link(old, new)
+        self._touch(old)
 
     def set_times(self, key: Key, atim_ns: int | None, mtim_ns: int | None) -> None:
         self._look(key)
