@@ -14,7 +14,7 @@ from ..facts import Content, Facts, of_error, of_stat
 from .noting import Noted, entry_text, read_noted
 from .places import Places
 
-_MISSING = (Errno.NOENT, Errno.NOTDIR)
+_MISSING = (Errno.NOENT, Errno.NOTDIR, Errno.LOOP)  # the last two of what lies below a link
 
 
 class NotedBelow(Noted):
@@ -37,7 +37,8 @@ class NotedBelow(Noted):
         if found is not None:
             self.facts.note_first(("stat", base, ()), {"stat": of_stat(found)})
         elif error is None or errno_of(error) in _MISSING:
-            self.facts.note_first(("stat", base, ()), {"errno": "NOENT"})
+            told = Errno.NOENT if error is None else errno_of(error)
+            self.facts.note_first(("stat", base, ()), {"errno": told.name})
 
     def stat(self, key: Key) -> Stat:
         try:
@@ -96,7 +97,7 @@ class NotedBelow(Noted):
     # What is done.
 
     def _look(self, key: Key) -> DirEntry | None:
-        """What the store had at `key` of its own, before something is done to it."""
+        """What the store had at `key` of its own; asked for before something is done to it."""
         base = self._places.base_of(key)
         if base is None or self.is_over:
             return None
@@ -112,7 +113,10 @@ class NotedBelow(Noted):
             except FsError as error:
                 target = of_error(error)
             self.facts.note_first(("readlink", base, ()), target)
-        return DirEntry(base[-1] if base else "", found.filetype, found.ident)
+        above = self._places.base_of(key[:-1])
+        if not key or above is None or base != (*above, key[-1]):
+            return None  # it has come there
+        return DirEntry(key[-1], found.filetype, found.ident)
 
     def _touch(self, *keys: Key) -> None:
         for key in keys:

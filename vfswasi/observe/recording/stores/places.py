@@ -44,8 +44,8 @@ class Places:
         return place
 
     def put(self, key: Key, was: DirEntry | None = None, base: Key | None = None) -> None:
-        """Something new is at `key`, or nothing any more. was: what the store has there of its own, if it has. base: what
-        the new is another name of."""
+        """Something new is at `key`, or nothing any more. was: what the store has there of its own, if it has. base:
+        what the new is another name of."""
         self._put(key, _Place(base), was)
 
     def move(self, old: Key, new: Key, was_old: DirEntry | None, was_new: DirEntry | None) -> None:
