@@ -61,6 +61,8 @@ class Places:
         above = self._at(key[:-1])
         before = above.children.get(key[-1])
         place.hid = was if before is None else before.hid or (was if _is_own(above, key[-1], before) else None)
+        if _is_own(above, key[-1], place):
+            place.hid = None  # it is where it was
         above.children[key[-1]] = place
 
     def before(self, key: Key, entries: Iterable[DirEntry]) -> Iterator[DirEntry]:
