@@ -4,7 +4,7 @@ what an overlay has to find below it when the run is made again."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from ....errors import Errno, FsError, errno_of
 from ....fs_backends.base import Backend, Buffer, DirEntry, FileType, Handle, Key, ReadableBuffer, Stat
@@ -118,6 +118,14 @@ class NotedBelow(Noted):
             return None  # it has come there
         return DirEntry(key[-1], found.filetype, found.ident)
 
+    def _look_inside(self, key: Key) -> None:
+        """That a directory is empty an overlay finds out by listing what it shows of the store."""
+        if self._places.base_of(key) is not None and not self.is_over:
+            with suppress(FsError):
+                if self.inner.stat(key).filetype is FileType.DIRECTORY:
+                    for _ in self.list(key):
+                        pass
+
     def _touch(self, *keys: Key) -> None:
         for key in keys:
             base = self._places.base_of(key)
@@ -159,11 +167,7 @@ class NotedBelow(Noted):
     def rmdir(self, key: Key) -> None:
         self._look(key[:-1])
         was = self._look(key)
-        base = self._places.base_of(key)
-        # That it is empty the overlay finds out by listing what it shows of the store.
-        if was is not None and base is not None and was.filetype is FileType.DIRECTORY:
-            for _ in self.list(key):
-                pass
+        self._look_inside(key)
         self.inner.rmdir(key)
         self._places.put(key, was)
         self._touch(key[:-1])
@@ -172,9 +176,7 @@ class NotedBelow(Noted):
         self._look(old[:-1])
         self._look(new[:-1])
         was_old, was_new = self._look(old), self._look(new)
-        if was_new is not None and was_new.filetype is FileType.DIRECTORY:
-            for _ in self.list(new):
-                pass
+        self._look_inside(new)
         self.inner.rename(old, new)
         if old != new:
             self._places.move(old, new, was_old, was_new)
