@@ -274,7 +274,7 @@ class Derived:
         return self._listed[key]
 
     def look(self, key: Key, below: bool) -> Stat | Errno | None:
-        """Attributes, why there are none, or None: that is not known. below: of a directory that it is one is enough."""
+        """Attributes, why there are none, or None: not known. below: of a directory that it is one is enough."""
         found = self._found.get(key)
         if found is not None:
             return found
