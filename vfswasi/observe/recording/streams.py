@@ -134,12 +134,15 @@ def _each(runs: Sequence[Sequence[int]]) -> Iterator[int]:
 class ToldSource(Source):
     """Gives what the recorded run was given, in the same pieces."""
 
-    def __init__(self, told: Told, differs: Differs) -> None:
+    def __init__(self, told: Told, differs: Differs, cut_off: bool) -> None:
+        """cut_off: the recorded run was ended from outside, maybe while it waited for more."""
         self.tty, self.may_wait = told.tty, told.may_wait
-        self._told, self._differs = told, differs
+        self._told, self._differs, self._cut_off = told, differs, cut_off
 
     def read(self, size: int, deadline: Deadline, wait: bool = True) -> bytes:
         count = next(self._told.counts, None)
+        if count is None and self._cut_off:
+            raise Interrupted
         if count is None or count > size:
             less = "nothing more was read" if count is None else f"{count:,} bytes were read"
             self._differs.note("stdin", less, f"{size:,} bytes of standard input are asked for")
@@ -232,7 +235,12 @@ def noted(
 
 
 def compared(
-    streams: tuple[Stream, Stream, Stream], given: Told, out: ToldOutput, err: ToldOutput, differs: Differs
+    streams: tuple[Stream, Stream, Stream],
+    given: Told,
+    out: ToldOutput,
+    err: ToldOutput,
+    differs: Differs,
+    cut_off: bool,
 ) -> tuple[Stream, Stream, Stream]:
     """The streams for a guest that is run again."""
     given_here, out_here, err_here = streams[0].source, streams[1].sink, streams[2].sink
@@ -242,4 +250,4 @@ def compared(
     given_here.close()
     first = ComparedSink(out_here, out)
     second = first if err_here is out_here and out is err else ComparedSink(err_here, err)
-    return Stream(0, ToldSource(given, differs), None), Stream(1, None, first), Stream(2, None, second)
+    return Stream(0, ToldSource(given, differs, cut_off), None), Stream(1, None, first), Stream(2, None, second)
