@@ -2,7 +2,8 @@
 
 Exit status of `run`: the guest's own (statuses above 255 become 255); 128 + N if signal N ended it, so 134 for
 a trap; 124 if `--timeout` or its fuel ended it; 125 if vfswasi itself failed, with one line on stderr. Of `apply`: 0,
-125, or 1 if the target is not what the changes were made on. Of the others: 0 or 125. Of all: 141 if nobody reads what
+125, or 1 if the target is not what the changes were made on. Of `replay`: as that of `run`; 123 if the run was another
+one than the recorded. Of the others: 0 or 125. Of all: 141 if nobody reads what
 they print any more, 130 after Ctrl-C.
 """
 
@@ -28,6 +29,7 @@ from .messages import EXIT_INTERRUPTED, EXIT_PIPE, EXIT_TIMEOUT, Warning, fail, 
 # that is no option belongs to a program (`options.args`).
 COMMANDS = {
     "run": "run a program; the word run may be left out",
+    "replay": "run what run --record has recorded once more, out of its file alone",
     "inspect": "show what a module imports and needs",
     "mounts": "show what a source looks like to a program",
     "changes": "show what saved changes change",

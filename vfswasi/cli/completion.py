@@ -13,7 +13,10 @@ SHELLS: Final = ("bash", "zsh", "fish", "tcsh")
 
 # What is completed with the names of files, and of directories.
 _FILES: Final = frozenset(
-    {"module", "file", "args", "source", "stdin", "stdout", "stderr", "env_file", "save_changes", "accesses", "report"}
+    {
+        *("module", "file", "args", "source", "stdin", "stdout", "stderr", "env_file", "save_changes"),
+        *("accesses", "report", "record"),
+    }
 )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from ..errors import ApplyError, ConflictError, Uncommitted, UncommittedError
 from ..printing import printable, without_secrets
 
+EXIT_DIFFERS = 123  # a replay is not what was recorded
 EXIT_TIMEOUT = 124
 EXIT_OURS = 125
 EXIT_INTERRUPTED = 128 + 2  # as if SIGINT had ended us

@@ -111,7 +111,7 @@ def _add_what_it_sees(parser: Parser) -> None:
 def _add_bounds(parser: Parser) -> None:
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=seconds,
         metavar="TIME",
         help="end the program after this time: seconds, or 500ms, 5s, 2m, 1h30m (default: 1h); none: never",
     )
@@ -143,7 +143,7 @@ def add_feature(parser: Parser) -> None:
     )
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
     if text.lower() == "none":
         return float("inf")
     try:

@@ -60,8 +60,8 @@ def replay(
     file: a path, a binary file, or a `Recording`. module: of a recording that was made without its module.
     stdout, stderr, capture_output, text, encoding, errors, trace: as in `vfswasi.run`.
     timeout: seconds; by default those of the recorded run, an hour at most. limits: what the recording may ask for at
-    most; by default `Limits()`. A file that a stranger made says itself what its program may use up, so more than that is
-    refused.
+    most; by default `Limits()`. A file that a stranger made says itself what its program may use up, so more than that
+    is refused.
 
     What was never asked when the run was recorded is never answered: the run ends there, and `Replayed.difference` says
     what it was.

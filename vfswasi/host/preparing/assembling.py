@@ -24,9 +24,9 @@ from .programs import Programs
 
 
 class Ground(NamedTuple):
-    """A sandbox from the side of its runs. programs, features: of its module. begun, over: told of each run's deadline, when it can begin, and when
-    nothing is left of it, with the mounts that were opened for it alone; `begun` raises ValueError if the sandbox is
-    closed."""
+    """A sandbox from the side of its runs. programs, features: of its module. begun, over: told of each run's deadline,
+    when it can begin, and when nothing is left of it, with the mounts that were opened for it alone; `begun` raises
+    ValueError if the sandbox is closed."""
 
     mounts: MountTable
     programs: Programs

@@ -21,7 +21,8 @@ def recorder(
     programs: Programs,
     features: tuple[str, ...],
 ) -> Recorder:
-    """Of one run. words: as in `assembled`. Raises ValueError (the caller's functions cannot be recorded), OSError, InvalidModuleError."""
+    """Of one run. words: as in `assembled`. Raises ValueError (the caller's functions cannot be recorded), OSError,
+    InvalidModuleError."""
     assert asked.record is not None
     wasm, has_imports = programs.origin()
     if own.imports or has_imports:

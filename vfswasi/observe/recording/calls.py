@@ -191,8 +191,8 @@ _OF_STORES: Final = frozenset(
 
 
 class Following(Tracer):
-    """Compares the calls of a run with those of a recorded one. differs: hears of the first difference; after it nothing
-    more is compared.
+    """Compares the calls of a run with those of a recorded one. differs: hears of the first difference; after it
+    nothing more is compared.
 
     count, texts: of the recorded calls; records: their bytes, in pieces of whole ones. refusals: whether a store may
     have refused what is no store's to refuse now. cut_off: the recorded run was ended from outside: so is this one,

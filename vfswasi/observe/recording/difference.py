@@ -15,8 +15,8 @@ Kind = Literal["call", "files", "stdin", "stdout", "stderr", "ending"]
 class Difference:
     """kind: what differs: a system call, what was asked of the mounts or of standard input, a byte of the output, or
     how the run ended. call: the number of the system call at which that showed, from 0; None: at none. name: of that
-    call. path: what it was about, as the guest spelled it, if known. expected, got: in words; what the recorded run had,
-    and this one. at: of output, which byte. `str()` is a sentence."""
+    call. path: what it was about, as the guest spelled it, if known. expected, got: in words; what the recorded run
+    had, and this one. at: of output, which byte. `str()` is a sentence."""
 
     kind: Kind
     expected: str

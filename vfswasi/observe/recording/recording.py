@@ -67,9 +67,9 @@ class Recording:
     args: the guest's argv. env: its environment. cwd, seed, clock, deterministic, features, limits: what the run was
     given. timeout: its seconds; None: none. vdso: whether its fast path was on. module: its name; module_sha256,
     module_bytes: of it; has_module: whether it is in the file. mounts: what the guest saw. ending: how it ended. calls:
-    how many system calls it made. stdin, stdout, stderr: how many bytes. seconds: how long it ran. cut: why something was
-    left out; None: nothing. inexact: files that others changed while the run read them. when: ISO 8601. vfswasi, wasmtime,
-    machine: what recorded it. size: bytes of what was kept of files.
+    how many system calls it made. stdin, stdout, stderr: how many bytes. seconds: how long it ran. cut: why something
+    was left out; None: nothing. inexact: files that others changed while the run read them. when: ISO 8601. vfswasi,
+    wasmtime, machine: what recorded it. size: bytes of what was kept of files.
 
     As a context manager, or with `close`, it closes the file.
     """

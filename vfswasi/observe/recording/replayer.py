@@ -59,7 +59,8 @@ class Replayer:
         raise Interrupted
 
     def streams(self, streams: tuple[Stream, Stream, Stream]) -> tuple[Stream, Stream, Stream]:
-        return compared(streams, self._given, self._out, self._err, self.differs)
+        cut_off = self._recording.ending.from_outside
+        return compared(streams, self._given, self._out, self._err, self.differs, cut_off)
 
     def ended(self, ending: Any) -> None:
         self.ending = ending_told(ending)

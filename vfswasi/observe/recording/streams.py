@@ -19,8 +19,8 @@ _COUNTS_MAX: Final = 4_000_000  # answers of one stream
 
 
 class NotedSource(Source):
-    """`inner`, with what it gave. counts: of each read, how many bytes came, or -errno. available_counts: what `available`
-    said."""
+    """`inner`, with what it gave. counts: of each read, how many bytes came, or -errno. available_counts: what
+    `available` said."""
 
     def __init__(self, inner: Source, room: Room) -> None:
         self.inner = inner
@@ -110,7 +110,7 @@ class Told:
         self.size, self.tty, self.may_wait = size, tty, may_wait
         self.counts = _each(counts)
         self.available = _each(available)
-        self.partial = {number: value for number, value in partial}
+        self.partial = {number: value for number, value in partial}  # noqa: C416 - of pairs that are lists
         self._pieces = pieces
         self._rest = b""
 
@@ -134,12 +134,15 @@ def _each(runs: Sequence[Sequence[int]]) -> Iterator[int]:
 class ToldSource(Source):
     """Gives what the recorded run was given, in the same pieces."""
 
-    def __init__(self, told: Told, differs: Differs) -> None:
+    def __init__(self, told: Told, differs: Differs, cut_off: bool) -> None:
+        """cut_off: the recorded run was ended from outside, maybe while it waited for more."""
         self.tty, self.may_wait = told.tty, told.may_wait
-        self._told, self._differs = told, differs
+        self._told, self._differs, self._cut_off = told, differs, cut_off
 
     def read(self, size: int, deadline: Deadline, wait: bool = True) -> bytes:
         count = next(self._told.counts, None)
+        if count is None and self._cut_off:
+            raise Interrupted
         if count is None or count > size:
             less = "nothing more was read" if count is None else f"{count:,} bytes were read"
             self._differs.note("stdin", less, f"{size:,} bytes of standard input are asked for")
@@ -222,7 +225,9 @@ def noted(
 ) -> tuple[tuple[Stream, Stream, Stream], NotedSource, NotedSink, NotedSink]:
     """The streams for the guest; what notes them."""
     source, out, err = streams
-    assert source.source is not None and out.sink is not None and err.sink is not None
+    assert source.source is not None
+    assert out.sink is not None
+    assert err.sink is not None
     given = NotedSource(source.source, room)
     first = NotedSink(out.sink, room)
     second = first if err.sink is out.sink else NotedSink(err.sink, room)
@@ -230,11 +235,19 @@ def noted(
 
 
 def compared(
-    streams: tuple[Stream, Stream, Stream], given: Told, out: ToldOutput, err: ToldOutput, differs: Differs
+    streams: tuple[Stream, Stream, Stream],
+    given: Told,
+    out: ToldOutput,
+    err: ToldOutput,
+    differs: Differs,
+    cut_off: bool,
 ) -> tuple[Stream, Stream, Stream]:
     """The streams for a guest that is run again."""
-    assert streams[0].source is not None and streams[1].sink is not None and streams[2].sink is not None
-    streams[0].source.close()
-    first = ComparedSink(streams[1].sink, out)
-    second = first if streams[2].sink is streams[1].sink and out is err else ComparedSink(streams[2].sink, err)
-    return Stream(0, ToldSource(given, differs), None), Stream(1, None, first), Stream(2, None, second)
+    given_here, out_here, err_here = streams[0].source, streams[1].sink, streams[2].sink
+    assert given_here is not None
+    assert out_here is not None
+    assert err_here is not None
+    given_here.close()
+    first = ComparedSink(out_here, out)
+    second = first if err_here is out_here and out is err else ComparedSink(err_here, err)
+    return Stream(0, ToldSource(given, differs, cut_off), None), Stream(1, None, first), Stream(2, None, second)

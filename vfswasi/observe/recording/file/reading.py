@@ -1,8 +1,8 @@
 """Reads a recording that may have been made by anybody.
 
-The archive is read by our own reader, with all its limits, and the manifest line by line; what it makes is counted while
-it is made. Each part is compared with its digest before a byte of it is used. No name in the file is a name of this
-machine: nothing is opened, fetched or written because of what it says.
+The archive is read by our own reader, with all its limits, and the manifest line by line; what it makes is counted
+while it is made. Each part is compared with its digest before a byte of it is used. No name in the file is a name of
+this machine: nothing is opened, fetched or written because of what it says.
 """
 
 from __future__ import annotations

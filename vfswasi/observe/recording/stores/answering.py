@@ -14,6 +14,7 @@ from ....fs_backends.waiting import check_time
 from ..facts import ENTRY_SEPARATOR, Answer, Content, Question, raised, stat_of
 from ..spool import Ref
 
+_MISSING: Final = ("NOENT", "NOTDIR", "LOOP")
 _DIRECTORY: Final = Stat(FileType.DIRECTORY, 0)
 
 
@@ -99,8 +100,8 @@ class Answering(Backend):
         found = self.derived.look(key, self._below)
         if found is None:
             self.never("looked up", key)
-        if found is Errno.NOENT:
-            raise FsError(Errno.NOENT, self.path(key))
+        if isinstance(found, Errno):
+            raise FsError(found, self.path(key))
         assert isinstance(found, Stat)
         return found
 
@@ -244,8 +245,8 @@ class Derived:
                 told = answer.get("stat")
                 if told is not None:
                     self._add(key, stat_of(told))
-                elif answer.get("errno") == "NOENT":
-                    self._found.setdefault(key, Errno.NOENT)
+                elif answer.get("errno") in _MISSING:
+                    self._found.setdefault(key, Errno[answer["errno"]])
             elif what == "walk" and "walk" in answer:
                 count, told = answer["walk"]
                 found = None if told is None else stat_of(told)
@@ -273,7 +274,7 @@ class Derived:
         return self._listed[key]
 
     def look(self, key: Key, below: bool) -> Stat | Errno | None:
-        """Attributes, NOENT, or None: that is not known. below: of a directory that it is one is enough."""
+        """Attributes, why there are none, or None: not known. below: of a directory that it is one is enough."""
         found = self._found.get(key)
         if found is not None:
             return found

@@ -4,6 +4,7 @@ what an overlay has to find below it when the run is made again."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 from ....errors import Errno, FsError, errno_of
 from ....fs_backends.base import Backend, Buffer, DirEntry, FileType, Handle, Key, ReadableBuffer, Stat
@@ -13,7 +14,7 @@ from ..facts import Content, Facts, of_error, of_stat
 from .noting import Noted, entry_text, read_noted
 from .places import Places
 
-_MISSING = (Errno.NOENT, Errno.NOTDIR)
+_MISSING = (Errno.NOENT, Errno.NOTDIR, Errno.LOOP)  # the last two of what lies below a link
 
 
 class NotedBelow(Noted):
@@ -36,7 +37,8 @@ class NotedBelow(Noted):
         if found is not None:
             self.facts.note_first(("stat", base, ()), {"stat": of_stat(found)})
         elif error is None or errno_of(error) in _MISSING:
-            self.facts.note_first(("stat", base, ()), {"errno": "NOENT"})
+            told = Errno.NOENT if error is None else errno_of(error)
+            self.facts.note_first(("stat", base, ()), {"errno": told.name})
 
     def stat(self, key: Key) -> Stat:
         try:
@@ -95,7 +97,7 @@ class NotedBelow(Noted):
     # What is done.
 
     def _look(self, key: Key) -> DirEntry | None:
-        """What the store had at `key` of its own, before something is done to it."""
+        """What the store had at `key` of its own; asked for before something is done to it."""
         base = self._places.base_of(key)
         if base is None or self.is_over:
             return None
@@ -111,7 +113,18 @@ class NotedBelow(Noted):
             except FsError as error:
                 target = of_error(error)
             self.facts.note_first(("readlink", base, ()), target)
-        return DirEntry(base[-1] if base else "", found.filetype, found.ident)
+        above = self._places.base_of(key[:-1])
+        if not key or above is None or base != (*above, key[-1]):
+            return None  # it has come there
+        return DirEntry(key[-1], found.filetype, found.ident)
+
+    def _look_inside(self, key: Key) -> None:
+        """That a directory is empty an overlay finds out by listing what it shows of the store."""
+        if self._places.base_of(key) is not None and not self.is_over:
+            with suppress(FsError):
+                if self.inner.stat(key).filetype is FileType.DIRECTORY:
+                    for _ in self.list(key):
+                        pass
 
     def _touch(self, *keys: Key) -> None:
         for key in keys:
@@ -119,24 +132,30 @@ class NotedBelow(Noted):
             if base is not None:
                 self.changed.add(base)
 
-    def create(self, key: Key) -> Handle:
+    @contextmanager
+    def _making(self, key: Key, base: Key | None = None) -> Iterator[None]:
+        """Something new at `key`. base: what it is another name of."""
         self._look(key[:-1])
-        handle = self.inner.create(key)
-        self._places.put(key)
+        try:
+            yield
+        except FsError:
+            self._look(key)
+            raise
+        self._note_stat(key, None)
+        self._places.put(key, None, base)
         self._touch(key[:-1])
-        return handle
+
+    def create(self, key: Key) -> Handle:
+        with self._making(key):
+            return self.inner.create(key)
 
     def mkdir(self, key: Key) -> None:
-        self._look(key[:-1])
-        self.inner.mkdir(key)
-        self._places.put(key)
-        self._touch(key[:-1])
+        with self._making(key):
+            self.inner.mkdir(key)
 
     def symlink(self, target: str, key: Key) -> None:
-        self._look(key[:-1])
-        self.inner.symlink(target, key)
-        self._places.put(key)
-        self._touch(key[:-1])
+        with self._making(key):
+            self.inner.symlink(target, key)
 
     def remove(self, key: Key) -> None:
         self._look(key[:-1])
@@ -148,11 +167,7 @@ class NotedBelow(Noted):
     def rmdir(self, key: Key) -> None:
         self._look(key[:-1])
         was = self._look(key)
-        base = self._places.base_of(key)
-        # That it is empty the overlay finds out by listing what it shows of the store.
-        if was is not None and base is not None and was.filetype is FileType.DIRECTORY:
-            for _ in self.list(key):
-                pass
+        self._look_inside(key)
         self.inner.rmdir(key)
         self._places.put(key, was)
         self._touch(key[:-1])
@@ -161,20 +176,17 @@ class NotedBelow(Noted):
         self._look(old[:-1])
         self._look(new[:-1])
         was_old, was_new = self._look(old), self._look(new)
-        if was_new is not None and was_new.filetype is FileType.DIRECTORY:
-            for _ in self.list(new):
-                pass
+        self._look_inside(new)
         self.inner.rename(old, new)
         if old != new:
             self._places.move(old, new, was_old, was_new)
         self._touch(old[:-1], new[:-1], new)
 
     def link(self, old: Key, new: Key) -> None:
-        self._look(new[:-1])
         self._look(old)
-        self.inner.link(old, new)
-        self._places.put(new, None, self._places.base_of(old))
-        self._touch(new[:-1], old)
+        with self._making(new, self._places.base_of(old)):
+            self.inner.link(old, new)
+        self._touch(old)
 
     def set_times(self, key: Key, atim_ns: int | None, mtim_ns: int | None) -> None:
         self._look(key)

@@ -44,7 +44,8 @@ class Places:
         return place
 
     def put(self, key: Key, was: DirEntry | None = None, base: Key | None = None) -> None:
-        """Something new is at `key`, or nothing any more. was: what the store has there of its own, if it has."""
+        """Something new is at `key`, or nothing any more. was: what the store has there of its own, if it has. base:
+        what the new is another name of."""
         self._put(key, _Place(base), was)
 
     def move(self, old: Key, new: Key, was_old: DirEntry | None, was_new: DirEntry | None) -> None:
@@ -60,6 +61,8 @@ class Places:
         above = self._at(key[:-1])
         before = above.children.get(key[-1])
         place.hid = was if before is None else before.hid or (was if _is_own(above, key[-1], before) else None)
+        if _is_own(above, key[-1], place):
+            place.hid = None  # it is where it was
         above.children[key[-1]] = place
 
     def before(self, key: Key, entries: Iterable[DirEntry]) -> Iterator[DirEntry]:
