@@ -147,6 +147,8 @@ class Wasm:
                 errno = failing(call) if errno is None else errno
             return errno
 
+        if hasattr(asked, "over"):
+            traced.over = asked.over  # type: ignore[attr-defined]
         return traced
 
 
