@@ -219,7 +219,7 @@ def test_a_failing_test_shows_what_the_program_printed_changed_and_did_last(run_
             "  missing: No such file or directory",
             "changes:",
             "  A /out.txt",
-            "last calls (of *):",
+            "last calls, of *:",
             "  path_open(*missing*NOENT*",
         ]
     )

@@ -10,7 +10,7 @@ import vfswasi
 from ....printing import printable
 
 # What the C library does before `main`, and asks of descriptors, clocks and generators; it differs between compilers.
-_LEFT_OUT: Final = frozenset(
+LEFT_OUT: Final = frozenset(
     "args_get args_sizes_get environ_get environ_sizes_get fd_prestat_get fd_prestat_dir_name fd_fdstat_get "
     "clock_time_get clock_res_get random_get sched_yield".split()
 )
@@ -21,7 +21,7 @@ _RESULTS: Final = ("nread", "nwritten", "size")
 def golden(trace: Iterable[vfswasi.Call]) -> bytes:
     """One line for each call: its name, its paths and flags, how many bytes, and its errno unless that is SUCCESS. No
     durations, addresses, numbers of descriptors or inodes."""
-    lines = [_line(call) for call in trace if call.name not in _LEFT_OUT]
+    lines = [_line(call) for call in trace if call.name not in LEFT_OUT]
     return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass")
 
 
