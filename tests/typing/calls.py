@@ -22,6 +22,7 @@ import fsspec.core
 from upath import UPath
 
 import vfswasi
+import vfswasi.testing
 
 
 def args(strings: Iterator[str], paths: list[pathlib.Path], environment: Mapping[str, str]) -> None:
@@ -315,3 +316,25 @@ def reports(result: vfswasi.Result[str], error: vfswasi.GuestError) -> None:
         error.result.report().save("r.html")
     report.save(io.BytesIO())  # wrong
     result.report("r.html")  # wrong
+
+
+def fixtures(
+    wasm: vfswasi.testing.Wasm, wasm_snapshot: vfswasi.testing.WasmSnapshot, wasm_fail: vfswasi.testing.WasmFail
+) -> None:
+    result = wasm("p.wasm", "a", "b", files={"a": "x", "d": {}}, memory="1MiB", timeout=1)
+    text: str | None = result.stdout
+    raw: bytes | None = wasm("p.wasm", text=False).stdout
+    wasm(pathlib.Path("p.wasm"), ["a"], files=pathlib.Path("d"))
+    wasm(b"", args=["a"], preopens={"/d": "x.zip"})
+    wasm("p.wasm", 5)  # wrong
+    wasm("p.wasm", fils={})  # wrong
+    wasm("p.wasm", files="x")  # wrong
+    wasm("p.wasm", timeout="5s")  # wrong
+    number: int | None = wasm("p.wasm").stdout  # wrong
+    assert result.files == wasm_snapshot("x")
+    wasm_snapshot(5)  # wrong
+    with wasm_fail("write", errno="NOSPC", nth=3, path="x", times=None) as failure:
+        struck: int = failure.struck
+    wasm_fail("write", errno=vfswasi.Errno.IO)
+    wasm_fail("write")  # wrong
+    wasm_fail("write", errno="IO", nth="1")  # wrong

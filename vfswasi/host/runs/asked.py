@@ -29,7 +29,8 @@ DETERMINISTIC_SEED: Final = 0
 
 class Asked(NamedTuple):
     """What a caller wants of a run beside its arguments. codec: (encoding, errors) of captured output; None: bytes.
-    clock: None: the system's. witness: what is there in place of a new one for `record`, of a run that is made again."""
+    clock: None: the system's. witness: what is there in place of a new one for `record`, of a run that is made
+    again."""
 
     stdin: Any
     stdout: Any

@@ -9,6 +9,7 @@ from vfswasi import Errno
 from ...abi.layouts import PREVIEW1
 from ...printing import did_you_mean
 from .failure import Failure
+from .frames import without_ours
 from .told import Told
 
 # In the words of POSIX.
@@ -67,18 +68,26 @@ class WasmFail:
         Raises TypeError, ValueError: there is no such call or errno.
         """
         __tracebackhide__ = True
-        calls = _calls(call)
-        number = _errno(errno)
-        _check_count("nth", nth)
-        if times is not None:
-            _check_count("times", times)
-        if path is not None and not isinstance(path, str):
-            raise TypeError(f"path must be a pattern as str, not {type(path).__name__}")
-        more = f", nth={nth}" * (nth != 1) + f", path={path!r}" * (path is not None)
-        asked = f"wasm_fail({call!r}{more}, errno={number.name!r})"
-        failure = Failure(asked, calls, number, nth, times, path, strict)
+        try:
+            failure = _checked(call, errno, nth, times, path, strict)
+        except (TypeError, ValueError) as error:
+            raise without_ours(error) from None
         self._told.failures.append(failure)
         return failure
+
+
+def _checked(call: Any, errno: Any, nth: Any, times: Any, path: Any, strict: bool) -> Failure:
+    """Raises TypeError, ValueError."""
+    calls = _calls(call)
+    number = _errno(errno)
+    _check_count("nth", nth)
+    if times is not None:
+        _check_count("times", times)
+    if path is not None and not isinstance(path, str):
+        raise TypeError(f"path must be a pattern as str, not {type(path).__name__}")
+    more = f", nth={nth}" * (nth != 1) + f", path={path!r}" * (path is not None)
+    asked = f"wasm_fail({call!r}{more}, errno={number.name!r})"
+    return Failure(asked, calls, number, nth, times, path, strict)
 
 
 def _calls(call: Any) -> frozenset[str]:

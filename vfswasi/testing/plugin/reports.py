@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any, Final
 
 from ...printing import printable
+from .snapshots.calls import LEFT_OUT
 from .told import Ran, Told
 
 _RUNS: Final = 3  # the last ones
@@ -49,11 +50,10 @@ def _lines(result: Any) -> Iterator[str]:
         shown = [_change(above, change) for change in islice(made, _CHANGES)]
         changes += [*shown, *([f"and {len(made) - _CHANGES:,} more"] if len(made) > _CHANGES else [])]
     yield from _part("changes", changes)
-    trace = result.trace
-    if trace:
-        before = len(trace) + trace.forgotten - _CALLS
-        calls = [_cut(printable(str(call))) for call in trace[-_CALLS:]]
-        yield from _part(f"last calls (of {len(trace) + trace.forgotten:,})" if before > 0 else "calls", calls)
+    if result.trace:
+        told = [call for call in result.trace if call.name not in LEFT_OUT]
+        calls = [_cut(call.line(duration=False)) for call in told[-_CALLS:]]
+        yield from _part(f"last calls, of {len(result.trace) + result.trace.forgotten:,}", calls)
 
 
 def _part(name: str, lines: list[str]) -> Iterator[str]:

@@ -75,11 +75,19 @@ class Wasm:
 
     @overload
     def __call__(
-        self, program: vfswasi.Module, *words: str, text: Literal[True] = ..., **options: Unpack[WasmOptions]
+        self,
+        program: vfswasi.Module,
+        *words: str | list[str] | tuple[str, ...],
+        text: Literal[True] = ...,
+        **options: Unpack[WasmOptions],
     ) -> vfswasi.Result[str]: ...
     @overload
     def __call__(
-        self, program: vfswasi.Module, *words: str, text: Literal[False], **options: Unpack[WasmOptions]
+        self,
+        program: vfswasi.Module,
+        *words: str | list[str] | tuple[str, ...],
+        text: Literal[False],
+        **options: Unpack[WasmOptions],
     ) -> vfswasi.Result[bytes]: ...
     def __call__(self, program: Any, *words: Any, text: bool = True, **options: Any) -> vfswasi.Result[Any]:
         """Run a program on files in memory and give its Result, with what it printed as text.
@@ -147,6 +155,8 @@ class Wasm:
                 errno = failing(call) if errno is None else errno
             return errno
 
+        if hasattr(asked, "over"):
+            traced.over = asked.over  # type: ignore[attr-defined]
         return traced
 
 

@@ -10,7 +10,7 @@ import vfswasi
 from ....printing import printable
 
 # What the C library does before `main`, and asks of descriptors, clocks and generators; it differs between compilers.
-_LEFT_OUT: Final = frozenset(
+LEFT_OUT: Final = frozenset(
     "args_get args_sizes_get environ_get environ_sizes_get fd_prestat_get fd_prestat_dir_name fd_fdstat_get "
     "clock_time_get clock_res_get random_get sched_yield".split()
 )
@@ -21,7 +21,7 @@ _RESULTS: Final = ("nread", "nwritten", "size")
 def golden(trace: Iterable[vfswasi.Call]) -> bytes:
     """One line for each call: its name, its paths and flags, how many bytes, and its errno unless that is SUCCESS. No
     durations, addresses, numbers of descriptors or inodes."""
-    lines = [_line(call) for call in trace if call.name not in _LEFT_OUT]
+    lines = [_line(call) for call in trace if call.name not in LEFT_OUT]
     return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass")
 
 
@@ -33,17 +33,15 @@ def _line(call: vfswasi.Call) -> str:
         words.append(("stdin", "stdout", "stderr")[call.arguments["fd"]])
     if call.target is not None:
         words.append(f"-> {printable(call.target)}")
-    words += [_flags(value) for name, value in call.arguments.items() if _is_told(name, value)]
+    words += [flags for name, value in call.arguments.items() if (flags := _flags(name, value))]
     words += [str(value) for name, value in call.results.items() if name in _RESULTS]
     if call.errno:
         words.append(f"= {call.errno.name}{' (injected)' if call.injected else ''}")
     return " ".join(words)
 
 
-def _is_told(name: str, value: Any) -> bool:
-    """Flags of opening; rights say what a library might do, not what is done."""
-    return isinstance(value, tuple) and bool(value) and "right" not in name and name != "dirflags"
-
-
-def _flags(value: tuple[Any, ...]) -> str:
-    return "|".join(str(flag).lower() for flag in value)
+def _flags(name: str, value: Any) -> str:
+    """Of opening and the like. Rights say what a library might do, not what is done; links are followed as a rule."""
+    if not isinstance(value, tuple) or "right" in name:
+        return ""
+    return "|".join(str(flag).lower() for flag in value if flag != "SYMLINK_FOLLOW")

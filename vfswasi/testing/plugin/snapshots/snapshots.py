@@ -48,6 +48,7 @@ class WasmSnapshot:
         or bytes (`result.stdout`) if it is a file with them, and to `result.trace` if it is a file with the lines of
         its calls. Raises TypeError, ValueError: such a name leads elsewhere.
         """
+        __tracebackhide__ = True
         if not isinstance(name, str):
             raise TypeError(f"the name of a snapshot must be a str, not {type(name).__name__}")
         if not _NAME.fullmatch(name) or name.endswith((" ", ".")) or len(os.fsencode(name)) > 200:
@@ -162,6 +163,10 @@ class Snapshot:
 def _value(other: object) -> bytes | Table:
     """What is kept of something. Raises TypeError: that is not kept."""
     if isinstance(other, vfswasi.Trace):
+        if other.forgotten:
+            raise TypeError(
+                f"the trace has the last {counted(len(other), 'call')} alone; there were too many to compare"
+            )
         return golden(other)
     if isinstance(other, str):
         return other.encode("utf-8", "surrogatepass")
