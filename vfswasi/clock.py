@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .records import record
@@ -17,7 +16,7 @@ there."""
 KINDS: Final = ("system", "fixed", "stepped", "virtual")
 
 # Of a text of ISO 8601 what `datetime` would cut off: digits of the second behind the sixth.
-_NANOSECONDS = re.compile(r"\d[.,]\d{6}(\d{1,3})\d*", re.ASCII)
+_NANOSECONDS: Final = r"(?a)\d[.,]\d{6}(\d{1,3})\d*"
 
 
 @record(frozen=True)
@@ -86,11 +85,12 @@ class Clock:
 
 def nanoseconds(name: str, value: Any) -> int:
     """Of a time, since 1970. `name`: for messages. Raises TypeError, ValueError."""
+    import re
     from datetime import UTC, datetime  # few programs set a clock
 
     below_micro = 0
     if isinstance(value, str):
-        digits = _NANOSECONDS.search(value)
+        digits = re.search(_NANOSECONDS, value)
         below_micro = 0 if digits is None else int(digits[1].ljust(3, "0"))
         try:
             value = datetime.fromisoformat(value)

@@ -9,6 +9,7 @@ from vfswasi import Mount
 from vfswasi.errors import Errno
 from vfswasi.kernel.process import Preopen
 from vfswasi.limits import Limits
+from vfswasi.mounts.dress import Dress
 from vfswasi.mounts.table import MountTable
 from vfswasi.testing.ground import errno_of
 
@@ -52,7 +53,7 @@ def test_keeping_account_costs_no_request_for_what_was_changed(
     bucket = bucket_of(s3_server, {"a/f": b"old"})
     keeping = MountTable.instantiate
 
-    def without(mounts: MountTable, limits: Limits, *, recorded: bool) -> list[Preopen]:
+    def without(mounts: MountTable, limits: Limits, *, recorded: bool, dress: Dress) -> list[Preopen]:
         return keeping(mounts, limits)
 
     counts = []

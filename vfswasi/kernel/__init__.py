@@ -11,6 +11,6 @@
 | which object is behind a name, and since when?   | `files.inode`, `files.serials`, `files.filedata` |
 | what may a run add to the stores?                | `files.quota`  |
 | what has a cache above a store to keep to?       | `files.window`, `files.sharing` |
-| what time is it, and how long may we wait?       | `clocks`       |
+| what time is it, and how long may we wait?       | `clocks`, `own_clocks` |
 | where do random bytes come from?                 | `entropy`      |
 """

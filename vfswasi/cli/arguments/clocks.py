@@ -16,7 +16,7 @@ _FORMS: Final = {
     "virtual": f"write virtual:TIME, {_TIME}",
 }
 _ANY: Final = f"write system, fixed:TIME, stepped:TIME,STEP or virtual:TIME, {_TIME}"
-_SECONDS: Final = re.compile(r"(\d{1,20})(?:\.(\d*))?", re.ASCII)
+_SECONDS: Final = r"(?a)(\d{1,20})(?:\.(\d*))?"
 
 
 def clock(text: str) -> Clock:
@@ -39,7 +39,7 @@ def clock(text: str) -> Clock:
 
 def _time(text: str) -> int:
     """Nanoseconds since 1970. Raises ValueError."""
-    seconds = _SECONDS.fullmatch(text)
+    seconds = re.fullmatch(_SECONDS, text)
     if seconds is None:
         return nanoseconds("TIME", text)
     return int(seconds[1]) * 10**9 + int((seconds[2] or "0")[:9].ljust(9, "0"))

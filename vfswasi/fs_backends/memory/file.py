@@ -190,12 +190,11 @@ def cut(data: bytearray, size: int) -> None:
 
 
 class MemoryHandle(Handle):
-    __slots__ = ("_data", "_file", "_lock", "_now_ns", "_space", "_write")
+    __slots__ = ("_data", "_file", "_lock", "_space", "_write")
 
     def __init__(self, space: Space, file: File, write: bool) -> None:
         self._space = space
         self._lock = space.lock
-        self._now_ns = space.now_ns
         self._file = file
         self._data = file.data
         self._write = write
@@ -240,7 +239,7 @@ class MemoryHandle(Handle):
                 with memoryview(data) as view:
                     copy(view[offset:size], buf[: size - offset])
             file = self._file
-            now_ns = self._now_ns  # a call of what a local name has is quicker than one of an attribute
+            now_ns = self._space.now_ns  # a call of what a local name has is quicker than one of an attribute
             file.mtim = file.ctim = now_ns()
 
     def append(self, buf: ReadableBuffer) -> int:
@@ -261,7 +260,7 @@ class MemoryHandle(Handle):
             elif grown:
                 cut(data, size)
                 self._space.used += grown
-            self._file.mtim = self._file.ctim = self._now_ns()
+            self._file.mtim = self._file.ctim = self._space.now_ns()
 
     def allocate(self, offset: int, length: int) -> None:
         if not self._write:
@@ -285,7 +284,7 @@ class MemoryHandle(Handle):
 
     def set_times(self, atim_ns: int | None, mtim_ns: int | None) -> None:
         with self._lock:
-            set_node_times(self._file, atim_ns, mtim_ns, self._now_ns())
+            set_node_times(self._file, atim_ns, mtim_ns, self._space.now_ns())
 
     def close(self) -> None:
         file = self._file
