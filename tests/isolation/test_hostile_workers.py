@@ -36,7 +36,8 @@ def answer(content, blobs=b"", sizes=None):
 from vfswasi.limits import Usage
 usage = dict.fromkeys(Usage.__annotations__, 0)
 result = {"returncode": 0, "captured": [True, False], "trap": None, "limit": None, "usage": usage, "fast_calls": {},
-          "traffic": {}, "interruption": "page", "truncated": False, "interrupted": False, "trees": []}
+          "traffic": {}, "interruption": "page", "truncated": False, "interrupted": False, "trees": [],
+          "refusals": []}
 while True:
     asked, _ = wire.receive_request(sock)
     if asked["do"] == "hello": answer({}, sizes=[])
@@ -97,6 +98,12 @@ LIES = {
     "an unknown way": "answer({'result': {**result, 'interruption': 'magic'}}, b'output')",
     "a flag as a number": "answer({'result': {**result, 'interrupted': 1}}, b'output')",
     "calls as a list": "answer({'result': {**result, 'fast_calls': [1]}}, b'output')",
+    "refusals as a text": "answer({'result': {**result, 'refusals': 'x'}}, b'output')",
+    "a refusal of other things": "answer({'result': {**result, 'refusals': [['path_open']]}}, b'output')",
+    "a refusal without errno": "answer({'result': {**result, 'refusals': ["
+    "['path_open', '/d', 4711, '/d', True, False, '', '', []]]}}, b'output')",
+    "too many refusals": "answer({'result': {**result, 'refusals': ["
+    "['path_open', '/d', 69, '/d', True, False, '', '', []]] * 1000}}, b'output')",
     "an error as a text": "answer({'error': 'MountError'}, sizes=[])",
     "an error without type": "answer({'error': {'message': 'x'}}, sizes=[])",
     "files that are not there": "answer({'result': result, 'files': [['/d/x', 29, '', 0, 1 << 40]]}, b'output')",

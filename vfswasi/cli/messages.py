@@ -44,6 +44,15 @@ class Warning(logging.Formatter):
         return "vfswasi: warning: " + printable(" ".join(record.getMessage().split("\n")))
 
 
+def tell_refusals(result: Any) -> None:
+    """Of a program that has failed: what it was refused, and what would have allowed it."""
+    if result is not None and result.refusals:
+        from ..host.results.refused import telling
+
+        for each in telling(result.refusals):
+            fail(each.told(command_line=True))
+
+
 def flush() -> None:
     """Write out what was printed. Raises OSError; then what is left is forgotten, or Python would complain of it at
     its end."""

@@ -21,7 +21,7 @@ from .arguments.environment import environment
 from .arguments.module import STDIN, given
 from .arguments.parser import Parser
 from .arguments.preopens import preopens
-from .messages import not_stored, status_of
+from .messages import not_stored, status_of, tell_refusals
 
 DESCRIPTION = "Run a WASI program. Options stand before MODULE; everything behind it belongs to the program."
 RUNS_PROGRAMS = True
@@ -188,15 +188,18 @@ def main(options: argparse.Namespace) -> int:
             )
         )
         asked |= _outputs(options, opened)
+        noted.begin(opened)
         try:
             with progress.shown(sandbox.traffic):
                 if call is not None:
-                    return call.made(sandbox, asked, kept)
+                    return call.made(sandbox, asked, kept, noted)
                 result = _result_of(sandbox, options.args, asked, kept, noted)
         except UncommittedError as error:
             return not_stored(error, kept.saved, kept.changes)
     if result.trap is not None:
         print(f"vfswasi: {GuestTrapError.__name__}: {result.trap}", file=sys.stderr)
+    if result.returncode != 0:
+        tell_refusals(result)
     return status_of(result.returncode)
 
 

@@ -27,6 +27,7 @@ from ..errors import Errno, FsError, WasiStateError, errno_of
 from ..fs_backends.waiting import bounded_by
 from ..kernel.clocks import GuestEnd
 from ..kernel.descriptor import OpenFile
+from ..kernel.refused import TELLING, detail_of, refused
 from ..logs import logger
 from ..syscalls.preview1 import table
 from . import capi, user_functions
@@ -40,6 +41,7 @@ from .memory import HostMemory, WasmMemory
 _log = logger("vfswasi")
 
 _CANCELED: Final = Errno.CANCELED  # found in 0.01 us instead of 0.14 (Python 3.11)
+_NOENT: Final = Errno.NOENT
 _VIEWS_MAX: Final = 4096
 SLOT = {"i": "I12x", "I": "Q8x"}
 _NO_ARGUMENTS: Final = Struct("")
@@ -82,7 +84,16 @@ def _call_in_users_store(guest: Guest, caller: int, function: Callable[..., None
         turn.end(fast)
 
 
+def note(guest: Guest, name: str, arguments: tuple[int, ...], errno: Errno, detail: str) -> None:
+    """Keep for whoever asks why the guest failed what it was refused."""
+    process = guest.process
+    memory = guest.memory or guest.turn.memory
+    if memory is not None:
+        process.note(refused(process, memory, name, arguments, errno, detail))
+
+
 def _bind(
+    name: str,
     function: Callable[..., None],
     types: str,
     after: Callable[[FastPath, int], None] | None = None,
@@ -90,7 +101,7 @@ def _bind(
     writes: bool = False,
     brief: bool = False,
 ) -> Any:
-    """A C function pointer that decodes the arguments, makes the call and stores the errno. `after` a call that
+    """A C function pointer that decodes the arguments, makes the call `name` and stores the errno. `after` a call that
     succeeded, the guest's fast path is told the first argument. `repeats`: one that failed for lack of space has had no
     effect, so that it can be made again. `writes`: but for a write that was made, and could not be synced. `brief`: see
     `_BRIEF`."""
@@ -130,8 +141,12 @@ def _bind(
             return 0
         except FsError as error:
             errno = errno_of(error)
+            if errno is _NOENT:  # what most failures are, and nothing else is to be done about it
+                view[0] = errno
+                return 0
+            detail = detail_of(error) if TELLING[errno] else None
         except MemoryError:
-            errno = Errno.NOMEM
+            errno, detail = Errno.NOMEM, None
         except BaseException as end:
             return latch(env, end)
         if errno is _CANCELED:  # by the deadline, perhaps, and then the guest must not go on from there
@@ -141,6 +156,11 @@ def _bind(
         if repeats and errno in NO_SPACE:  # outside of the handler, so that the first error is not the second's context
             try:
                 errno = again(env, caller, view, errno)
+            except BaseException as end:
+                return latch(env, end)
+        if detail is not None and errno:
+            try:
+                note(live[env], name, unpack(view), errno, detail)
             except BaseException as end:
                 return latch(env, end)
         view[0] = errno
@@ -194,6 +214,7 @@ class Binding:
         self.abi = abi
         self.callbacks = {
             name: _bind(
+                name,
                 function,
                 abi.functions[name],
                 _AFTER.get(name),

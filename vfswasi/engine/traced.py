@@ -12,6 +12,7 @@ from typing import Any
 from ..abi.layouts import ABIS, Abi
 from ..errors import Errno, FsError, errno_of
 from ..kernel.process import Process
+from ..kernel.refused import TELLING, detail_of, refused
 from ..syscalls.memory import GuestMemory
 from ..syscalls.preview1 import table
 from . import capi
@@ -70,6 +71,8 @@ def _made(
             function(process, memory, *arguments)
         except FsError as error:
             got = errno_of(error)
+            if TELLING[got]:
+                process.note(refused(process, memory, name, arguments, got, detail_of(error)))
         except MemoryError:
             got = Errno.NOMEM
         except BaseException as end:

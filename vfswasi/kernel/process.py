@@ -24,6 +24,7 @@ from .files.dirstream import Snapshots
 from .files.inode import DirectoryInode, Volume
 from .files.quota import RunQuota
 from .files.window import Windows
+from .refused import Refusals, Refused
 from .streams.ends import CaptureSink
 from .streams.stream import Stream
 from .tracing import Tracer
@@ -85,6 +86,7 @@ class Process:
         self.fds = FdTable(limits.descriptors)
         self.clock = clock
         self.tracer = tracer
+        self.refusals: Refusals | None = None  # until there is one
         self.clocks = Clocks()
         self.deadline = Deadline() if deadline is None else deadline
         self.entropy = entropy
@@ -182,6 +184,13 @@ class Process:
                 give_way()
             end = min(start + _RANDOM_CHUNK, len(view))
             view[start:end] = self.entropy(end - start)
+
+    def note(self, refused: Refused | None) -> None:
+        """For whoever wonders why the guest failed."""
+        if refused is not None:
+            if self.refusals is None:
+                self.refusals = Refusals()
+            self.refusals.note(refused)
 
     def raise_signal(self, number: int) -> None:
         """`proc_raise`: a signal that terminates ends the guest, one that is ignored does nothing.

@@ -13,7 +13,8 @@ from ...host.module_source import read_module
 from ...host.sandbox import Sandbox
 from ...limits import Limits
 from ...printing import counted, did_you_mean, printable
-from ..messages import status_of
+from ..messages import status_of, tell_refusals
+from .observing import Observing
 from .overlays import Overlays
 
 _BITS: Final = {"i32": 32, "i64": 64}
@@ -60,9 +61,9 @@ class Call(NamedTuple):
 
         return replace(limits, wall_seconds=timeout)
 
-    def made(self, sandbox: Sandbox, asked: dict[str, Any], kept: Overlays) -> int:
+    def made(self, sandbox: Sandbox, asked: dict[str, Any], kept: Overlays, noted: Observing) -> int:
         """Call it and print what it returns, a line for each value; the exit status. asked: options of a session.
-        kept: is told what has changed."""
+        kept: is told what has changed, and noted what there is to tell of the calls."""
         holder: Any = sandbox
         try:
             session = holder.session(command=self.in_command, **asked)
@@ -71,10 +72,14 @@ class Call(NamedTuple):
                     result = session.call(self.function, *self.numbers)
             finally:
                 kept.tell(session.changes)
+                noted.tell(session)
         except GuestTrapError as error:
             print(f"vfswasi: {GuestTrapError.__name__}: {printable(str(error))}", file=sys.stderr)
+            tell_refusals(error.result)
             return status_of(-6 if error.returncode is None else error.returncode)
         except GuestExitError as error:
+            if error.returncode:
+                tell_refusals(error.result)
             return status_of(error.returncode or 0)
         values = () if result is None else result if isinstance(result, tuple | list) else (result,)
         for value, kind in zip(values, self.signature.results, strict=True):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from argparse import Namespace
 from collections.abc import Mapping
-from typing import Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 from ...host.results.result import Result
-from ...printing import shown
+from . import reporting, tracing
 from .parser import Parser
+
+if TYPE_CHECKING:
+    from ...host.sessions.session import Session
 
 
 def add_arguments(parser: Parser) -> None:
@@ -19,12 +22,8 @@ def add_arguments(parser: Parser) -> None:
         help="the same bytes on any day: a clock, random bytes, listings, numbers and times of files that depend on "
         "nothing else",
     )
-    parser.add_argument(
-        "--report",
-        metavar="FILE.html",
-        help="write a page about the run, to be opened in a browser: its calls over time, files, requests, changes, "
-        "and what was refused",
-    )
+    tracing.add_arguments(parser)
+    reporting.add_arguments(parser)
 
 
 class Observing:
@@ -39,33 +38,24 @@ class Observing:
         self.of_sandbox: dict[str, Any] = {}
         if options.deterministic:
             self.of_sandbox["deterministic"] = True
-        self._report: str | None = options.report
-        if self._report is not None:
-            check_report(self._report, options)
-            self.asked["accesses"] = True
-            if options.isolation != "process":  # where calls are made elsewhere
-                self.asked["trace"] = True
+        self.tracing = tracing.Tracing(options)
+        if self.tracing.given:
+            self.asked["trace"] = self.tracing.asked
+        self.reporting = reporting.Reporting(options)
+        self.reporting.ask(self.asked)
 
     @property
     def wanted(self) -> bool:
         """Whether `tell` has something to do."""
-        return self._report is not None
+        return self.tracing.wanted or self.reporting.wanted
 
-    def tell(self, result: Result[Any]) -> None:
+    def begin(self, opened: ExitStack) -> None:
+        """The program can be run: files that something goes to are emptied now. Raises OSError."""
+        self.tracing.begin(opened)
+
+    def tell(self, result: Result[Any] | Session) -> None:
         """The run is over, however it ended. Raises OSError: something could not be written where it should be."""
-        if self._report is not None:
-            result.report().save(self._report)
-
-
-def check_report(path: str, options: Namespace) -> None:
-    """Raises ValueError, SandboxError: no report can be written there."""
-    from ...observe.report.page import check_installed
-
-    if options.invoke is not None:
-        raise ValueError("--report is about a program that runs, and --invoke calls a function; leave one of them out")
-    directory = os.path.dirname(os.path.realpath(path))
-    if not path or os.path.isdir(path) or not os.path.isdir(directory):
-        raise ValueError(f"--report {shown(path)}: there is no such directory to write a file in")
-    if not os.path.exists(path) and not os.access(directory, os.W_OK | os.X_OK):
-        raise ValueError(f"--report {shown(path)}: no file can be written in that directory")
-    check_installed()
+        try:
+            self.reporting.tell(result)
+        finally:
+            self.tracing.tell(result.trace, result.traffic, result.usage)

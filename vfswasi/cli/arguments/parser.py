@@ -10,7 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from ...printing import did_you_mean, printable, without_secrets
 from ..messages import EXIT_OURS
@@ -29,6 +29,14 @@ class _Help(argparse.HelpFormatter):
             columns = _terminal_columns()
         super().__init__(prog, width=columns - 2)
 
+    def format_help(self) -> str:
+        return super().format_help().replace(" [=", "[=")
+
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        if action.nargs == argparse.OPTIONAL and action.option_strings:
+            return f"[={action.metavar or default_metavar}]"
+        return super()._format_args(action, default_metavar)
+
 
 def _terminal_columns() -> int:
     try:
@@ -37,10 +45,15 @@ def _terminal_columns() -> int:
         return 80
 
 
+# In place of a value that was left out, until argparse is done; no word of a command line can hold it.
+_LEFT_OUT: Final = "\0"
+
+
 class Parser(argparse.ArgumentParser):
     """Usage errors are our failures: SystemExit(125), and one line that says where to look.
 
-    runs_programs: the first word that is no option is the program, and all that follows is `args`.
+    runs_programs: the first word that is no option is the program, and all that follows is `args`. The value of an
+    option with `nargs="?"` stands behind a `=` or not at all, and then it is `const`: the next word is another one.
     """
 
     def __init__(self, *, runs_programs: bool = False, **options: Any) -> None:
@@ -63,10 +76,17 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         end = self._checked(words)
-        options = self.parse_args(words[:end])
+        options = self.parse_args([self._whole(word) for word in words[:end]])
+        for action in self.known.values():
+            if action.nargs == argparse.OPTIONAL and getattr(options, action.dest) == _LEFT_OUT:
+                setattr(options, action.dest, action.const)
         if self._runs_programs:
             options.args = list(words[end:])
         return options
+
+    def _whole(self, word: str) -> str:
+        action = self.known.get(word)
+        return f"{word}={_LEFT_OUT}" if action is not None and action.nargs == argparse.OPTIONAL else word
 
     def _checked(self, words: Sequence[str]) -> int:
         """How many words are ours. Every option that is not known is an error here."""
@@ -84,7 +104,7 @@ class Parser(argparse.ArgumentParser):
             action = self.known.get(name)
             if action is None:
                 self.error(self._unknown(name, words[at - 1 :]))
-            if action.nargs != 0 and value is None:
+            if action.nargs not in (0, argparse.OPTIONAL) and value is None:
                 at += 1
             elif action.nargs == 0 and value is not None:
                 self.error(f"{name} takes no value" if word.startswith("--") else f"there is no option {_brief(word)}")

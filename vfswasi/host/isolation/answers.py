@@ -15,11 +15,12 @@ from ...errors import Errno, FsError, Uncommitted
 from ...fs_backends.base import Traffic
 from ...fs_backends.memory.backend import MemoryBackend
 from ...limits import Usage
+from ...observe.refusals import Refusal
 from ...printing import printable
 from ..results.result import Result
 from .process import Answer
 from .trees import unpacked
-from .wire import TEXT_MAX, NoAnswerError
+from .wire import MOUNTS_MAX, TEXT_MAX, NoAnswerError
 
 _ERRORS: Final[dict[str, type[Exception]]] = {
     kind.__name__: kind
@@ -47,6 +48,7 @@ _ERRORS: Final[dict[str, type[Exception]]] = {
 }
 _COUNT_MAX: Final = 1 << 64
 _FILES_MAX: Final = 10_000
+_REFUSALS_MAX: Final = 100
 
 
 class Expected(NamedTuple):
@@ -142,7 +144,27 @@ def result_of(answer: Answer, expected: Expected) -> Result[Any] | None:
         trees,
         expected.timeout_s,
         flags[1],
+        refusals=refusals_of(told.get("refusals")),
     )
+
+
+def refusals_of(told: Any) -> tuple[Refusal, ...]:
+    """Raises NoAnswerError."""
+    _check(isinstance(told, list) and len(told) <= _REFUSALS_MAX)
+    found = []
+    for each in told:
+        _check(isinstance(each, list) and len(each) == 9)
+        call, path, errno, mount, readonly, devices, outside, detail, mounts = each
+        _check(isinstance(readonly, bool) and isinstance(devices, bool) and isinstance(mounts, list))
+        texts = [None if text is None else _text(text) for text in (path, mount)]
+        _check(len(mounts) <= MOUNTS_MAX)
+        names = tuple(map(_text, mounts))
+        found.append(
+            Refusal(
+                _text(call), texts[0], _errno(errno), texts[1], readonly, devices, _text(outside), _text(detail), names
+            )
+        )
+    return tuple(found)
 
 
 def _usage(told: Any) -> Usage:

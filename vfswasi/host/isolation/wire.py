@@ -21,6 +21,8 @@ REQUEST_HEAD: Final = struct.Struct("<Q")
 JSON_MAX_BYTES: Final = 1 << 18
 DESCRIPTORS_MAX: Final = 8
 TEXT_MAX: Final = 1 << 14  # characters of a message or of a trap
+MOUNTS_MAX: Final = 16  # guest directories that a refusal names
+SHORT: Final = 200  # characters of each of its texts
 
 _PIECE_BYTES: Final = 1 << 20
 

@@ -26,7 +26,7 @@ from ..runs.asked import Asked, Own
 from ..runs.run import Run
 from ..sandbox import Sandbox
 from . import trees
-from .wire import TEXT_MAX, receive_request, send_answer
+from .wire import MOUNTS_MAX, SHORT, TEXT_MAX, receive_request, send_answer
 
 _NO_NEW_PRIVILEGES: Final = 38  # PR_SET_NO_NEW_PRIVS of prctl(2)
 _COPY_BYTES: Final = 1 << 20
@@ -261,6 +261,13 @@ def _traffic(traffic: Any) -> dict[str, list[int]]:
     return {name: [getattr(each, part) for part in Traffic.__annotations__] for name, each in traffic.items()}
 
 
+def _refusal(each: Any) -> list[Any]:
+    """Briefly: all of them have to be in one answer."""
+    path, mount, detail = (None if text is None else text[:SHORT] for text in (each.path, each.mount, each.detail))
+    mounts = [name[:SHORT] for name in each.mounts[:MOUNTS_MAX]]
+    return [each.call, path, each.errno, mount, each.readonly, each.devices, each.outside, detail, mounts]
+
+
 def _result(result: Result[Any], blobs: list[bytes | bytearray]) -> dict[str, Any]:
     """What a caller cannot know of it itself; captured output and trees are `blobs`."""
     outputs = [result.stdout, result.stderr]
@@ -278,5 +285,6 @@ def _result(result: Result[Any], blobs: list[bytes | bytearray]) -> dict[str, An
         "interruption": result.interruption,
         "truncated": result.truncated,
         "interrupted": result._interrupted,
+        "refusals": [_refusal(each) for each in result.refusals],
         "trees": names,
     }

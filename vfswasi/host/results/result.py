@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Generic
 
 from ...engine.interruption.ways import EPOCH, Way
 from ...engine.runner import INTERRUPTED, Ending, Meter
-from ...errors import GuestExitError, GuestFuelError, GuestInterruptedError, GuestTimeoutError, GuestTrapError
+from ...errors import (
+    GuestError,
+    GuestExitError,
+    GuestFuelError,
+    GuestInterruptedError,
+    GuestTimeoutError,
+    GuestTrapError,
+)
 from ...fs_backends.base import Backend, Traffic
 from ...fs_backends.layers.checked import Checked
 from ...fs_backends.layers.readonly import ReadOnly
@@ -28,6 +35,7 @@ if TYPE_CHECKING:
 
     from ...observe.accesses.accesses import Accesses
     from ...observe.changes import Changes
+    from ...observe.refusals import Refusal
     from ...observe.report.given import Given
     from ...observe.report.report import Report
     from ...observe.trace.trace import Trace
@@ -54,7 +62,9 @@ class Result(Generic[Captured]):
     the same mount did meanwhile is in it). interruption: how the guest could have been ended while it
     computed: "page", which lets it run at full speed, or "epoch" (see docs/python.md). changes: guest directory ->
     `Changes`, for every mount that the run could change. accesses: what it looked at, if that was asked for
-    (`accesses=True`). trace: its calls, if they were (`trace=True`).
+    (`accesses=True`). trace: its calls, if they were (`trace=True`). refusals: what it was refused last, the newest
+    first, and if it failed, what of its arguments is not mounted; an error that says that it failed has the first of
+    them as notes.
     """
 
     args: list[str]
@@ -74,6 +84,7 @@ class Result(Generic[Captured]):
     changes: Mapping[str, Changes] = field(default_factory=dict, repr=False, compare=False)
     accesses: Accesses | None = field(default=None, repr=False, compare=False)
     trace: Trace | None = field(default=None, repr=False, compare=False)
+    refusals: tuple[Refusal, ...] = field(default=(), repr=False, compare=False)
     _given: Given | None = field(default=None, repr=False, compare=False)
 
     @cached_property
@@ -123,20 +134,34 @@ class Result(Generic[Captured]):
         """Raises the GuestError that says why, if the guest did not end with status 0."""
         if self.returncode == 0:
             return
+        error = self._error()
+        if self.refusals and not self._interrupted:
+            add_notes(error, self.refusals)
+        raise error
+
+    def _error(self) -> GuestError:
         name = self.args[0] if self.args else "guest"
         if self._interrupted:
-            raise GuestInterruptedError(f"{name}: the run was interrupted", result=self)
+            return GuestInterruptedError(f"{name}: the run was interrupted", result=self)
         if self.limit == "wall_seconds":
-            raise GuestTimeoutError(
+            return GuestTimeoutError(
                 f"{name} was still running after {counted(self._timeout_s or 0, 'second')}", result=self
             )
         if self.limit == "fuel":
-            raise GuestFuelError(f"{name} had used up its fuel of {self.usage.fuel or 0:,}", result=self)
+            return GuestFuelError(f"{name} had used up its fuel of {self.usage.fuel or 0:,}", result=self)
         if self.trap is not None:
-            raise GuestTrapError(f"{name} trapped: {self.trap}", result=self)
+            return GuestTrapError(f"{name} trapped: {self.trap}", result=self)
         if self.returncode < 0:
-            raise GuestTrapError(f"{name} was ended by signal {-self.returncode}", result=self)
-        raise GuestExitError(f"{name} ended with exit status {self.returncode}", result=self)
+            return GuestTrapError(f"{name} was ended by signal {-self.returncode}", result=self)
+        return GuestExitError(f"{name} ended with exit status {self.returncode}", result=self)
+
+
+def add_notes(error: GuestError, refusals: Iterable[Refusal]) -> None:
+    """What the guest was refused, for whoever reads how it failed."""
+    from .refused import telling  # most runs are refused nothing
+
+    for each in telling(refusals):
+        error.add_note(str(each))
 
 
 _SIGKILL: Final = 9
@@ -154,6 +179,7 @@ def result_of(
     interruption: Way,
     changes: Mapping[str, Changes] | None = None,
     observed: Observed = UNOBSERVED,
+    refusals: tuple[Refusal, ...] = (),
     given: Given | None = None,
 ) -> Result[Any]:
     stdout, stderr = captured
@@ -180,6 +206,7 @@ def result_of(
         {} if changes is None else changes,
         observed.accesses(),
         observed.trace(),
+        refusals,
         _given=given,
     )
 

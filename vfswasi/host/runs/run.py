@@ -20,6 +20,7 @@ from ...observe.report.given import Given, Spent
 from ...printing import counted
 from ..closing import NOTHING, Finished, finish, traffic_since, uncommitted
 from ..preparing.mounting import Bounds
+from ..results.refused import refusals_of
 from ..results.result import Result, result_of, usage_of
 from ..stdio import capture_of, was_cut
 from .asked import Asked
@@ -333,6 +334,7 @@ class Run(Generic[AnyStr]):
             setting.program.compiled.interruption,
             finished.changes,
             setting.observed,
+            refusals_of(setting.process, ending.returncode != 0),
             self._given(),
         )
 

@@ -30,7 +30,8 @@ from ...kernel.streams.ends import CaptureSink
 from ...limits import Usage, check_seconds
 from ...printing import counted
 from ..closing import finish, traffic_since, uncommitted
-from ..results.result import result_of
+from ..results.refused import refusals_of
+from ..results.result import add_notes, result_of
 from ..runs.observed import observed_by
 from .origin import Copied, Origin, Parts
 
@@ -201,7 +202,14 @@ class Running:
             self._origin.program.compiled.interruption,
             self._changes,
             self._observed,
+            refusals_of(self._process, ending.returncode != 0),
         )
+        error = self._told_error(ending, name, seconds, result)
+        if not isinstance(error, GuestInterruptedError):
+            add_notes(error, result.refusals)
+        return error
+
+    def _told_error(self, ending: Ending, name: str, seconds: float | None, result: Any) -> GuestError:
         given: dict[str, Any] = {"result": result}
         if ending.limit == INTERRUPTED:
             return GuestInterruptedError(f"{name}: the session was interrupted", **given)

@@ -12,11 +12,11 @@ from typing import Any, Final, NamedTuple
 from ...abi import constants as c
 from ...abi.layouts import Abi
 from ...errors import FsError
+from ...kernel.paths.places import TEXT_BYTES, Place, below, cut, decoded_text, place_of
 from ...kernel.process import Process
 from ...syscalls.memory import IOVEC, GuestMemory
 from . import names
 from .parameters import PARAMETERS
-from .places import TEXT_MAX, Place, below, cut, place_of
 
 DATA_BYTES: Final = 32  # of what is read or written
 _BUFFERS: Final = 1024  # iovecs that are added up
@@ -111,11 +111,10 @@ class _Decoding:
 
     def _text(self, ptr: int, length: int) -> str | int:
         try:
-            raw = self.memory.read(ptr, min(length, 4 * TEXT_MAX + 1))
             self.memory.check(ptr, length)
+            return cut(decoded_text(self.memory.read(ptr, min(length, TEXT_BYTES))))
         except FsError:
             return ptr
-        return cut(raw.decode("utf-8", "backslashreplace"))
 
     def _data(self, given: bool, ptr: int, count: int) -> None:
         """`given`: by the guest."""

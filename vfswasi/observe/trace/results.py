@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from ...abi.layouts import DIRENT, EVENT, FDSTAT, Abi
 from ...errors import Errno, FsError
+from ...kernel.paths.places import TEXT_BYTES, cut, decoded_text
 from ...kernel.process import Process
 from ...syscalls.memory import GuestMemory
 from . import names
 from .decoding import DATA_BYTES, start_of
-from .places import TEXT_MAX, cut
 
 _FEW: Final = 16  # names, arguments, events that are shown
 _LISTED_BYTES: Final = 4096  # of a listing that are looked at
@@ -131,11 +131,11 @@ def _name_of(errno: int) -> str:
 
 
 def _text(memory: GuestMemory, ptr: int, length: int) -> str:
-    return _shown(memory.read(ptr, min(length, 4 * TEXT_MAX + 1)))
+    return _shown(memory.read(ptr, min(length, TEXT_BYTES)))
 
 
 def _shown(raw: bytes) -> str:
-    return cut(raw[: 4 * TEXT_MAX + 1].decode("utf-8", "backslashreplace"))
+    return cut(decoded_text(raw[:TEXT_BYTES]))
 
 
 _MORE: Final[dict[str, Callable[..., dict[str, Any]]]] = {

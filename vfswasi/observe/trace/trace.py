@@ -39,6 +39,9 @@ class Trace(tuple[Call, ...]):
             return tuple(self) == tuple(other) and (self.stats, self.forgotten) == (other.stats, other.forgotten)
         return super().__eq__(other)
 
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
     __hash__ = None  # type: ignore[assignment]  # nor has a Call one
 
     def __str__(self) -> str:

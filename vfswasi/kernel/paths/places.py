@@ -5,11 +5,12 @@ from __future__ import annotations
 from posixpath import normpath
 from typing import Any, Final, NamedTuple
 
-from ...kernel.descriptor import OpenDirectory, OpenFile
-from ...kernel.streams.devices import OpenDevice
-from ...kernel.streams.stream import Stream
+from ..descriptor import OpenDirectory, OpenFile
+from ..streams.devices import OpenDevice
+from ..streams.stream import Stream
 
 TEXT_MAX: Final = 512  # characters of a text that is kept
+TEXT_BYTES: Final = 4 * TEXT_MAX + 1  # that have so many characters, and show whether there are more
 
 
 class Place(NamedTuple):
@@ -22,7 +23,13 @@ class Place(NamedTuple):
 
 
 def cut(text: str) -> str:
+    """The beginning of a long text."""
     return text if len(text) <= TEXT_MAX else text[:TEXT_MAX] + "..."
+
+
+def decoded_text(raw: bytes) -> str:
+    """What a guest calls something, also if it is no UTF-8."""
+    return raw.decode("utf-8", "backslashreplace")
 
 
 def place_of(descriptor: Any) -> Place | None:
