@@ -231,6 +231,20 @@ def test_a_real_run_over_a_store_far_away_has_its_requests_and_how_long_it_was_w
     assert "A report.txt" in " ".join(page.whole.split())
 
 
+def test_time_in_files_that_are_mounted_alone_is_told_of_their_directory(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("one two")
+    ran = vfswasi.run(
+        EXAMPLES / "wordcount.wasm",
+        ["/out/report.txt", "/data"],
+        preopens={"/data/x.txt": tmp_path / "x.txt", "/out": {}},
+        capture_output=True,
+        trace=True,
+    )
+    mounts = {row["Mount"]: row for row in page_of(ran).table("Mount")}
+    assert mounts["/data/x.txt"]["Way"] == "read-only"
+    assert int(mounts["/data"]["Store asked"]) > 0
+
+
 # Refusals
 
 
