@@ -22,6 +22,7 @@ from vfswasi.errors import Errno
 from vfswasi.fs_backends.base import Traffic
 from vfswasi.limits import Usage
 from vfswasi.observe.accesses.accesses import Access
+from vfswasi.observe.refusals import Refusal
 from vfswasi.observe.report import calls as of_calls
 from vfswasi.observe.report.given import Given
 from vfswasi.observe.report.output import end_of
@@ -230,6 +231,20 @@ def test_a_real_run_over_a_store_far_away_has_its_requests_and_how_long_it_was_w
     assert "A report.txt" in " ".join(page.whole.split())
 
 
+def test_time_in_files_that_are_mounted_alone_is_told_of_their_directory(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("one two")
+    ran = vfswasi.run(
+        EXAMPLES / "wordcount.wasm",
+        ["/out/report.txt", "/data"],
+        preopens={"/data/x.txt": tmp_path / "x.txt", "/out": {}},
+        capture_output=True,
+        trace=True,
+    )
+    mounts = {row["Mount"]: row for row in page_of(ran).table("Mount")}
+    assert mounts["/data/x.txt"]["Way"] == "read-only"
+    assert int(mounts["/data"]["Store asked"]) > 0
+
+
 # Refusals
 
 
@@ -267,30 +282,25 @@ def test_equal_refusals_are_one_line_and_questions_are_none() -> None:
     assert [row[:4] for row in refused[1:]] == [["path_open", "/ro/a", "ROFS", "40"]]
 
 
-class Known:
-    """As `vfswasi.observe` has them of a run: what it was refused, in words."""
-
-    def __init__(self, call: str, path: str, errno: Errno, words: str) -> None:
-        self.call, self.path, self.errno, self.words = call, path, errno, words
-
-    def __str__(self) -> str:
-        return self.words
-
-
 def test_what_the_result_knows_of_a_refusal_is_told_also_of_a_run_without_a_trace() -> None:
     made = trace_of([Call("path_open", 0, path="/ro/a", mount="/ro", errno=Errno.ROFS)])
-    known = Known("path_open", "/ro/a", Errno.ROFS, "ask for more"), Known("", "/x", Errno.NOENT, "nothing is there")
-
-    class Knowing(Result[Any]):
-        refusals = known
-
+    known = (
+        Refusal("path_open", "/ro/a", Errno.ROFS, "/ro", readonly=True),
+        Refusal("path_open", "/rw/l", Errno.NOTCAPABLE, "/rw", outside="link"),
+        Refusal("", "/x", Errno.NOENT, mounts=("/ro",)),
+    )
     for trace, times in ((made, "1"), (None, "")):
-        page = page_of(Knowing(["p"], 1, trace=trace))
+        page = page_of(Result(["p"], 1, trace=trace, refusals=known))
         (refused,) = (table for table in page.tables if "What it takes" in table[0])
-        assert refused[1:] == [
-            ["path_open", "/ro/a", "ROFS", times, "ask for more"],
-            ["", "/x", "NOENT", "", "nothing is there"],
+        assert [row[:4] for row in refused[1:]] == [
+            ["path_open", "/ro/a", "ROFS", times],
+            ["path_open", "/rw/l", "NOTCAPABLE", ""],
+            ["", "/x", "NOENT", ""],
         ]
+        words = [row[4] for row in refused[1:]]
+        assert words[0].startswith("/ro is read-only: with rw")
+        assert "a symbolic link on the way leads out of /rw" in words[1]
+        assert "nothing is mounted there, only at /ro" in words[2]
 
 
 # Time

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...host.results.result import Result
 from ...printing import shown
-from . import recording, tracing
+from . import recording, reporting, tracing
 from .clocks import clock
 from .parser import Parser
 
@@ -38,12 +38,7 @@ def add_arguments(parser: Parser) -> None:
         help="write what the program looked at in its mounts, with digests, to FILE as JSON (docs/accesses.md)",
     )
     tracing.add_arguments(parser)
-    parser.add_argument(
-        "--report",
-        metavar="FILE.html",
-        help="write a page about the run, to be opened in a browser: its calls over time, files, requests, changes, "
-        "and what was refused",
-    )
+    reporting.add_arguments(parser)
     recording.add_arguments(parser)
 
 
@@ -62,26 +57,18 @@ class Observing:
         if options.deterministic:
             self.of_sandbox["deterministic"] = True
         self._accesses: str | None = options.accesses
-        self._report: str | None = options.report
-        for option, path in (("--accesses", self._accesses), ("--report", self._report)):
-            if path is not None:
-                check_place(option, path)
-                if options.invoke is not None:
-                    raise ValueError(
-                        f"{option} is of a program that runs, and --invoke calls a function; leave one of them out"
-                    )
-        if self._report is not None:
-            from ...observe.report.page import check_installed
-
-            check_installed()
-            self.asked["accesses"] = True
-            if options.isolation != "process":  # where calls are made elsewhere
-                self.asked["trace"] = True
         if self._accesses is not None:
+            if options.invoke is not None:
+                raise ValueError(
+                    "--accesses is of a program that runs, and --invoke calls a function; leave one of them out"
+                )
+            check_place("--accesses", self._accesses)
             self.asked["accesses"] = "digest"
         self.tracing = tracing.Tracing(options)
         if self.tracing.given:
             self.asked["trace"] = self.tracing.asked
+        self._reporting = reporting.Reporting(options)
+        self._reporting.ask(self.asked)
         self._record = recording.record_of(options)
         if self._record is not None:
             self.asked["record"] = self._record
@@ -89,7 +76,8 @@ class Observing:
     @property
     def wanted(self) -> bool:
         """Whether `tell` has something to do."""
-        return any(each is not None for each in (self._accesses, self._report, self._record)) or self.tracing.wanted
+        files = self._accesses, self._record
+        return any(each is not None for each in files) or self._reporting.wanted or self.tracing.wanted
 
     def begin(self, opened: ExitStack) -> None:
         """The program can be run: files that something goes to are emptied now. Raises OSError."""
@@ -101,16 +89,12 @@ class Observing:
         if isinstance(result, Result):
             if self._accesses is not None and result.accesses is not None:
                 result.accesses.save(self._accesses)
-            if self._report is not None:
-                result.report().save(self._report)
+            self._reporting.tell(result)
         if self._record is not None:
             recording.say(self._record)
 
 
 def check_place(option: str, path: str) -> None:
     """Raises ValueError: no file can be written there."""
-    directory = os.path.dirname(os.path.realpath(path))
-    if not path or os.path.isdir(path) or not os.path.isdir(directory):
+    if not path or not os.path.isdir(os.path.dirname(os.path.abspath(path))) or os.path.isdir(path):
         raise ValueError(f"{option} {shown(path)}: there is no such directory to write a file in")
-    if not os.path.exists(path) and not os.access(directory, os.W_OK | os.X_OK):
-        raise ValueError(f"{option} {shown(path)}: no file can be written in that directory")

@@ -207,7 +207,7 @@ def result_of(
         observed.accesses(preopens),
         observed.trace(),
         refusals,
-        given,
+        _given=given,
     )
 
 

@@ -156,11 +156,11 @@ def mounts(result: Any, given: Given | None) -> Table | None:
     told: dict[str, tuple[str, str]] = {}
     if given is not None and given.mounts is not None:
         told = {name: (_WAYS.get(way, way), what) for name, way, what in given.mounts}
-    for name in [*result.traffic, *result.changes]:
+    storage = {} if given is None or given.storage is None else given.storage
+    for name in [*result.traffic, *result.changes, *storage]:  # the directory of single files is no mount
         told.setdefault(name, ("", ""))
     if not told:
         return None
-    storage = {} if given is None or given.storage is None else given.storage
     slowest = largest(each.ns for each in storage.values())
     requests = largest(each.requests for each in result.traffic.values())
     rows = []

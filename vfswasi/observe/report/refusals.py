@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from ...errors import Errno
+from ..refusals import Refusal
 from ..trace.call import Call
 from .given import Given
 from .words import Cell, Column, Table, foreign, left_out, number
@@ -44,7 +45,7 @@ def is_refused(call: Call) -> bool:
 
 def refusals(calls: Sequence[Call], given: Given | None, result: Any) -> Table | None:
     """The refused calls, equal ones together, and what the result knows of others."""
-    known = {(each.call, each.path, each.errno): each for each in getattr(result, "refusals", ())}
+    known = {(each.call, each.path, each.errno): each for each in result.refusals}
     found: dict[tuple[str, Errno | None, str | None, bool], list[Call]] = {}
     for call in calls:
         if is_refused(call):
@@ -63,17 +64,14 @@ def refusals(calls: Sequence[Call], given: Given | None, result: Any) -> Table |
                 Cell("" if call.path is None else foreign(call.path)),
                 Cell(errno, tone="bad"),
                 number(len(group)),
-                Cell(
-                    advice(call, given, result.usage)
-                    if told is None or call.injected
-                    else foreign(str(told), _TOLD_MAX)
-                ),
+                Cell(advice(call, given, result.usage) if told is None else _words(call, told, given)),
             ]
         )
     for told in list(known.values())[:ROWS_MAX]:
         path = "" if told.path is None else foreign(told.path)
-        name, why = Cell(foreign(told.call)), Cell(foreign(str(told), _TOLD_MAX))
-        rows.append([name, Cell(path), Cell(told.errno.name, tone="bad"), Cell(""), why])
+        call = Call(told.call, path=told.path, mount=told.mount, errno=told.errno)
+        why = Cell(_words(call, told, given))
+        rows.append([Cell(foreign(told.call)), Cell(path), Cell(told.errno.name, tone="bad"), Cell(""), why])
     columns = [
         *(Column("Call", "code"), Column("Path", "code"), Column("Error", "code"), Column("Times", "number")),
         Column("What it takes"),
@@ -98,6 +96,14 @@ def advice(call: Call, given: Given | None, usage: Any = None) -> str:
     if errno in _LIMITS:
         return _limit(_LIMITS[errno], given, usage)
     return _OTHERS.get(errno, "").format(mount or "the store")
+
+
+def _words(call: Call, told: Refusal, given: Given | None) -> str:
+    """Of a refusal of which more is known. What is to be done about a mount is said for Python and the command line
+    alike."""
+    if call.injected or (told.readonly and told.errno is Errno.ROFS):
+        return advice(call, given)
+    return foreign(str(told), _TOLD_MAX)
 
 
 def _way(call: Call, given: Given | None) -> str:
