@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import threading
 import time
 from typing import Any
@@ -329,3 +330,4 @@ def test_no_two_times_are_the_same_object(t: int) -> None:
     one, other = clocks.now_ns(), clocks.now_ns()
     assert one == other == t
     assert one is not other
+    assert type(pickle.loads(pickle.dumps(one))) is int

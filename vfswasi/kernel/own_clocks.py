@@ -21,6 +21,9 @@ class _Moment(int):
 
     __slots__ = ()
 
+    def __reduce__(self) -> tuple[type[int], tuple[int]]:
+        return int, (int(self),)
+
 
 _SMALL_MAX: Final = 256
 
