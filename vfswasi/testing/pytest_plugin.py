@@ -117,7 +117,9 @@ def wasm_fail(request: pytest.FixtureRequest) -> Iterator[WasmFail]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     told = item.stash.get(_TOLD, None)
     if told is not None and report.failed:
@@ -125,6 +127,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         from .plugin.reports import sections
 
         report.sections.extend(sections(told))
+    if told is not None and call.when == "teardown":
+        del item.stash[_TOLD]  # pytest keeps the items, and each run has its files
     return report
 
 

@@ -119,14 +119,15 @@ class Wasm:
         if limits is not None:
             options["limits"] = limits
         if options.get("timeout") is None:
-            options["timeout"] = TIMEOUT_S if limits is None else min(TIMEOUT_S, limits.wall_seconds or TIMEOUT_S)
+            own = limits is not None and limits.wall_seconds != vfswasi.Limits().wall_seconds
+            options["timeout"] = None if own else TIMEOUT_S
         check = options.pop("check")
         options = {"stdout": vfswasi.PIPE, "stderr": vfswasi.PIPE, **options}
         program = found(program, self._places, self._session.rootpath)
         of_sandbox: dict[str, Any] = {name: options.pop(name) for name in OF_SANDBOXES if name in options}
         options["trace"] = self._trace(options["trace"], of_sandbox.get("isolation"))
         with self._session.sandbox(program, of_sandbox) as sandbox:
-            ran = Ran(_title(program, args), None, check)
+            ran = Ran(_title(program, args))
             self._told.runs.append(ran)
             try:
                 ran.result = result = sandbox.run(args, preopens=preopens, **options)
