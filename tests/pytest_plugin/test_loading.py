@@ -57,8 +57,7 @@ def test_it_may_be_loaded_by_its_entry_point_and_by_its_name(
     if also != "-p":
         pytester.makeconftest(f"pytest_plugins = ['{PLUGIN}']")
     pytester.makepyfile(test_it="def test(wasm): assert wasm('wordcount.wasm', check=False).returncode == 2")
-    words = ["-W", "error", "-p", "no:cacheprovider"] + (["-p", PLUGIN] if also != "pytest_plugins" else [])
-    result = pytester.runpytest_subprocess(*words)
+    result = pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider", "-p", PLUGIN)
     result.assert_outcomes(passed=1)
     without = pytester.runpytest_subprocess("-p", "no:vfswasi", "-p", "no:cacheprovider") if also == "-p" else None
     if without is not None:
