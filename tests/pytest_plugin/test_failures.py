@@ -326,3 +326,20 @@ def test_of_a_test_that_is_over_nothing_is_kept_and_it_may_be_run_again(
     """
     result = run_tests(COUNT + code.replace("\n    ", "\n"))
     result.assert_outcomes(passed=2, errors=2)
+
+
+def test_frames_of_what_a_result_raises_are_not_shown_either(run_tests: RunTests) -> None:
+    code = """
+    def test_file(wasm):
+        result = count(wasm)
+        result.files["nothing.txt"]
+
+    def test_status(wasm, wasm_fail):
+        wasm_fail("write", errno="NOSPC")
+        count(wasm, check=False).check_returncode()
+    """
+    result = run_tests(COUNT + code.replace("\n    ", "\n"))
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["E*KeyError: 'nothing.txt'", "E*GuestExitError: *"])
+    assert "vfswasi/" not in result.stdout.str()
+    assert "vfswasi/" in run_tests(None, "--full-trace").stdout.str()

@@ -120,8 +120,12 @@ def wasm_fail(request: pytest.FixtureRequest) -> Iterator[WasmFail]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
     told = item.stash.get(_TOLD, None)
+    if told is not None and call.excinfo is not None and not item.config.getoption("fulltrace"):
+        from .plugin.frames import hide_ours
+
+        hide_ours(call)
+    report = yield
     if told is not None and report.failed:
         told.failed = True
         from .plugin.reports import sections
