@@ -56,6 +56,18 @@ def test_a_path_of_the_guests_gives_what_is_there(path: Any, found: Any) -> None
     assert files.get(path) == files[path]
 
 
+def test_where_there_is_a_root_relative_paths_begin_there() -> None:
+    def files(**trees: Any) -> Any:
+        return result_of(**trees).files
+
+    both = files(_={"a": {"b": b"x"}, "out": b""}, _out={"c": b"y"})
+    assert both["a/b"] == both["./a/b"] == both["/a/b"] == b"x"
+    assert both["out/c"] == b"y"
+    assert "nothing" not in both
+    dotted = files(**{"_": {"a": b"x"}, ".": {"a": b"y"}})
+    assert (dotted["a"], dotted["/a"]) == (b"y", b"x")
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -58,7 +58,8 @@ def test_output_comes_while_the_program_runs_and_stays_with_the_cell_that_began_
         [
             CELLS[0],
             Cell(
-                """def work():
+                """vfswasi.run  # which loads the engine
+def work():
     print("begins")
     vfswasi.run(PROGRAM, ["x"] * 10)
     print("ends")

@@ -291,3 +291,55 @@ def test_frames_of_a_callable_of_the_tests_are_shown_and_ours_are_not(run_tests:
     shown = result.stdout.str()
     assert 'raise RuntimeError("mine")' in shown
     assert "vfswasi/" not in shown
+
+
+def test_of_a_test_that_is_over_nothing_is_kept_and_it_may_be_run_again(
+    run_tests: RunTests, pytester: pytest.Pytester
+) -> None:
+    pytester.makeconftest(
+        """
+        from _pytest.runner import runtestprotocol
+
+        def pytest_runtest_protocol(item):
+            for _ in range(2):
+                for report in runtestprotocol(item, log=False, nextitem=None):
+                    item.ihook.pytest_runtest_logreport(report=report)
+            return True
+        """
+    )
+    code = """
+    import gc
+
+    BEFORE = []
+
+    def results():
+        gc.collect()
+        return sum(type(each) is vfswasi.Result for each in gc.get_objects())
+
+    def test(wasm, wasm_fail):
+        BEFORE.append(results())
+        assert BEFORE[-1] == BEFORE[0]
+        wasm_fail("write", errno="NOSPC", nth=500)
+        for _ in range(5):
+            count(wasm)
+        assert results() == BEFORE[0] + 3
+    """
+    result = run_tests(COUNT + code.replace("\n    ", "\n"))
+    result.assert_outcomes(passed=2, errors=2)
+
+
+def test_frames_of_what_a_result_raises_are_not_shown_either(run_tests: RunTests) -> None:
+    code = """
+    def test_file(wasm):
+        result = count(wasm)
+        result.files["nothing.txt"]
+
+    def test_status(wasm, wasm_fail):
+        wasm_fail("write", errno="NOSPC")
+        count(wasm, check=False).check_returncode()
+    """
+    result = run_tests(COUNT + code.replace("\n    ", "\n"))
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["E*KeyError: 'nothing.txt'", "E*GuestExitError: *"])
+    assert "vfswasi/" not in result.stdout.str()
+    assert "vfswasi/" in run_tests(None, "--full-trace").stdout.str()

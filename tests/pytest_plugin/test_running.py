@@ -18,7 +18,7 @@ def test_a_program_runs_on_files_and_gives_its_output_and_what_it_wrote(run_test
             def test(wasm):
                 result = wasm("wordcount.wasm", "report.txt", "in", files={"in": {"a.txt": "one two"}})
                 assert (result.stdout, result.stderr, result.returncode) == ("1 file\\n", "", 0)
-                assert result.files["/report.txt"].decode().split() == "0 2 7 in/a.txt 0 2 7 total".split()
+                assert result.files["report.txt"].decode().split() == "0 2 7 in/a.txt 0 2 7 total".split()
             """
         )
     )

@@ -117,14 +117,22 @@ def wasm_fail(request: pytest.FixtureRequest) -> Iterator[WasmFail]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     told = item.stash.get(_TOLD, None)
+    if told is not None and call.excinfo is not None and not item.config.getoption("fulltrace"):
+        from .plugin.frames import hide_ours
+
+        hide_ours(call)
+    report = yield
     if told is not None and report.failed:
         told.failed = True
         from .plugin.reports import sections
 
         report.sections.extend(sections(told))
+    if told is not None and call.when == "teardown":
+        del item.stash[_TOLD]  # pytest keeps the items, and each run has its files
     return report
 
 

@@ -16,8 +16,9 @@ class Files(dict[str, Any]):
     """Guest directory -> tree: files as bytes, directories as dicts, links as `Symlink`.
 
     A path of the guest's is a key too, and gives what is there: `files["/out/report.txt"]` is
-    `files["/out"]["report.txt"]`. On the way, and at its end, links are followed within their tree. Iterating and `len`
-    know the directories alone. Looking up raises KeyError: no such file, or a link that leads to nothing.
+    `files["/out"]["report.txt"]`; where there is a "/", a relative path begins there. On the way, and at its end,
+    links are followed within their tree. Iterating and `len` know the directories alone. Looking up raises KeyError: no
+    such file, or a link that leads to nothing.
     """
 
     def __missing__(self, path: object) -> Any:
@@ -45,12 +46,19 @@ class Files(dict[str, Any]):
     def _found(self, path: str) -> Any:
         """Raises LookupError."""
         names = _names(path)
-        mounts = [(known, tree) for known, tree in ((_names(name), tree) for name, tree in self.items())
-                  if names[: len(known)] == known]  # fmt: skip
+        mounts = self._mounts(names)
+        if not mounts and dict.__contains__(self, "/") and names:
+            names = ("/", *names)  # where relative paths begin then, if no other directory says otherwise
+            mounts = self._mounts(names)
         if not mounts:
             raise LookupError
         known, tree = max(mounts, key=lambda mount: len(mount[0]))
         return _below(tree, names[len(known) :])
+
+    def _mounts(self, names: tuple[str, ...]) -> list[tuple[tuple[str, ...], Any]]:
+        """Those that the path may lie in, by their names."""
+        known = ((_names(name), tree) for name, tree in self.items())
+        return [(above, tree) for above, tree in known if names[: len(above)] == above]
 
 
 def _names(path: str) -> tuple[str, ...]:

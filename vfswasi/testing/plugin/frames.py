@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from types import TracebackType
 
+import pytest
+
 _OURS = ("vfswasi", "wasmtime")
 
 
-def without_ours(error: Exception) -> Exception:
-    """The same error, with the frames of others alone, such as those of a callable of the test's; and so for the errors
-    that caused it."""
+def hide_ours(call: pytest.CallInfo[None]) -> None:
+    """Of what was raised in a phase of a test, and of what caused it, the frames of others alone are left, such as
+    those of a callable of the test's."""
+    assert call.excinfo is not None
+    error = call.excinfo.value
     seen: set[int] = set()
     todo: list[BaseException | None] = [error]
     while todo:
@@ -17,9 +21,11 @@ def without_ours(error: Exception) -> Exception:
         if one is None or id(one) in seen:
             continue
         seen.add(id(one))
-        one.__traceback__ = _others(one.__traceback__)
+        left = _others(one.__traceback__)
+        if left is not None or one is not error:
+            one.__traceback__ = left
         todo += [one.__cause__, one.__context__]
-    return error
+    call.excinfo = pytest.ExceptionInfo.from_exception(error)
 
 
 def _others(trace: TracebackType | None) -> TracebackType | None:

@@ -10,7 +10,6 @@ from ...printing import printable
 from .snapshots.calls import LEFT_OUT
 from .told import Ran, Told
 
-_RUNS: Final = 3  # the last ones
 _LINES: Final = 30  # of each stream
 _CHANGES: Final = 20
 _CALLS: Final = 12
@@ -22,13 +21,10 @@ def sections(told: Told) -> Iterator[tuple[str, str]]:
     while told.differences:
         title, text = told.differences.pop(0)
         yield f"wasm: {title}", text
-    left = [ran for ran in told.runs if not ran.shown]
-    for ran in left[-_RUNS:]:
-        ran.shown = True
+    while told.runs:
+        ran = told.runs.popleft()
         if ran.result is not None:
             yield f"wasm: {ran.title}: {_ending(ran)}", "\n".join(_lines(ran.result))
-    for ran in left:
-        ran.shown = True
 
 
 def _ending(ran: Ran) -> str:

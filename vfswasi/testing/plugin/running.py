@@ -14,7 +14,6 @@ import vfswasi
 
 from ...printing import did_you_mean, printable
 from .defaults import memory_bytes
-from .frames import without_ours
 from .programs import found
 from .session import OF_SANDBOXES, Session
 from .snapshots.trees import FromDisk
@@ -68,7 +67,6 @@ class Wasm:
         """path: of the test's file. defaults: what its markers say."""
         self._session, self._told, self._defaults = session, told, defaults
         self._places = [path.parent, *config.getini("wasm_programs"), config.rootpath]
-        self._whole_traces = bool(config.getoption("fulltrace"))
 
     def __repr__(self) -> str:
         return "<wasm>"
@@ -100,15 +98,7 @@ class Wasm:
         timeout: seconds, 60 unless a marker says otherwise. memory, fuel: those of `limits` (memory_bytes, fuel).
         All else is as in `vfswasi.run`, whose errors are raised.
         """
-        __tracebackhide__ = True
-        try:
-            return self._run(program, words, {"text": text, **options})
-        except Exception as error:
-            if self._whole_traces:
-                raise
-            raise without_ours(error) from error.__cause__
-
-    def _run(self, program: Any, words: tuple[Any, ...], given: dict[str, Any]) -> vfswasi.Result[Any]:
+        given: dict[str, Any] = {"text": text, **options}
         for name in given:
             if name not in _NAMES:
                 raise TypeError(f"wasm() has no option {name!r}{did_you_mean(name, sorted(_NAMES))}")
@@ -119,14 +109,15 @@ class Wasm:
         if limits is not None:
             options["limits"] = limits
         if options.get("timeout") is None:
-            options["timeout"] = TIMEOUT_S if limits is None else min(TIMEOUT_S, limits.wall_seconds or TIMEOUT_S)
+            own = limits is not None and limits.wall_seconds != vfswasi.Limits().wall_seconds
+            options["timeout"] = None if own else TIMEOUT_S
         check = options.pop("check")
         options = {"stdout": vfswasi.PIPE, "stderr": vfswasi.PIPE, **options}
         program = found(program, self._places, self._session.rootpath)
         of_sandbox: dict[str, Any] = {name: options.pop(name) for name in OF_SANDBOXES if name in options}
         options["trace"] = self._trace(options["trace"], of_sandbox.get("isolation"))
         with self._session.sandbox(program, of_sandbox) as sandbox:
-            ran = Ran(_title(program, args), None, check)
+            ran = Ran(_title(program, args))
             self._told.runs.append(ran)
             try:
                 ran.result = result = sandbox.run(args, preopens=preopens, **options)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import vfswasi
 
+_SANDBOXES_MAX: Final = 64
 # Options of `wasm` that are those of a Sandbox; all others are the run's.
 OF_SANDBOXES: Final = ("argv0", "limits", "vdso", "features", "isolation", "deterministic")
 
@@ -46,9 +47,12 @@ class Session:
         if features is not None:
             options["features"] = tuple(features)
         key = (same, tuple(sorted(options.items())))
-        found = self._sandboxes.get(key)
+        found = self._sandboxes.pop(key, None)
         if found is None:
-            found = self._sandboxes[key] = vfswasi.Sandbox(program, **options)
+            found = vfswasi.Sandbox(program, **options)
+        self._sandboxes[key] = found  # the last one used is the last one there
+        if len(self._sandboxes) > _SANDBOXES_MAX:
+            self._sandboxes.pop(next(iter(self._sandboxes))).close()
         yield found
 
     def close(self) -> None:

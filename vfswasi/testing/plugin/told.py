@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -11,23 +12,23 @@ from ...records import field, record
 if TYPE_CHECKING:
     from .failure import Failure
 
+RUNS_MAX: Final = 3  # a test may make thousands, and each has its files and its calls
+
 
 @record()
 class Ran:
     """One run of a program. result: None where it did not come to one."""
 
     title: str
-    result: Any
-    check: bool
-    shown: bool = False
+    result: Any = None
 
 
 @record()
 class Told:
-    """runs: in order. differences: (title, text) of snapshots, that are too long for the line of an assertion.
-    failed: whether a phase of the test has failed."""
+    """runs: the last ones, in order. differences: (title, text) of snapshots, that are too long for the line of an
+    assertion. failed: whether a phase of the test has failed."""
 
-    runs: list[Ran] = field(default_factory=list)
+    runs: deque[Ran] = field(default_factory=lambda: deque(maxlen=RUNS_MAX))
     differences: list[tuple[str, str]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     failed: bool = False

@@ -13,7 +13,6 @@ from typing import Any, Final
 import vfswasi
 
 from ....printing import counted
-from ..frames import without_ours
 from ..session import Session
 from ..told import Told
 from .calls import golden
@@ -48,7 +47,6 @@ class WasmSnapshot:
         or bytes (`result.stdout`) if it is a file with them, and to `result.trace` if it is a file with the lines of
         its calls. Raises TypeError, ValueError: such a name leads elsewhere.
         """
-        __tracebackhide__ = True
         if not isinstance(name, str):
             raise TypeError(f"the name of a snapshot must be a str, not {type(name).__name__}")
         if not _NAME.fullmatch(name) or name.endswith((" ", ".")) or len(os.fsencode(name)) > 200:
@@ -71,13 +69,6 @@ class Snapshot:
         return f"wasm_snapshot({self._place.name!r})"
 
     def __eq__(self, other: object) -> bool:
-        __tracebackhide__ = True
-        try:
-            return self._compared(other)
-        except Exception as error:
-            raise without_ours(error) from error.__cause__
-
-    def _compared(self, other: object) -> bool:
         try:
             value = _value(other)
         except TypeError:
