@@ -66,6 +66,7 @@ if _TYPE_CHECKING:
     from .observe.accesses.accesses import Access, Accesses
     from .observe.change import Change
     from .observe.changes import Changes
+    from .observe.refusals import Refusal
     from .observe.trace.call import Call
     from .observe.trace.trace import Trace
     from .syscalls.memory import GuestMemory
@@ -87,6 +88,7 @@ _LATE = {
     "OverlayBackend": "fs_backends.layers.overlay.backend",
     "PyFilesystemBackend": "fs_backends.pyfilesystem.backend",
     "ReadCache": "fs_backends.remote.cache",
+    "Refusal": "observe.refusals",
     "Session": "host.sessions.session",
     "SessionMemory": "host.sessions.memory",
     "Snapshot": "host.sessions.session",
@@ -167,6 +169,7 @@ __all__ = [
     "Preopens",
     "PyFilesystemBackend",
     "ReadCache",
+    "Refusal",
     "Result",
     "Run",
     "Sandbox",
