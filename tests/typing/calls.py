@@ -307,6 +307,7 @@ def overlays(path: pathlib.Path, store: fsspec.AbstractFileSystem, result: vfswa
         now: Mapping[str, vfswasi.Changes] = session.changes
 
 
+<<<<<<< HEAD
 def reports(result: vfswasi.Result[str], error: vfswasi.GuestError) -> None:
     report: vfswasi.Report = result.report()
     report.save(pathlib.Path("r.html"))
@@ -338,3 +339,39 @@ def fixtures(
     wasm_fail("write", errno=vfswasi.Errno.IO)
     wasm_fail("write")  # wrong
     wasm_fail("write", errno="IO", nth="1")  # wrong
+=======
+def trace(calls: list[vfswasi.Call], told: io.StringIO) -> None:
+    def full(call: vfswasi.Call) -> str | None:
+        return "NOSPC" if call.name == "fd_write" else None
+
+    def number(call: vfswasi.Call) -> int | None:
+        return 51
+
+    def nothing() -> None:
+        return None
+
+    def text(call: str) -> None:
+        return None
+
+    vfswasi.run("p.wasm", trace=True)
+    vfswasi.run("p.wasm", trace=None)
+    vfswasi.run("p.wasm", trace=calls.append)
+    vfswasi.run("p.wasm", trace=full)
+    vfswasi.run("p.wasm", trace=number)
+    vfswasi.run("p.wasm", trace=lambda call: vfswasi.Errno.IO)
+    vfswasi.WASI(version="preview1", trace=full)
+    vfswasi.Sandbox("p.wasm").start(trace=full)
+    vfswasi.Sandbox("p.wasm").session(trace=full)
+    vfswasi.run("p.wasm", trace="calls")  # wrong
+    vfswasi.run("p.wasm", trace=1)  # wrong
+    vfswasi.run("p.wasm", trace=nothing)  # wrong
+    vfswasi.run("p.wasm", trace=text)  # wrong
+    vfswasi.run("p.wasm", trace=lambda call: 1.5)  # wrong
+    vfswasi.WASI(version="preview1", trace="x")  # wrong
+    found: vfswasi.Trace | None = vfswasi.run("p.wasm").trace
+    if found is not None:
+        errno: vfswasi.Errno | None = found[0].errno
+        calls_of: int = found.stats["fd_read"].calls
+        path: str = found[0].path  # wrong
+    refused: tuple[vfswasi.Refusal, ...] = vfswasi.run("p.wasm").refusals
+>>>>>>> trace

@@ -68,3 +68,24 @@ def test_the_objects_of_json_say_the_same(archive: Path, program: Callable[[str]
     assert (opened["path"], opened["mount"], opened["errno"]) == ("/z/greeting.txt", "/z", "SUCCESS")
     read = next(call for call in calls if call["name"] == "fd_read")
     assert read["results"] == {"nread": 5, "data": "Hello"}
+
+
+def test_a_program_of_somebody_else_opens_each_file_once_and_reads_all_of_it(archive: Path) -> None:
+    tool = Path(__file__).parents[3] / "examples" / "wordcount.wasm"
+    result = vfswasi.run(
+        tool, ["/out/report", "/z"], preopens={"/z": archive, "/out": {}}, capture_output=True, check=True, trace=True
+    )
+    assert result.trace is not None
+    files = {f"/z/{name}": contents.encode() for name, contents in FILES.items()}
+    opened = [call for call in result.trace if call.name == "path_open" and call.path in files]
+    assert sorted(call.path or "" for call in opened) == sorted(files)
+    for path, contents in files.items():
+        reads = [call for call in result.trace if call.name == "fd_read" and call.path == path]
+        assert sum(call.results["nread"] for call in reads) == len(contents)
+        assert reads[0].results["data"] == contents
+        assert reads[-1].results["nread"] == 0
+    written = [call for call in result.trace if call.name == "fd_write" and call.path == "/out/report"]
+    assert sum(call.results["nwritten"] for call in written) == len(result.files["/out/report"])
+    listed = {name for call in result.trace if call.name == "fd_readdir" for name in call.results["names"]}
+    assert listed == {".", "..", "sub", "greeting.txt", "inner", "ünlaut"}
+    assert not [call for call in result.trace if call.mount == "/z" and call.name in ("fd_write", "path_unlink_file")]
