@@ -49,7 +49,7 @@ HANDLE_MUTATORS: dict[str, tuple[object, ...]] = {
     "allocate": (0, 99),
     "set_times": (1, 1),
 }
-HANDLE_READERS = {"read_into", "size", "stat", "ident", "reserve", "advise", "sync", "close", "discard"}
+HANDLE_READERS = {"read_into", "size", "stat", "true_stat", "ident", "reserve", "advise", "sync", "close", "discard"}
 
 
 def methods(of: type) -> set[str]:

@@ -177,7 +177,7 @@ class FileWindow(FileEntry, Window):
     # Files that others may change
 
     def _look(self) -> tuple[int, int, int]:
-        stat = self._store.stat()
+        stat = self._store.true_stat()
         return stat.size, stat.mtim_ns or 0, stat.ctim_ns or 0
 
     def _look_again(self, valid: int, over: bool = False) -> tuple[int, int]:

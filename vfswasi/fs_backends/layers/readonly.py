@@ -63,6 +63,7 @@ class _ReadOnlyHandle(Handle):
         self._inner = inner
         self.read_into = inner.read_into  # type: ignore[method-assign]
         self.stat = inner.stat  # type: ignore[method-assign]
+        self.true_stat = inner.true_stat  # type: ignore[method-assign]
         self.size = inner.size  # type: ignore[method-assign]
         self.ident = inner.ident  # type: ignore[method-assign]
 

@@ -270,6 +270,9 @@ class ChargedHandle(Handle):
     def stat(self) -> Stat:
         return self._inner.stat()
 
+    def true_stat(self) -> Stat:
+        return self._inner.true_stat()
+
     def ident(self) -> int | None:
         return self._inner.ident()
 

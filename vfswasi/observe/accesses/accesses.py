@@ -28,7 +28,8 @@ class Access:
     its target; None: it was not asked for, or `version` tells. attributes: (time of modification and of change in
     nanoseconds, number of names, inode number) if the run could see them; None in place of what it could not see, of
     what the store does not tell and of a time that is that of the run's clock. order: a digest of a
-    listing with its order and inode numbers, if the run could see them; "" if it cannot be compared. unsure: why nobody
+    listing with its order and inode numbers, if the run could see them, without the names (`but`) that it had changed
+    by then; "" if it cannot be compared. unsure: why nobody
     can say what the run was given.
     """
 
@@ -42,6 +43,7 @@ class Access:
     digest: str | None = None
     attributes: tuple[int | None, int | None, int | None, int | None] | None = None
     order: str | None = None
+    but: tuple[str, ...] = ()
     unsure: str | None = None
 
     def __str__(self) -> str:

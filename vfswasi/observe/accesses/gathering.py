@@ -106,7 +106,8 @@ def _access(looked: Looked, key: Key, note: Note, hidden: bool, readonly: bool) 
         version,
         digest,
         attributes,
-        None if hidden or note.names is None else note.shown,
+        None if hidden else note.shown,
+        () if hidden else note.but,
         unsure,
     )
 
@@ -175,7 +176,7 @@ def start_of(preopen: Preopen) -> tuple[str | None, str | None]:
     """(a digest of the changes that its overlay began with, why there is none)"""
     layered: Any = getattr(preopen.backend, "layered", None)
     begin = None if layered is None else layered.mount.overlay
-    if begin is None or isinstance(begin, bool):
+    if begin is None or isinstance(begin, bool) or not begin.entries:
         return None, None
     from ..saved.writing import saved_bytes  # few overlays begin with some
 

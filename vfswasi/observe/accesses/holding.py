@@ -224,10 +224,11 @@ class _Store:
                         raise _Differs(f"{self._path(access)} holds other names, or something else under one of them")
                     if access.order == "":
                         raise _Differs(
-                            f"{self._path(access)} was listed when the program had changed it already, so that the "
-                            f"order of its names cannot be compared{_SHIELD}"
+                            f"the order in which {self._path(access)} was listed was not kept, since the program had "
+                            f"changed too much there{_SHIELD}"
                         )
-                    if access.order is not None and access.order != shown_digest(entries):
+                    shown = [entry for entry in entries if entry.name not in access.but]
+                    if access.order is not None and access.order != shown_digest(shown):
                         raise _Differs(
                             f"{self._path(access)} is listed in another order, or with other inode numbers{_SHIELD}"
                         )

@@ -86,6 +86,7 @@ def _access(told: Any) -> Access:
         _or_none(_digest)("a digest", told.get("digest")),
         _attributes(path, told.get("attributes")),
         _or_none(_order)("an order", told.get("order")),
+        _but(path, told.get("but", ())),
         _or_none(_text)("a doubt", told.get("unsure")),
     )
 
@@ -103,6 +104,11 @@ def _ranges(path: str, told: Any) -> Any:
         ranges.append((start, end))
         at = end
     return tuple(ranges)
+
+
+def _but(path: str, told: Any) -> tuple[str, ...]:
+    _check(isinstance(told, list | tuple) and all(map(fits_a_key, told)), f"what is left out of {path!r}")
+    return tuple(map(str, told))
 
 
 def _attributes(path: str, told: Any) -> Any:

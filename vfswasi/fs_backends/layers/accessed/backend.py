@@ -6,6 +6,7 @@ overlay looks at to copy a file, and the attributes of what was looked up, unles
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NoReturn, TypeVar
 
@@ -77,7 +78,8 @@ class Accessed(Backend):
 
     def walk(self, key: Key, names: Key) -> tuple[int, Stat | None]:
         looked = self.looked
-        if looked.waiting is not None:
+        waiting = looked.waiting
+        if waiting is not None and waiting[2] != key + names:  # else the kernel finds a link there, and starts again
             looked.settle()
         try:
             found = self.inner.walk(key, names)
@@ -165,7 +167,7 @@ class Accessed(Backend):
                 note.doubt("the program was shown a part of what is in it")
             raise
         finally:
-            self.looked.listing(key, place, every)
+            self.looked.listing(key, place, every, True)
 
     def listing_version(self, key: Key) -> int | None:
         return self.inner.listing_version(key)  # a listing that is kept was listed before
@@ -176,10 +178,9 @@ class Accessed(Backend):
     def readlink(self, key: Key) -> str:
         looked = self.looked
         if looked.waiting is not None:
-            note, stat = looked.waiting
+            if looked.waiting[2] != key:
+                looked.settle()
             looked.waiting = None
-            if looked.origin(key) is None or looked.notes.get(looked.origin(key) or ()) is not note:
-                note.see(stat)
         try:
             target = self.inner.readlink(key)
         except FsError as error:
@@ -207,11 +208,12 @@ class Accessed(Backend):
 
     def open(self, key: Key, write: bool) -> Handle:
         looked = self.looked
-        waiting, looked.waiting = looked.waiting, None
+        if looked.waiting is not None:
+            if looked.waiting[2] != key:
+                looked.settle()
+            looked.waiting = None
         place = None if looked.over else looked.origin(key)
         known = None if place is None else looked.notes.get(place)
-        if waiting is not None and waiting[0] is not known:
-            waiting[0].see(waiting[1])
         far = looked.lasting and not looked.local
         version = file_version(self.inner, looked, key, None) if far and place is not None else None
         try:
@@ -318,13 +320,17 @@ class Accessed(Backend):
             self._failed(key, error)
         self._gone(key, seen)
 
+    def _list_unseen(self, key: Key) -> Sequence[DirEntry]:
+        """What is in a directory, on which something depends that the guest is not shown. Raises as `list`."""
+        entries, place = list(self.inner.list(key)), self.looked.origin(key)
+        if place is not None and not self.looked.over:
+            self.looked.listing(key, place, entries, False)
+        return entries
+
     def _is_empty(self, key: Key) -> None:
-        """Whether a directory is empty is about to be found out."""
-        try:
-            for _ in self.list(key):
-                pass
-        except FsError:
-            pass  # it is none, which was noted
+        """Whether a directory is empty is about to be found out; if it is none, that was noted."""
+        with contextlib.suppress(FsError):
+            self._list_unseen(key)
 
     def rename(self, old: Key, new: Key) -> None:
         self._before(old, new)
@@ -360,7 +366,7 @@ class Accessed(Backend):
                 if found is None:  # the run's own; what is older in it was taken in when it came there
                     continue
                 if found[1].filetype is _DIRECTORY:
-                    todo += [(*key, entry.name) for entry in self.list(key)]
+                    todo += [(*key, entry.name) for entry in self._list_unseen(key)]
                 elif found[1].filetype is FileType.SYMBOLIC_LINK:
                     self.readlink(key)
                 elif found[1].filetype is FileType.REGULAR_FILE:

@@ -46,7 +46,7 @@ class Looked:
         self.tried = False  # the run tried to change something
         self.unsure: str | None = None
         self.moved: dict[Key, Key | None] = {}
-        self.waiting: tuple[Note, Stat] | None = None
+        self.waiting: tuple[Note, Stat | int, Key | None] | None = None
         self._left = NOTES_MAX_BYTES
 
     def origin(self, key: Key) -> Key | None:
@@ -90,7 +90,7 @@ class Looked:
             if whole and stat is not None:
                 note = self.notes.get(full)
                 if note is not None and note.filetype is stat.filetype:
-                    self.waiting = note, stat
+                    self.waiting = note, stat, full
                     return
             places = [full[:depth] for depth in range(base, len(full) + 1)]
         for place in places[:count]:
@@ -103,16 +103,19 @@ class Looked:
         elif place is not None:
             note = self.note(place, stat.filetype)
             if whole:
-                self.waiting = note, stat
+                self.waiting = note, stat, full
         if not whole and (stat is None or stat.filetype is _DIRECTORY) and places[count + 1] is not None:
             self.note(places[count + 1], None)  # type: ignore[arg-type]
 
     def settle(self) -> None:
-        """What was looked up last was looked at for its attributes, or may have been."""
+        """What was looked up last was looked at for its attributes, or its size was asked for, or may have been."""
         waiting, self.waiting = self.waiting, None
         if waiting is not None:
-            note, stat = waiting
-            note.see(stat)
+            note, seen, _ = waiting
+            if isinstance(seen, int):
+                note.see_size(seen)
+            else:
+                note.see(seen)
 
     def on_the_way(self, place: Key) -> None:
         """There are directories above it."""
@@ -142,38 +145,47 @@ class Looked:
 
     # Directories
 
-    def listing(self, key: Key, place: Key, entries: list[DirEntry]) -> None:
-        """All that is at `key` now was listed; `place`: where the directory was."""
+    def listing(self, key: Key, place: Key, entries: list[DirEntry], shown: bool) -> None:
+        """All that is at `key` now was listed; `place`: where the directory was. shown: to the guest, in this order."""
         note = self.note(place, _DIRECTORY)
-        touched = bool(self.moved) and any(at[: len(key)] == key and len(at) == len(key) + 1 for at in self.moved)
-        names = [(entry.name, entry.filetype) for entry in entries]
-        shown: str | None = None
-        if touched:
+        depth = len(key) + 1
+        changed = [at for at in self.moved if len(at) == depth and at[:-1] == key]
+        if changed:
             # What is there now, but for what the run has done, and what is known to have been there before.
-            names = [(name, kind) for name, kind in names if self.origin((*key, name)) == (*place, name)]
-            for moved in self.moved:
-                if moved[: len(key)] == key and len(moved) == len(key) + 1:
-                    was = self.notes.get((*place, moved[-1]))
-                    if was is not None and was.filetype is not None and self.moved[moved] != (*place, moved[-1]):
-                        names.append((moved[-1], was.filetype))
-            shown = ""
+            entries = [entry for entry in entries if self.origin((*key, entry.name)) == (*place, entry.name)]
+        names = [(entry.name, entry.filetype) for entry in entries]
+        for at in changed:
+            was = self.notes.get((*place, at[-1]))
+            if was is not None and was.filetype is not None and self.moved[at] != (*place, at[-1]):
+                names.append((at[-1], was.filetype))
         digest = names_digest(names)
-        if shown is None:
-            shown = shown_digest(entries)
         if note.names is None:
-            note.names, note.shown = digest, shown
-        elif note.names != digest or (shown and note.shown and note.shown != shown):
+            note.names = digest
+        elif note.names != digest:
+            note.doubt(CHANGED)
+        if shown and note.shown is None:
+            note.shown = shown_digest(entries)
+            note.but = tuple(sorted(at[-1] for at in changed))
+            if not self.charge(sum(_NAME_BYTES + len(name) for name in note.but)):
+                note.shown, note.but = "", ()
+        elif shown and not changed and not note.but and note.shown not in ("", shown_digest(entries)):
             note.doubt(CHANGED)
 
     # Contents
 
     def opened(self, note: Note, stat: Stat, version: str | None) -> None:
         """A file that is there was opened, and is like that. version: as the store tells it."""
-        if note.version is None and not note.hashed:
+        told = (stat.size, stat.mtim_ns, stat.ctim_ns, version)
+        if note.told is None:
+            note.told = told
             note.version = version if not note.written and self._relies_on(version, stat) else None
             note.hashed = self.digests or note.version is None
-        elif note.version not in (None, version) and not note.written:
+        elif note.written or Caps.IMMUTABLE in self.caps:
+            pass
+        elif note.told != told:
             note.doubt(CHANGED)
+        elif version is None and stat.mtim_ns is None:
+            note.doubt("it was opened twice, and the store cannot tell whether it was the same both times")
 
     def _relies_on(self, version: str | None, stat: Stat) -> bool:
         """Whether contents that are not the same would have another version."""

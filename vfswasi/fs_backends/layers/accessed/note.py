@@ -74,15 +74,17 @@ class Note:
 
     was: what it was like when the run first changed it. sized: its size is an input. size: it. attributes: as they were
     shown, None: they were not; strange: they were others at another time, and not because of the run. target, kind: of
-    a link, of a device. names: a digest of what a directory lists, and shown: of that with order and numbers, "" if
-    nobody can tell. read: ranges that were read; own: those that the run wrote, which are none of its inputs. hashed:
-    pieces, as (start, end, digest) in the order of reading, are of all that was read, unless some are lost. written:
-    the run changed it. cut: all its contents are the run's. version: of its contents, if that can be relied on. unsure:
-    why nobody can say what was there.
+    a link, of a device. names: a digest of what a directory lists, and shown: of that with order and numbers, but for
+    names (`but`) that the run had changed by then; "" if nobody can tell. read: ranges that were read; own: those that
+    the run wrote, which are none of its inputs. hashed: pieces, as (start, end, digest) in the order of reading, are of
+    all that was read, unless some are lost. told: what the store said of it when it was first opened. written: the run
+    changed it. cut: all its contents are the run's. version: of its contents, if that can be relied on. unsure: why
+    nobody can say what was there.
     """
 
     __slots__ = (
         "attributes",
+        "but",
         "cut",
         "filetype",
         "hashed",
@@ -97,6 +99,7 @@ class Note:
         "sized",
         "strange",
         "target",
+        "told",
         "unsure",
         "version",
         "was",
@@ -106,6 +109,7 @@ class Note:
     def __init__(self, filetype: FileType | None) -> None:
         self.filetype = filetype
         self.attributes: Attributes | None = None
+        self.but: tuple[str, ...] = ()
         self.cut = self.hashed = self.lost = self.sized = self.written = False
         self.kind: str | None = None
         self.names: str | None = None
@@ -116,6 +120,7 @@ class Note:
         self.size: int | None = None
         self.strange = False  # its attributes were others at another time, and not because of the run
         self.target: str | None = None
+        self.told: tuple[int, int | None, int | None, str | None] | None = None
         self.unsure: str | None = None
         self.version: str | None = None
         self.was: Stat | None = None
