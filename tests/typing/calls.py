@@ -232,6 +232,11 @@ def overloads(text: bool) -> None:
     g: vfswasi.Result[str] = sandbox.run(text=True, env={"A": "1"}, preopens={"/d": {}}, cwd="/d")
     h: vfswasi.Result[str] = sandbox.run(["a"])  # wrong
     sandbox.run(cwd=5)  # wrong
+    noted: vfswasi.Accesses | None = sandbox.run(accesses="digest", text=True).accesses
+    if noted is not None and noted.hold({"/d": {}}):
+        paths: list[str] = [access.path for access in noted["/d"]]
+        noted.hold("/d")  # wrong
+    sandbox.run(accesses="digests")  # wrong
     sandbox.run(env={"A": 1})  # wrong
     sandbox.run(preopens={"/d": 5})  # wrong
     sandbox.run(input=3.5)  # wrong
