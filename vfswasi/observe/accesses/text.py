@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any, Final, get_args
 
 from ...fs_backends.layers.checked import fits_a_key
-from .accesses import Access, Accesses, Mounted, Type
+from .access import Access, Mounted, Type
 
 _FORMAT: Final = "vfswasi accesses 1"
 _FIELDS: Final = tuple(Access.__annotations__)
@@ -21,10 +21,10 @@ _NUMBER_MAX: Final = 1 << 127
 _SIZE_MAX: Final = 1 << 64
 
 
-def to_json(accesses: Accesses) -> str:
+def to_json(mounted: Mapping[str, Mounted]) -> str:
     """See `Accesses.to_json`. What has its usual value is left out."""
     mounts = {}
-    for name, mount in accesses.mounts.items():
+    for name, mount in mounted.items():
         told = {field: getattr(mount, field) for field in _OF_MOUNT[:-1]}
         mounts[name] = {**told, "accesses": [_told(access) for access in mount.accesses]}
     return json.dumps({"format": _FORMAT, "mounts": mounts}, indent=1) + "\n"
@@ -39,7 +39,7 @@ def _told(access: Access) -> dict[str, Any]:
     return found
 
 
-def from_json(text: str | bytes) -> Accesses:
+def from_json(text: str | bytes) -> dict[str, Mounted]:
     """See `Accesses.from_json`."""
     try:
         told = json.loads(text, object_pairs_hook=_no_name_twice, parse_constant=_no_number)
@@ -48,7 +48,7 @@ def from_json(text: str | bytes) -> Accesses:
     _check(isinstance(told, dict) and told.keys() == {"format", "mounts"}, "it has other parts than it should have")
     _check(told["format"] == _FORMAT, f"its format is not {_FORMAT!r}")
     _check(isinstance(told["mounts"], dict), "its mounts are none")
-    return Accesses({_text("a mount", name): _mount(mount) for name, mount in told["mounts"].items()})
+    return {_text("a mount", name): _mount(mount) for name, mount in told["mounts"].items()}
 
 
 def _mount(told: Any) -> Mounted:
