@@ -72,7 +72,7 @@ class Accessed(Looking):
         if not self.looked.over:
             place = self.looked.origin(old)
             self.looked.missing(new)
-            self.looked.moved[new] = place
+            self.looked.put(new, place)
             if seen is not None:
                 seen[0].change(seen[1])
 
@@ -90,7 +90,7 @@ class Accessed(Looking):
             return
         if seen is not None:
             seen[0].change(seen[1])
-        self.looked.moved[key] = None
+        self.looked.put(key, None)
 
     def rmdir(self, key: Key) -> None:
         self._before(key)

@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import Final
 
 from ...base import Caps, DirEntry, FileType, Key, Stat
+from ...turns import give_way
 from .note import CHANGED, Note, Ranges, names_digest, shown_digest
 
 # What is kept of one run: about 100,000 names. Beyond it nothing more is noted, and nobody is told that all is known.
@@ -19,6 +20,8 @@ NOTES_MAX_BYTES: Final = 64 << 20
 _NOTE_BYTES: Final = 500
 _NAME_BYTES: Final = 60
 _PIECE_BYTES: Final = 300
+_MOVED_BYTES: Final = 300
+_AT_ONCE: Final = 4096
 # Ranges of one file that is not hashed; beyond it they become one, which holds them all.
 _RANGES_MAX: Final = 1024
 # A file that was changed so short a time before can be changed once more without another time to show for it.
@@ -46,6 +49,7 @@ class Looked:
         self.tried = False  # the run tried to change something
         self.unsure: str | None = None
         self.moved: dict[Key, Key | None] = {}
+        self._below: dict[Key, set[str]] = {}  # the names in each directory that are in `moved`
         self.waiting: tuple[Note, Stat | int, Key | None] | None = None
         self._left = NOTES_MAX_BYTES
 
@@ -72,11 +76,34 @@ class Looked:
         return note
 
     def charge(self, count: int) -> bool:
-        if self._left < count or self.over:
-            self.full = self.full or not self.over
+        if self.over:
+            return False
+        if self._left < count:
+            self.full = self.over = True
+            self.moved.clear()
+            self._below.clear()
             return False
         self._left -= count
         return True
+
+    def put(self, key: Key, place: Key | None) -> None:
+        """What is at `key` from now on is what was at `place`; None: nothing, or something of the run's."""
+        if key not in self.moved:
+            if not self.charge(_MOVED_BYTES + sum(_NAME_BYTES + len(name) for name in key)):
+                return
+            self._below.setdefault(key[:-1], set()).add(key[-1])
+        self.moved[key] = place
+
+    def _taken(self, top: Key) -> dict[Key, Key | None]:
+        """What `put` said of names at and below `top`, which it says no longer."""
+        found, todo = {}, [top]
+        while todo:
+            key = todo.pop()
+            todo += [(*key, name) for name in self._below.pop(key, ())]
+            if key in self.moved:
+                found[key] = self.moved.pop(key)
+        self._below.get(top[:-1], set()).discard(top[-1])
+        return found
 
     # Names
 
@@ -129,30 +156,33 @@ class Looked:
         if place is not None:
             self.on_the_way(place)
             self.note(place, None).written = True
-        self.moved[key] = None
+        self.put(key, None)
 
     def move(self, old: Key, new: Key) -> None:
         """What was at `old` is at `new`."""
-        place, moved, depth = self.origin(old), self.moved, len(old)
-        below = {key: at for key, at in moved.items() if key[:depth] == old}
-        for key in [key for key in moved if key[: len(new)] == new]:
-            del moved[key]
+        place, depth = self.origin(old), len(old)
+        below = self._taken(old)
+        self._taken(new)
         for key, at in below.items():
-            moved.pop(key, None)
-            moved[new + key[depth:]] = at
-        moved[new] = place
-        moved[old] = None
+            self.put(new + key[depth:], at)
+        self.put(new, place)
+        self.put(old, None)
 
     # Directories
 
     def listing(self, key: Key, place: Key, entries: list[DirEntry], shown: bool) -> None:
         """All that is at `key` now was listed; `place`: where the directory was. shown: to the guest, in this order."""
         note = self.note(place, _DIRECTORY)
-        depth = len(key) + 1
-        changed = [at for at in self.moved if len(at) == depth and at[:-1] == key]
+        changed = [(*key, name) for name in self._below.get(key, ())]
         if changed:
             # What is there now, but for what the run has done, and what is known to have been there before.
-            entries = [entry for entry in entries if self.origin((*key, entry.name)) == (*place, entry.name)]
+            kept = []
+            for count, entry in enumerate(entries):
+                if count % _AT_ONCE == _AT_ONCE - 1:
+                    give_way()
+                if self.origin((*key, entry.name)) == (*place, entry.name):
+                    kept.append(entry)
+            entries = kept
         names = [(entry.name, entry.filetype) for entry in entries]
         for at in changed:
             was = self.notes.get((*place, at[-1]))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from hashlib import sha256
+from heapq import merge
 from typing import Any, Final
 
 from ...base import DirEntry, FileType, Stat
+from ...turns import give_way
 
 ENDLESS: Final = 1 << 64
+_AT_ONCE: Final = 4096
 CHANGED: Final = "it was changed by somebody else while the program ran"
 _FOUND: Final = {
     FileType.REGULAR_FILE: "file",
@@ -166,13 +169,24 @@ class Note:
 
 def names_digest(names: list[tuple[str, FileType]]) -> str:
     """SHA-256 of the names in a directory and what each of them is, in whatever order."""
-    lines = [f"{name}\0{found_as(kind)}\n".encode() for name, kind in names]
-    return sha256(b"".join(sorted(lines))).hexdigest()
+    parts = []
+    for start in range(0, len(names), _AT_ONCE):
+        give_way()
+        part = names[start : start + _AT_ONCE]
+        parts.append(sorted(f"{name}\0{found_as(kind)}\n".encode() for name, kind in part))
+    digest = sha256()
+    for count, line in enumerate(parts[0] if len(parts) == 1 else merge(*parts)):
+        if count % _AT_ONCE == _AT_ONCE - 1:
+            give_way()
+        digest.update(line)
+    return digest.hexdigest()
 
 
 def shown_digest(entries: list[DirEntry]) -> str:
     """The same of what a guest sees that is not shielded: the order, and the numbers."""
     digest = sha256()
-    for name, kind, ident in entries:
+    for count, (name, kind, ident) in enumerate(entries):
+        if count % _AT_ONCE == _AT_ONCE - 1:
+            give_way()
         digest.update(f"{name}\0{int(kind)}\0{ident}\n".encode())
     return digest.hexdigest()
