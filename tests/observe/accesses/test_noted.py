@@ -317,6 +317,18 @@ def test_many_pieces_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert accesses.hold({"/d": {"f": data}}).difference is not None
 
 
+def test_files_that_come_and_go_without_end_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vfswasi.fs_backends.layers.accessed import looked as module
+
+    monkeypatch.setattr(module, "NOTES_MAX_BYTES", 20_000)
+    words = [word for number in range(40) for word in ("create", f"/d/n{number}", "x", "rm", f"/d/n{number}")]
+    same = looked({"/d": {}}, *["create", "/d/n", "x", "rm", "/d/n"] * 40)
+    assert same.hold({"/d": {}})
+    many = looked({"/d": {}}, *words)
+    assert many.hold({"/d": {}}).difference is not None
+    assert len(many["/d"]) < 40
+
+
 def test_a_run_that_did_not_end_well_has_accesses_too() -> None:
     result = run({"/d": {"a": b"x"}}, "read", "/d/a", "what is that", "", accesses=True)
     assert result.returncode == 2
