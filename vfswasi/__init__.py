@@ -69,14 +69,11 @@ if _TYPE_CHECKING:
     from .observe.accesses.accesses import Access, Accesses
     from .observe.change import Change
     from .observe.changes import Changes
-<<<<<<< HEAD
     from .observe.recording.difference import Difference
     from .observe.recording.record import Record
     from .observe.recording.recording import Recording
-    from .observe.report.report import Report
-=======
     from .observe.refusals import Refusal
->>>>>>> trace
+    from .observe.report.report import Report
     from .observe.trace.call import Call
     from .observe.trace.trace import Trace
     from .syscalls.memory import GuestMemory
@@ -108,7 +105,6 @@ _LATE = {
     "PIPE": "host.stdio",
     "PyFilesystemBackend": "fs_backends.pyfilesystem.backend",
     "ReadCache": "fs_backends.remote.cache",
-<<<<<<< HEAD
     "Report": "observe.report.report",
     "Record": "observe.recording.record",
     "Recording": "observe.recording.recording",
@@ -118,9 +114,7 @@ _LATE = {
     "Run": "host.runs.run",
     "run_async": "host.running",
     "Sandbox": "host.sandbox",
-=======
     "Refusal": "observe.refusals",
->>>>>>> trace
     "Session": "host.sessions.session",
     "SessionMemory": "host.sessions.memory",
     "Snapshot": "host.sessions.session",
@@ -207,14 +201,11 @@ __all__ = [
     "Preopens",
     "PyFilesystemBackend",
     "ReadCache",
-<<<<<<< HEAD
     "Record",
     "Recording",
+    "Refusal",
     "Replayed",
     "Report",
-=======
-    "Refusal",
->>>>>>> trace
     "Result",
     "Run",
     "Sandbox",

@@ -246,6 +246,11 @@ def overloads(text: bool) -> None:
     g: vfswasi.Result[str] = sandbox.run(text=True, env={"A": "1"}, preopens={"/d": {}}, cwd="/d")
     h: vfswasi.Result[str] = sandbox.run(["a"])  # wrong
     sandbox.run(cwd=5)  # wrong
+    noted: vfswasi.Accesses | None = sandbox.run(accesses="digest", text=True).accesses
+    if noted is not None and noted.hold({"/d": {}}):
+        paths: list[str] = [access.path for access in noted["/d"]]
+        noted.hold("/d")  # wrong
+    sandbox.run(accesses="digests")  # wrong
     sandbox.run(env={"A": 1})  # wrong
     sandbox.run(preopens={"/d": 5})  # wrong
     sandbox.run(input=3.5)  # wrong
@@ -307,7 +312,6 @@ def overlays(path: pathlib.Path, store: fsspec.AbstractFileSystem, result: vfswa
         now: Mapping[str, vfswasi.Changes] = session.changes
 
 
-<<<<<<< HEAD
 def reports(result: vfswasi.Result[str], error: vfswasi.GuestError) -> None:
     report: vfswasi.Report = result.report()
     report.save(pathlib.Path("r.html"))
@@ -339,7 +343,8 @@ def fixtures(
     wasm_fail("write", errno=vfswasi.Errno.IO)
     wasm_fail("write")  # wrong
     wasm_fail("write", errno="IO", nth="1")  # wrong
-=======
+
+
 def trace(calls: list[vfswasi.Call], told: io.StringIO) -> None:
     def full(call: vfswasi.Call) -> str | None:
         return "NOSPC" if call.name == "fd_write" else None
@@ -374,4 +379,3 @@ def trace(calls: list[vfswasi.Call], told: io.StringIO) -> None:
         calls_of: int = found.stats["fd_read"].calls
         path: str = found[0].path  # wrong
     refused: tuple[vfswasi.Refusal, ...] = vfswasi.run("p.wasm").refusals
->>>>>>> trace

@@ -205,14 +205,14 @@ class MountTable:
                 if dress.now_ns is not None:
                     backend.take_times_from(dress.now_ns)
                 base = TreeLiteral(tree, made_ns)
-            backend = checked(backend)
+            backend = store = checked(backend)
             if mount.layered is None:
                 backend = dress.below(mount.name, backend)
             if books is not None and not mount.readonly and base is not None:
                 book = books.get(backend.identity)
                 if book is None:
                     again = mount.in_place
-                    book = books[backend.identity] = Book(backend, again is None, again)
+                    book = books[backend.identity] = Book(store, again is None, again)
                 backend = Recorded(backend, book, base)
             preopens[mount.name] = _preopen(mount.name, backend, mount.readonly, dress, mount.times)
 
@@ -234,7 +234,7 @@ class MountTable:
         if not recorded or not changed:
             return _preopen(directory, store, readonly, dress, times)
         base = FilesInPlace(changed)
-        recorder = Recorded(store, Book(store, False, base), base)
+        recorder = Recorded(store, Book(picked, False, base), base)
         return _preopen(directory, recorder, readonly, dress, times)
 
     def copied_trees(self, preopens: Iterable[Preopen]) -> dict[str, Backend]:

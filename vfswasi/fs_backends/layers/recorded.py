@@ -138,7 +138,7 @@ class Recorded(Backend):
         ledger = self.book.ledger
         handle = self._open(key, True)
         try:
-            ledger.open_file(key, handle.stat())
+            ledger.open_file(key, handle.true_stat())
         except BaseException:
             handle.discard()
             raise

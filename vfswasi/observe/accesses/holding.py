@@ -19,8 +19,8 @@ from ...mounts.dress import Dress
 from ...mounts.options import guest_name
 from ...mounts.table import MountTable
 from ...printing import counted, printable
-from .accesses import Access, Accesses, Held, Mounted
-from .gathering import caps_of, clock_apart, digest_of, kind_of, start_of, target_digest, way_of
+from .access import Access, Held, Mounted
+from .telling import caps_of, clock_apart, digest_of, kind_of, start_of, target_digest, way_of
 
 _WAYS: Final = {"ro": "read-only", "rw": "writable", "overlay": "writable, with an overlay"}
 _WHAT: Final = {
@@ -40,11 +40,11 @@ class _Differs(Exception):
     """The text says how."""
 
 
-def hold(accesses: Accesses, preopens: Mapping[str, Any]) -> Held:
+def hold(accesses: Mapping[str, Mounted], preopens: Mapping[str, Any]) -> Held:
     """See `Accesses.hold`."""
     if not isinstance(preopens, Mapping):
         raise TypeError(f"preopens must map guest directories to sources, not {type(preopens).__name__}")
-    for name, mount in accesses.mounts.items():
+    for name, mount in accesses.items():
         reason = mount.unsure or next(
             (f"{access.path}: {access.unsure}" for access in mount.accesses if access.unsure), ""
         )
@@ -80,13 +80,16 @@ def _opened(preopens: Mapping[str, Any]) -> Iterator[tuple[dict[str, Preopen], d
 
 
 def _compare(
-    accesses: Accesses, found: Mapping[str, Preopen], stores: Mapping[str, Backend], preopens: Mapping[str, Any]
+    accesses: Mapping[str, Mounted],
+    found: Mapping[str, Preopen],
+    stores: Mapping[str, Backend],
+    preopens: Mapping[str, Any],
 ) -> None:
     """Raises _Differs, FsError (CANCELED)."""
     if list(found) != list(accesses):
         raise _Differs(_other_mounts(list(accesses), list(found)))
-    asked = [_Store(name, mount, stores[name]) for name, mount in accesses.mounts.items()]
-    for name, mount in accesses.mounts.items():
+    asked = [_Store(name, mount, stores[name]) for name, mount in accesses.items()]
+    for name, mount in accesses.items():
         _compare_mount(name, mount, found[name])
         if mount.times != "shown" and (mount.times == "kept") != _keeps_times(name, preopens):
             raise _Differs(f'{_quoted(name)} has another option times="keep" than then')
@@ -224,10 +227,11 @@ class _Store:
                         raise _Differs(f"{self._path(access)} holds other names, or something else under one of them")
                     if access.order == "":
                         raise _Differs(
-                            f"{self._path(access)} was listed when the program had changed it already, so that the "
-                            f"order of its names cannot be compared{_SHIELD}"
+                            f"the order in which {self._path(access)} was listed was not kept, since the program had "
+                            f"changed too much there{_SHIELD}"
                         )
-                    if access.order is not None and access.order != shown_digest(entries):
+                    shown = [entry for entry in entries if entry.name not in access.but]
+                    if access.order is not None and access.order != shown_digest(shown):
                         raise _Differs(
                             f"{self._path(access)} is listed in another order, or with other inode numbers{_SHIELD}"
                         )

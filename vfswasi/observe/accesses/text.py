@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any, Final, get_args
 
 from ...fs_backends.layers.checked import fits_a_key
-from .accesses import Access, Accesses, Mounted, Type
+from .access import Access, Mounted, Type
 
 _FORMAT: Final = "vfswasi accesses 1"
 _FIELDS: Final = tuple(Access.__annotations__)
@@ -21,10 +21,10 @@ _NUMBER_MAX: Final = 1 << 127
 _SIZE_MAX: Final = 1 << 64
 
 
-def to_json(accesses: Accesses) -> str:
+def to_json(mounted: Mapping[str, Mounted]) -> str:
     """See `Accesses.to_json`. What has its usual value is left out."""
     mounts = {}
-    for name, mount in accesses.mounts.items():
+    for name, mount in mounted.items():
         told = {field: getattr(mount, field) for field in _OF_MOUNT[:-1]}
         mounts[name] = {**told, "accesses": [_told(access) for access in mount.accesses]}
     return json.dumps({"format": _FORMAT, "mounts": mounts}, indent=1) + "\n"
@@ -39,7 +39,7 @@ def _told(access: Access) -> dict[str, Any]:
     return found
 
 
-def from_json(text: str | bytes) -> Accesses:
+def from_json(text: str | bytes) -> dict[str, Mounted]:
     """See `Accesses.from_json`."""
     try:
         told = json.loads(text, object_pairs_hook=_no_name_twice, parse_constant=_no_number)
@@ -48,7 +48,7 @@ def from_json(text: str | bytes) -> Accesses:
     _check(isinstance(told, dict) and told.keys() == {"format", "mounts"}, "it has other parts than it should have")
     _check(told["format"] == _FORMAT, f"its format is not {_FORMAT!r}")
     _check(isinstance(told["mounts"], dict), "its mounts are none")
-    return Accesses({_text("a mount", name): _mount(mount) for name, mount in told["mounts"].items()})
+    return {_text("a mount", name): _mount(mount) for name, mount in told["mounts"].items()}
 
 
 def _mount(told: Any) -> Mounted:
@@ -86,6 +86,7 @@ def _access(told: Any) -> Access:
         _or_none(_digest)("a digest", told.get("digest")),
         _attributes(path, told.get("attributes")),
         _or_none(_order)("an order", told.get("order")),
+        _but(path, told.get("but", ())),
         _or_none(_text)("a doubt", told.get("unsure")),
     )
 
@@ -103,6 +104,11 @@ def _ranges(path: str, told: Any) -> Any:
         ranges.append((start, end))
         at = end
     return tuple(ranges)
+
+
+def _but(path: str, told: Any) -> tuple[str, ...]:
+    _check(isinstance(told, list | tuple) and all(map(fits_a_key, told)), f"what is left out of {path!r}")
+    return tuple(map(str, told))
 
 
 def _attributes(path: str, told: Any) -> Any:

@@ -28,6 +28,8 @@ class AccessedHandle(Handle):
 
     def read_into(self, offset: int, buf: Buffer) -> int:
         looked, note = self._looked, self._note
+        if looked.waiting is not None:
+            looked.settle()
         try:
             count = self._inner.read_into(offset, buf)
         except FsError as error:
@@ -43,16 +45,22 @@ class AccessedHandle(Handle):
         return count
 
     def size(self) -> int:
-        size = self._inner.size()
-        if not self._looked.over:
-            self._note.see_size(size)
+        size, looked = self._inner.size(), self._looked
+        asked = self._note, size, None
+        if looked.waiting != asked:
+            looked.settle()
+            looked.waiting = None if looked.over else asked
         return size
 
     def stat(self) -> Stat:
         stat = self._inner.stat()
+        self._looked.settle()
         if not self._looked.over:
             self._note.see(stat)
         return stat
+
+    def true_stat(self) -> Stat:
+        return self._inner.true_stat()
 
     # Changes
 
@@ -83,6 +91,7 @@ class AccessedHandle(Handle):
     def _change(self) -> None:
         """A part of it is about to be changed: what there is of it goes into what it will be."""
         note, looked = self._note, self._looked
+        looked.settle()
         looked.tried = True
         if not note.written and not looked.over:
             self._check()
@@ -112,6 +121,8 @@ class AccessedHandle(Handle):
             if note.own is None:
                 self._change()
         elif not looked.over:
+            if looked.waiting is not None and looked.waiting[0] is note:
+                looked.waiting = None  # the size was asked for to say what is given back
             self._check()
             note.change(self._before)
         self._inner.truncate(size)

@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import Final
 
 from ...base import Caps, DirEntry, FileType, Key, Stat
+from ...turns import give_way
 from .note import CHANGED, Note, Ranges, names_digest, shown_digest
 
 # What is kept of one run: about 100,000 names. Beyond it nothing more is noted, and nobody is told that all is known.
@@ -19,6 +20,8 @@ NOTES_MAX_BYTES: Final = 64 << 20
 _NOTE_BYTES: Final = 500
 _NAME_BYTES: Final = 60
 _PIECE_BYTES: Final = 300
+_MOVED_BYTES: Final = 300
+_AT_ONCE: Final = 4096
 # Ranges of one file that is not hashed; beyond it they become one, which holds them all.
 _RANGES_MAX: Final = 1024
 # A file that was changed so short a time before can be changed once more without another time to show for it.
@@ -46,7 +49,8 @@ class Looked:
         self.tried = False  # the run tried to change something
         self.unsure: str | None = None
         self.moved: dict[Key, Key | None] = {}
-        self.waiting: tuple[Note, Stat] | None = None
+        self._below: dict[Key, set[str]] = {}  # the names in each directory that are in `moved`
+        self.waiting: tuple[Note, Stat | int, Key | None] | None = None
         self._left = NOTES_MAX_BYTES
 
     def origin(self, key: Key) -> Key | None:
@@ -72,11 +76,34 @@ class Looked:
         return note
 
     def charge(self, count: int) -> bool:
-        if self._left < count or self.over:
-            self.full = self.full or not self.over
+        if self.over:
+            return False
+        if self._left < count:
+            self.full = self.over = True
+            self.moved.clear()
+            self._below.clear()
             return False
         self._left -= count
         return True
+
+    def put(self, key: Key, place: Key | None) -> None:
+        """What is at `key` from now on is what was at `place`; None: nothing, or something of the run's."""
+        if key not in self.moved:
+            if not self.charge(_MOVED_BYTES + sum(_NAME_BYTES + len(name) for name in key)):
+                return
+            self._below.setdefault(key[:-1], set()).add(key[-1])
+        self.moved[key] = place
+
+    def _taken(self, top: Key) -> dict[Key, Key | None]:
+        """What `put` said of names at and below `top`, which it says no longer."""
+        found, todo = {}, [top]
+        while todo:
+            key = todo.pop()
+            todo += [(*key, name) for name in self._below.pop(key, ())]
+            if key in self.moved:
+                found[key] = self.moved.pop(key)
+        self._below.get(top[:-1], set()).discard(top[-1])
+        return found
 
     # Names
 
@@ -90,7 +117,7 @@ class Looked:
             if whole and stat is not None:
                 note = self.notes.get(full)
                 if note is not None and note.filetype is stat.filetype:
-                    self.waiting = note, stat
+                    self.waiting = note, stat, full
                     return
             places = [full[:depth] for depth in range(base, len(full) + 1)]
         for place in places[:count]:
@@ -103,16 +130,19 @@ class Looked:
         elif place is not None:
             note = self.note(place, stat.filetype)
             if whole:
-                self.waiting = note, stat
+                self.waiting = note, stat, full
         if not whole and (stat is None or stat.filetype is _DIRECTORY) and places[count + 1] is not None:
             self.note(places[count + 1], None)  # type: ignore[arg-type]
 
     def settle(self) -> None:
-        """What was looked up last was looked at for its attributes, or may have been."""
+        """What was looked up last was looked at for its attributes, or its size was asked for, or may have been."""
         waiting, self.waiting = self.waiting, None
         if waiting is not None:
-            note, stat = waiting
-            note.see(stat)
+            note, seen, _ = waiting
+            if isinstance(seen, int):
+                note.see_size(seen)
+            else:
+                note.see(seen)
 
     def on_the_way(self, place: Key) -> None:
         """There are directories above it."""
@@ -126,54 +156,66 @@ class Looked:
         if place is not None:
             self.on_the_way(place)
             self.note(place, None).written = True
-        self.moved[key] = None
+        self.put(key, None)
 
     def move(self, old: Key, new: Key) -> None:
         """What was at `old` is at `new`."""
-        place, moved, depth = self.origin(old), self.moved, len(old)
-        below = {key: at for key, at in moved.items() if key[:depth] == old}
-        for key in [key for key in moved if key[: len(new)] == new]:
-            del moved[key]
+        place, depth = self.origin(old), len(old)
+        below = self._taken(old)
+        self._taken(new)
         for key, at in below.items():
-            moved.pop(key, None)
-            moved[new + key[depth:]] = at
-        moved[new] = place
-        moved[old] = None
+            self.put(new + key[depth:], at)
+        self.put(new, place)
+        self.put(old, None)
 
     # Directories
 
-    def listing(self, key: Key, place: Key, entries: list[DirEntry]) -> None:
-        """All that is at `key` now was listed; `place`: where the directory was."""
+    def listing(self, key: Key, place: Key, entries: list[DirEntry], shown: bool) -> None:
+        """All that is at `key` now was listed; `place`: where the directory was. shown: to the guest, in this order."""
         note = self.note(place, _DIRECTORY)
-        touched = bool(self.moved) and any(at[: len(key)] == key and len(at) == len(key) + 1 for at in self.moved)
-        names = [(entry.name, entry.filetype) for entry in entries]
-        shown: str | None = None
-        if touched:
+        changed = [(*key, name) for name in self._below.get(key, ())]
+        if changed:
             # What is there now, but for what the run has done, and what is known to have been there before.
-            names = [(name, kind) for name, kind in names if self.origin((*key, name)) == (*place, name)]
-            for moved in self.moved:
-                if moved[: len(key)] == key and len(moved) == len(key) + 1:
-                    was = self.notes.get((*place, moved[-1]))
-                    if was is not None and was.filetype is not None and self.moved[moved] != (*place, moved[-1]):
-                        names.append((moved[-1], was.filetype))
-            shown = ""
+            kept = []
+            for count, entry in enumerate(entries):
+                if count % _AT_ONCE == _AT_ONCE - 1:
+                    give_way()
+                if self.origin((*key, entry.name)) == (*place, entry.name):
+                    kept.append(entry)
+            entries = kept
+        names = [(entry.name, entry.filetype) for entry in entries]
+        for at in changed:
+            was = self.notes.get((*place, at[-1]))
+            if was is not None and was.filetype is not None and self.moved[at] != (*place, at[-1]):
+                names.append((at[-1], was.filetype))
         digest = names_digest(names)
-        if shown is None:
-            shown = shown_digest(entries)
         if note.names is None:
-            note.names, note.shown = digest, shown
-        elif note.names != digest or (shown and note.shown and note.shown != shown):
+            note.names = digest
+        elif note.names != digest:
+            note.doubt(CHANGED)
+        if shown and note.shown is None:
+            note.shown = shown_digest(entries)
+            note.but = tuple(sorted(at[-1] for at in changed))
+            if not self.charge(sum(_NAME_BYTES + len(name) for name in note.but)):
+                note.shown, note.but = "", ()
+        elif shown and not changed and not note.but and note.shown not in ("", shown_digest(entries)):
             note.doubt(CHANGED)
 
     # Contents
 
     def opened(self, note: Note, stat: Stat, version: str | None) -> None:
         """A file that is there was opened, and is like that. version: as the store tells it."""
-        if note.version is None and not note.hashed:
+        told = (stat.size, stat.mtim_ns, stat.ctim_ns, version)
+        if note.told is None:
+            note.told = told
             note.version = version if not note.written and self._relies_on(version, stat) else None
             note.hashed = self.digests or note.version is None
-        elif note.version not in (None, version) and not note.written:
+        elif note.written or Caps.IMMUTABLE in self.caps:
+            pass
+        elif note.told != told:
             note.doubt(CHANGED)
+        elif version is None and stat.mtim_ns is None:
+            note.doubt("it was opened twice, and the store cannot tell whether it was the same both times")
 
     def _relies_on(self, version: str | None, stat: Stat) -> bool:
         """Whether contents that are not the same would have another version."""

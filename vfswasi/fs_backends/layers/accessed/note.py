@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from hashlib import sha256
+from heapq import merge
 from typing import Any, Final
 
 from ...base import DirEntry, FileType, Stat
+from ...turns import give_way
 
 ENDLESS: Final = 1 << 64
+_AT_ONCE: Final = 4096
 CHANGED: Final = "it was changed by somebody else while the program ran"
 _FOUND: Final = {
     FileType.REGULAR_FILE: "file",
@@ -74,15 +77,17 @@ class Note:
 
     was: what it was like when the run first changed it. sized: its size is an input. size: it. attributes: as they were
     shown, None: they were not; strange: they were others at another time, and not because of the run. target, kind: of
-    a link, of a device. names: a digest of what a directory lists, and shown: of that with order and numbers, "" if
-    nobody can tell. read: ranges that were read; own: those that the run wrote, which are none of its inputs. hashed:
-    pieces, as (start, end, digest) in the order of reading, are of all that was read, unless some are lost. written:
-    the run changed it. cut: all its contents are the run's. version: of its contents, if that can be relied on. unsure:
-    why nobody can say what was there.
+    a link, of a device. names: a digest of what a directory lists, and shown: of that with order and numbers, but for
+    names (`but`) that the run had changed by then; "" if nobody can tell. read: ranges that were read; own: those that
+    the run wrote, which are none of its inputs. hashed: pieces, as (start, end, digest) in the order of reading, are of
+    all that was read, unless some are lost. told: what the store said of it when it was first opened. written: the run
+    changed it. cut: all its contents are the run's. version: of its contents, if that can be relied on. unsure: why
+    nobody can say what was there.
     """
 
     __slots__ = (
         "attributes",
+        "but",
         "cut",
         "filetype",
         "hashed",
@@ -97,6 +102,7 @@ class Note:
         "sized",
         "strange",
         "target",
+        "told",
         "unsure",
         "version",
         "was",
@@ -106,6 +112,7 @@ class Note:
     def __init__(self, filetype: FileType | None) -> None:
         self.filetype = filetype
         self.attributes: Attributes | None = None
+        self.but: tuple[str, ...] = ()
         self.cut = self.hashed = self.lost = self.sized = self.written = False
         self.kind: str | None = None
         self.names: str | None = None
@@ -116,6 +123,7 @@ class Note:
         self.size: int | None = None
         self.strange = False  # its attributes were others at another time, and not because of the run
         self.target: str | None = None
+        self.told: tuple[int, int | None, int | None, str | None] | None = None
         self.unsure: str | None = None
         self.version: str | None = None
         self.was: Stat | None = None
@@ -161,13 +169,24 @@ class Note:
 
 def names_digest(names: list[tuple[str, FileType]]) -> str:
     """SHA-256 of the names in a directory and what each of them is, in whatever order."""
-    lines = [f"{name}\0{found_as(kind)}\n".encode() for name, kind in names]
-    return sha256(b"".join(sorted(lines))).hexdigest()
+    parts = []
+    for start in range(0, len(names), _AT_ONCE):
+        give_way()
+        part = names[start : start + _AT_ONCE]
+        parts.append(sorted(f"{name}\0{found_as(kind)}\n".encode() for name, kind in part))
+    digest = sha256()
+    for count, line in enumerate(parts[0] if len(parts) == 1 else merge(*parts)):
+        if count % _AT_ONCE == _AT_ONCE - 1:
+            give_way()
+        digest.update(line)
+    return digest.hexdigest()
 
 
 def shown_digest(entries: list[DirEntry]) -> str:
     """The same of what a guest sees that is not shielded: the order, and the numbers."""
     digest = sha256()
-    for name, kind, ident in entries:
+    for count, (name, kind, ident) in enumerate(entries):
+        if count % _AT_ONCE == _AT_ONCE - 1:
+            give_way()
         digest.update(f"{name}\0{int(kind)}\0{ident}\n".encode())
     return digest.hexdigest()
