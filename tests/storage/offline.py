@@ -40,7 +40,7 @@ def replay(recording: Path, home: Path) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
         [*_without_network(), sys.executable, __file__, str(moved)],
         cwd=home,
-        # Compiled modules are found where they are here, so that nobody waits for a minute; the recording has the module.
+        # Compiled modules are found where they are here, so that nobody waits; the recording has the module.
         env={
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(ROOT),
