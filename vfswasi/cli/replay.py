@@ -64,7 +64,7 @@ def main(options: argparse.Namespace) -> int:
         return fail(f"the replay differs: {done.difference}{_made_by(recording)}", EXIT_DIFFERS)
     if options.verbose:
         print(f"vfswasi: the replay is the same: {counted(recording.calls, 'call')}", file=sys.stderr)
-    if result is None or result.ended_from_outside:
+    if result is None or recording.ending.from_outside or result.ended_from_outside:
         return fail("the recorded run was ended here, and so was this one", EXIT_TIMEOUT)
     return status_of(result.returncode)
 
