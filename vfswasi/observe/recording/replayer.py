@@ -12,9 +12,10 @@ from ...kernel.tracing import Tracer
 from .calls import CALL, Both, Following
 from .difference import Difference, Differs
 from .file.manifest import CALLS
-from .recording import EndingTold, Recording, ending_told
+from .recording import Recording
 from .stores.answering import Answering
 from .streams import ToldOutput, compared
+from .told import EndingTold, ending_told
 
 
 class Replayer:
