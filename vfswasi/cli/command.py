@@ -38,12 +38,13 @@ COMMANDS = {
     "cache": "list, measure or remove compiled modules",
     "completion": "print what a shell needs to complete the words of this command",
 }
+_ELSEWHERE = {"replay": "kept.replay"}
 _HELP = ("-h", "--help")
 _VERSION = ("-V", "--version")
 
 
 def _command(name: str) -> Any:
-    return import_module(f"{__package__}.{name}")
+    return import_module(f"{__package__}.{_ELSEWHERE.get(name, name)}")
 
 
 def _parser_of(name: str, command: Any) -> Parser:

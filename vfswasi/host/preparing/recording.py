@@ -5,7 +5,8 @@ from __future__ import annotations
 from ...limits import Limits
 from ...mounts.table import MountTable
 from ...observe.recording.recorder import Recorder, facts_of_module, versions
-from ...observe.recording.recording import MountTold, Recording
+from ...observe.recording.recording import Recording
+from ...observe.recording.told import MountTold
 from ..runs.asked import Asked, Own
 from .mounting import Bounds
 from .programs import Programs

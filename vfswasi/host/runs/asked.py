@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ...mounts.finding.source_types import Source
     from ...observe.recording.record import Record
     from ..types import Trace
-    from .observed import Witness
+    from .witness import Witness
 
 # What a deterministic run has unless it is told otherwise: noon of a day at which no file of anybody's is new.
 DETERMINISTIC_CLOCK: Final = Clock("virtual", 946_728_000 * 10**9)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .asked import Asked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ...engine.runner import Ending
     from ...fs_backends.base import Backend
     from ...fs_backends.layers.timed import Account
     from ...kernel.process import Preopen
@@ -22,25 +21,7 @@ if TYPE_CHECKING:
     from ...observe.trace.recorder import Recorder
     from ...observe.trace.trace import Trace as Calls
     from ..types import Trace
-
-
-class Witness(Protocol):
-    """What stands between one run and everything outside, to note it or to take its place."""
-
-    def tracer(self, callers: Tracer | None) -> Tracer:
-        """Of the guest. callers: what its caller has asked for."""
-
-    def layer(self, name: str, store: Backend) -> Backend:
-        """See `mounts.dress.Layer`."""
-
-    def streams(self, streams: tuple[Stream, Stream, Stream]) -> tuple[Stream, Stream, Stream]:
-        """What the guest gets for its standard streams."""
-
-    def ended(self, ending: Ending | None) -> None:
-        """The run is over; None: it was none, or an exception. Raises OSError."""
-
-    def close(self) -> None:
-        """Nothing more comes. May be called more than once."""
+    from .witness import Witness
 
 
 class Observed(NamedTuple):

@@ -190,6 +190,19 @@ _OF_STORES: Final = frozenset(
 )
 
 
+_ERRNOS: Final = {int(errno): errno.name for errno in Errno}
+
+
+def _name(number: int) -> str:
+    """Of a call, as a file says that may have been made by anybody."""
+    number &= ~INJECTED
+    return NAMES[number] if number < len(NAMES) else f"call number {number}"
+
+
+def _errno(number: int) -> str:
+    return _ERRNOS.get(number, f"errno {number}")
+
+
 class Following(Tracer):
     """Compares the calls of a run with those of a recorded one. differs: hears of the first difference; after it
     nothing more is compared.
@@ -241,15 +254,16 @@ class Following(Tracer):
                 differs.note("call", "no further call", "a further call")
             return None
         known, errno, place, before, _ = expected
-        was = NAMES[known & ~INJECTED]
-        path = self._texts[place - 1].decode("utf-8", "replace") if place else None
+        was = _name(known)
+        path = self._texts[place - 1].decode("utf-8", "replace") if 0 < place <= len(self._texts) else None
         if was != name or (path is not None and text is not None and text != self._texts[place - 1]):
             differs.note("call", was + (f" {path!r}" if path is not None else ""), name)
         elif before != sum_:
             what = "what it writes" if name in _WRITES else "its arguments"
             differs.note("call", f"{what} had other bytes" if name in _WRITES else "others", f"{what} differ")
         self._now = abi, name, arguments, expected
-        if differs.first is None and errno and (known & INJECTED or (self._refusals and errno in _OF_STORES)):
+        known_errno = errno in _ERRNOS and errno != int(Errno.SUCCESS)
+        if differs.first is None and known_errno and (known & INJECTED or (self._refusals and errno in _OF_STORES)):
             return Errno(errno)
         return None
 
@@ -263,14 +277,14 @@ class Following(Tracer):
                 raise Interrupted
             self._differs.note("call", "the run ended in it", errno.name)
         elif was != int(errno):
-            self._differs.note("call", Errno(was).name, errno.name)
+            self._differs.note("call", _errno(was), errno.name)
         elif not errno and coming_out(memory, abi, name, arguments) != result:
             self._differs.note("call", "other results", "its results differ")
 
     def ended(self, end: BaseException) -> None:
         now, self._now = self._now, None
         if now is not None and now[3][1] != NOT_BACK and self._differs.first is None:
-            self._differs.note("call", Errno(now[3][1]).name, "the run ended in it")
+            self._differs.note("call", _errno(now[3][1]), "the run ended in it")
 
     def again(self) -> Tracer:
         raise ValueError("a run that is replayed cannot be copied")

@@ -19,12 +19,13 @@ from .calls import Both, Calls
 from .facts import Facts
 from .file.writing import Kept, write
 from .record import Record
-from .recording import EndingTold, MountTold, Recording, ending_told
+from .recording import Recording
 from .spool import Pages, Room
 from .spool import Stream as Spooled
 from .stores.changing import NotedBelow
 from .stores.noting import Noted
 from .streams import NotedSink, NotedSource, noted
+from .told import EndingTold, MountTold, ending_told
 
 MEMORY_BYTES: Final = 512 << 20
 

@@ -10,7 +10,7 @@ from ....fs_backends.base import Device, FileType
 from ....limits import LIMIT_NAMES, OPTIONAL, SECONDS, Limits
 from ...saved.fields import Wrong, brief, is_digest, number_of, only, required_text, text_of
 from ..facts import Answer
-from ..recording import EndingTold, MountTold, Recording
+from ..told import EndingTold, MountTold
 
 FORMAT: Final = "vfswasi recording"
 VERSION: Final = 1
@@ -29,7 +29,8 @@ _RUN: Final = frozenset(
 _TEXT_MAX: Final = 1 << 20
 
 
-def run_line(told: Recording) -> dict[str, Any]:
+def run_line(told: Any) -> dict[str, Any]:
+    """told: a `Recording`."""
     ending = told.ending
     return {
         "run": FORMAT,

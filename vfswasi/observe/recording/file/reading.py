@@ -7,15 +7,11 @@ this machine: nothing is opened, fetched or written because of what it says.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import threading
-from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import IO, Any, Final
 
-from ....errors import Errno, FsError
+from ....errors import Errno
 from ....fs_backends.archive.tree import Directory
 from ....fs_backends.archive.zip.archive import ZipArchive
 from ....fs_backends.archive.zip.tree import Member
@@ -30,10 +26,9 @@ from ...saved.archived import lines, opened
 from ...saved.fields import Wrong, brief, is_digest, number_of, object_of, only, required_text
 from ..calls import CALL, TEXT_MAX_BYTES
 from ..facts import QUESTIONS, Content
-from ..recording import MountTold, Opened, Recording
-from ..spool import Ref, place_of
+from ..spool import place_of
 from ..stores.answering import Known
-from ..streams import Told
+from ..told import MountTold
 from .manifest import (
     CALLS,
     FORMAT,
@@ -54,6 +49,7 @@ from .manifest import (
     runs,
     texts,
 )
+from .opened import File, Part
 
 LINES_MAX: Final = 10_000_000
 MEMORY_MAX_BYTES: Final = 1 << 30
@@ -66,113 +62,17 @@ _PAGE_COST_BYTES: Final = 120
 _ERRNOS: Final = {int(errno) for errno in Errno if errno is not Errno.SUCCESS}
 
 
-def load(file: str | os.PathLike[str] | IO[bytes]) -> Recording:
-    """See `Recording.load`."""
+def load(file: str | os.PathLike[str] | IO[bytes]) -> dict[str, Any]:
+    """What `Recording` is made with; see `Recording.load`."""
     budget = Budget("the memory that a recording may take", MEMORY_MAX_BYTES)
     return opened(
         file, "recording", _MEMBERS_MAX, budget, lambda archive: _Loading(archive, Charge(budget)).all(), _CACHE_BYTES
     )
 
 
-class _Part:
-    """One member, and what it has to be."""
-
-    def __init__(self, member: Member, size: int, digest: str) -> None:
-        if member.stat.size != size:
-            raise Wrong(f"a part has {member.stat.size:,} bytes, and its manifest says {size:,}")
-        self.member, self.size, self.digest = member, size, digest
-
-
-class _File(Opened):
-    """The archive, as long as the recording is used. Any thread may read it."""
-
-    def __init__(self, archive: ZipArchive, charge: Charge) -> None:
-        self.archive, self.charge = archive, charge
-        self.name = archive.source.name
-        self.closed = False
-        self.parts: dict[str, _Part] = {}
-        self.pages_bytes = 0
-        self.texts = []
-        self.streams: dict[str, dict[str, Any]] = {}
-        self.known = {}
-        self._segments: OrderedDict[int, bytes] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def pieces(self, name: str) -> Iterator[bytes]:
-        """Of a part, which is looked at as a whole before the first comes. Raises IO."""
-        part = self.parts.get(name)
-        if part is None:
-            return iter(())
-        digest = hashlib.sha256()
-        for piece in self._raw(part):
-            digest.update(piece)
-        self._check(digest.hexdigest() == part.digest)
-        return self._raw(part)
-
-    def _raw(self, part: _Part) -> Iterator[bytes]:
-        handle = self.archive.open(part.member)
-        try:
-            offset = 0
-            while offset < part.size:
-                check_time("reading a recording")
-                piece = bytearray(min(_PIECE_BYTES, part.size - offset))
-                self._check(handle.read_into(offset, piece) == len(piece))
-                offset += len(piece)
-                yield bytes(piece)
-        finally:
-            handle.close()
-
-    def _check(self, right: bool) -> None:
-        if not right:
-            raise FsError(Errno.IO, f"the recording {self.name}: a part is not what its digest says")
-
-    def read(self, ref: Ref) -> bytes:
-        """What was read of files. Raises IO."""
-        position, length = place_of(ref)
-        found = b""
-        with self._lock:
-            while length:
-                number, start = divmod(position, SEGMENT_BYTES)
-                piece = self._segment(number)[start : start + length]
-                self._check(bool(piece))
-                found += piece
-                position, length = position + len(piece), length - len(piece)
-        return found
-
-    def _segment(self, number: int) -> bytes:
-        found = self._segments.get(number)
-        if found is None:
-            part = self.parts.get(f"{PAGES}/{number:06}")
-            self._check(part is not None)
-            assert part is not None
-            found = b"".join(self._raw(part))
-            self._check(hashlib.sha256(found).hexdigest() == part.digest)
-            self._segments[number] = found
-            while len(self._segments) > _SEGMENTS_KEPT:
-                self._segments.popitem(last=False)
-        self._segments.move_to_end(number)
-        return found
-
-    def module(self) -> bytes:
-        part = self.parts.get(MODULE)
-        if part is None:
-            raise ValueError(f"the recording {self.name} was made without its module, which has to be given")
-        return b"".join(self.pieces(MODULE))
-
-    def told(self, name: str) -> Told:
-        """Of a stream. Raises IO."""
-        part = self.parts.get(name)
-        return Told(self.pieces(name), 0 if part is None else part.size, **self.streams[name])
-
-    def close(self) -> None:
-        if not self.closed:
-            self.closed = True
-            self.archive.close()
-
-
 class _Loading:
     def __init__(self, archive: ZipArchive, charge: Charge) -> None:
-        self.file = _File(archive, charge)
+        self.file = File(archive, charge)
         self.charge = charge
         self.mounts: list[tuple[MountTold, Known]] = []
         self.inexact: list[str] = []
@@ -195,7 +95,7 @@ class _Loading:
             raise Wrong("it has members twice, or that are not shown")
         return found
 
-    def all(self) -> Recording:
+    def all(self) -> dict[str, Any]:
         member = self._members.pop(MANIFEST, None)
         if member is None:
             raise Wrong(f"it has no {MANIFEST}")
@@ -232,7 +132,7 @@ class _Loading:
         member = self._members.pop(name, None)
         if member is None or not is_digest(digest):
             raise Wrong(f"it has no part {name[:80]!r}, or no digest of it")
-        part = self.file.parts[name] = _Part(member, number_of(fields, "size", SIZE), digest)
+        part = self.file.parts[name] = Part(member, number_of(fields, "size", SIZE), digest)
         if name.startswith(f"{PAGES}/"):
             if name != f"{PAGES}/{self.file.pages_bytes // SEGMENT_BYTES:06}" or not 0 < part.size <= SEGMENT_BYTES:
                 raise Wrong(f"the part {name[:80]!r} is not in its place, or too large")
@@ -365,7 +265,7 @@ class _Loading:
         mount = self.mounts[-1][0].name if self.mounts else ""
         self.inexact.append(f"{mount.rstrip('/')}/{'/'.join(_key(fields, 'inexact'))}")
 
-    def _whole(self, run: dict[str, Any]) -> Recording:
+    def _whole(self, run: dict[str, Any]) -> dict[str, Any]:
         file = self.file
         if self._members:
             raise Wrong("it has parts that its manifest does not name")
@@ -382,7 +282,7 @@ class _Loading:
         run["mounts"] = tuple(
             replace(told, files=len(known.opens), names=len(known.said)) for told, known in self.mounts
         )
-        return Recording(**run, inexact=tuple(self.inexact), size=file.pages_bytes, _opened=file)
+        return run | {"inexact": tuple(self.inexact), "size": file.pages_bytes, "_opened": file}
 
 
 def _key(fields: dict[str, Any], name: str) -> Key:

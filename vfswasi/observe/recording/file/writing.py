@@ -11,9 +11,10 @@ from ...saved.fields import line_of
 from ...saved.writing import member_info
 from ..calls import run_lengths
 from ..facts import Facts, Question
-from ..recording import MountTold, Recording
+from ..recording import Recording
 from ..spool import Stream
 from ..streams import NotedSink, NotedSource
+from ..told import MountTold
 from .manifest import CALLS, FORMAT, MANIFEST, MODULE, PAGES, SEGMENT_BYTES, STREAMS, VERSION, mount_line, run_line
 
 _AT_ONCE = 20_000  # numbers on one line

@@ -138,6 +138,11 @@ class Answering(Backend):
     def readlink(self, key: Key) -> str:
         told = self.answer("readlink", key)
         if told is None:
+            found = self.derived.look(key, self._below)
+            if isinstance(found, Errno):
+                raise FsError(found, self.path(key))
+            if found is not None and found.filetype is not FileType.SYMBOLIC_LINK:
+                raise FsError(Errno.INVAL, self.path(key))
             self.never("read the link", key)
         target: str = told["target"]
         return target

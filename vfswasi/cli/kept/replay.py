@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ..errors import GuestTrapError
-from ..limits import Limits
-from ..mounts.options import parse_limits
-from ..observe.recording.recording import Recording
-from ..printing import counted, printable
-from .arguments.module import given
-from .arguments.parser import Parser
-from .messages import EXIT_DIFFERS, EXIT_TIMEOUT, fail, status_of
-from .run import seconds
+from ...errors import GuestTrapError
+from ...limits import Limits
+from ...mounts.options import parse_limits
+from ...observe.recording.recording import Recording
+from ...printing import counted, printable
+from ..arguments.module import given
+from ..arguments.parser import Parser
+from ..messages import EXIT_DIFFERS, EXIT_TIMEOUT, fail, status_of
+from ..run import seconds
 
 DESCRIPTION = (
     "Run what vfswasi run --record has recorded once more: out of FILE alone, without network, directories or "
@@ -47,7 +47,7 @@ def main(options: argparse.Namespace) -> int:
             for line in _info(recording):
                 print(printable(line))
             return 0
-        from ..host.replaying import replay
+        from ...host.replaying import replay
 
         done = replay(
             recording,
@@ -64,14 +64,14 @@ def main(options: argparse.Namespace) -> int:
         return fail(f"the replay differs: {done.difference}{_made_by(recording)}", EXIT_DIFFERS)
     if options.verbose:
         print(f"vfswasi: the replay is the same: {counted(recording.calls, 'call')}", file=sys.stderr)
-    if result is None or result.ended_from_outside:
+    if result is None or recording.ending.from_outside or result.ended_from_outside:
         return fail("the recorded run was ended here, and so was this one", EXIT_TIMEOUT)
     return status_of(result.returncode)
 
 
 def _made_by(recording: Recording) -> str:
     """What of ours is not what recorded the run."""
-    from ..observe.recording.recorder import versions
+    from ...observe.recording.recorder import versions
 
     here = versions()
     others = [
@@ -83,7 +83,7 @@ def _made_by(recording: Recording) -> str:
 
 
 def _info(recording: Recording) -> list[str]:
-    from ..observe.recording.replayer import in_words
+    from ...observe.recording.replayer import in_words
 
     kept = "in the file" if recording.has_module else "not in the file"
     lines = [
