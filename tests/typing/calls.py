@@ -176,6 +176,11 @@ def others(functions: vfswasi.HostFunctions, function: vfswasi.HostFunction) -> 
     vfswasi.run("p.wasm", env=["A=1"])  # wrong
     vfswasi.run("p.wasm", timeout="5s")  # wrong
     vfswasi.run("p.wasm", seed="x")  # wrong
+    vfswasi.run("p.wasm", deterministic=True)
+    vfswasi.run("p.wasm", deterministic="yes")  # wrong
+    with vfswasi.Sandbox("p.wasm", deterministic=True) as sandbox:
+        sandbox.run(deterministic=False)
+        sandbox.start(deterministic=0)  # wrong
     vfswasi.run("p.wasm", limits={"fuel": 1})  # wrong
     vfswasi.run("p.wasm", limits=vfswasi.Limits(fuel=1))
     vfswasi.run("p.wasm", limits=vfswasi.Limits(fule=1))  # wrong
