@@ -136,7 +136,15 @@ static void walk(__wasi_fd_t fd, const char *path)
             continue;
         if (directory)
             walk(opened, below);
-        else {
+        else if (types[each] != __WASI_FILETYPE_REGULAR_FILE) { /* a device may have no end */
+            unsigned char few[8] = {0};
+            ssize_t got = read((int)opened, few, sizeof few);
+            printf("%zd bytes of %s:", got, below);
+            for (ssize_t at = 0; at < got; at++)
+                printf(" %02x", few[at]);
+            printf("\n");
+            fstat_line("open device", (int)opened);
+        } else {
             digest((int)opened, below);
             fstat_line("open file", (int)opened);
         }

@@ -17,13 +17,17 @@ from typing import Any
 
 import pytest
 
+import vfswasi
+
 from .. import avr_build
+from ..guest_programs import compile_guest
 from ..storage.servers import Moto, Server
 from .hermetic_runs import PROGRAMS, STAMP, Place
 
 ROOT = Path(__file__).parents[2]
 KINDS = ("memory", "zip", "local", "s3")
-GLYPH = '<svg xmlns="http://www.w3.org/2000/svg" width="20" height="20"><circle cx="10" cy="10" r="9"/></svg>\n'
+GLYPH = """<?xml version="1.0"?>
+<svg xmlns="http://www.w3.org/2000/svg" width="9px" height="9px"><circle r="4"/></svg>"""
 # For the guest that prints everything: what each kind of store can have.
 SEEN = {
     "given": "given\n",
@@ -145,6 +149,44 @@ def test_several_at_once_on_threads_do_not_meet(program: str, place: Places, exp
             assert run.result() == expected(program), differ(run.result(), expected(program))
 
 
+def test_a_bucket_that_is_written_to_shows_the_same_each_time(s3: Server) -> None:
+    """What it cannot do it refuses in the same way."""
+    said = []
+    for vdso in (True, False):
+        bucket = s3.new_bucket()
+        s3.file_system().pipe_file(f"{bucket}/at/given", b"given")
+        result = vfswasi.run(
+            compile_guest("everything"),
+            ["-w", "/rw"],
+            preopens={"/rw": vfswasi.Mount(f"s3://{bucket}/at", endpoint=s3.endpoint, rw=True)},
+            capture_output=True,
+            text=True,
+            deterministic=True,
+            vdso=vdso,
+        )
+        assert result.returncode == 0
+        said.append(result.stdout)
+    assert said[0] == said[1], differ(*said)
+    assert "symlink: Not supported" in said[0]
+
+
+def test_devices_show_the_same_each_time() -> None:
+    runs = [
+        vfswasi.run(
+            compile_guest("everything"),
+            preopens={"/dev": "dev:"},
+            capture_output=True,
+            text=True,
+            deterministic=True,
+            vdso=vdso,
+            stdin=vfswasi.DEVNULL,
+        )
+        for vdso in (True, False)
+    ]
+    assert runs[0].stdout == runs[1].stdout
+    assert "/dev/null: dev 1" in runs[0].stdout
+
+
 @pytest.fixture(scope="module")
 def another_day(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A library that sets the clock of a process apart. Sandboxes and storage are in there, and the guest's clocks
@@ -204,8 +246,4 @@ def test_what_comes_out_is_the_same_on_other_days_and_elsewhere(
 
 def plain() -> str:
     """What a guest sees whose run is not deterministic."""
-    import vfswasi
-
-    from ..guest_programs import compile_guest
-
     return str(vfswasi.run(compile_guest("everything"), capture_output=True, text=True).stdout)

@@ -190,6 +190,11 @@ def others(functions: vfswasi.HostFunctions, function: vfswasi.HostFunction) -> 
     vfswasi.Clock.stepped(0, "1s")  # wrong
     vfswasi.Clock("lunar")  # wrong
     vfswasi.WASI(version="preview1", clock=5)  # wrong
+    vfswasi.run("p.wasm", deterministic=True)
+    vfswasi.run("p.wasm", deterministic="yes")  # wrong
+    with vfswasi.Sandbox("p.wasm", deterministic=True) as sandbox:
+        sandbox.run(deterministic=False)
+        sandbox.start(deterministic=0)  # wrong
     vfswasi.run("p.wasm", limits={"fuel": 1})  # wrong
     vfswasi.run("p.wasm", limits=vfswasi.Limits(fuel=1))
     vfswasi.run("p.wasm", limits=vfswasi.Limits(fule=1))  # wrong
