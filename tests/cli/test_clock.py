@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vfswasi.cli.arguments.clocks import clock
+from vfswasi.cli.arguments.noted.clocks import clock
 
 from ..guest_programs import compile_guest
 from ..host.test_clocks import NOON, REACTOR, VIRTUAL, T

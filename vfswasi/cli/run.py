@@ -16,9 +16,10 @@ from ..host.stdio import STDOUT
 from ..mounts.amounts import parse_seconds
 from ..mounts.options import parse_limits
 from . import progress
-from .arguments import observing, overlays
+from .arguments import overlays
 from .arguments.environment import environment
 from .arguments.module import STDIN, given
+from .arguments.noted import options as observing
 from .arguments.parser import Parser
 from .arguments.preopens import preopens
 from .messages import not_stored, status_of, tell_refusals

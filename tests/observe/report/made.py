@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import vfswasi
@@ -11,7 +11,7 @@ from vfswasi import Limits, Result
 from vfswasi.errors import Errno
 from vfswasi.fs_backends.base import Traffic
 from vfswasi.limits import Usage
-from vfswasi.observe.accesses.accesses import Access, Accesses
+from vfswasi.observe.accesses.accesses import Access
 from vfswasi.observe.report.given import Given, Spent
 from vfswasi.observe.trace.call import Call
 from vfswasi.observe.trace.trace import Counted, Trace
@@ -31,20 +31,8 @@ def trace_of(calls: Sequence[Call], forgotten: int = 0) -> Trace:
     return trace
 
 
-class Looked(Accesses):
-    """Accesses that are given."""
-
-    def __init__(self, found: Mapping[str, tuple[Access, ...]]) -> None:
-        self._found = dict(found)
-
-    def __getitem__(self, name: str) -> tuple[Access, ...]:
-        return self._found[name]
-
-    def __iter__(self) -> Any:
-        return iter(self._found)
-
-    def __len__(self) -> int:
-        return len(self._found)
+def looked_at(found: Mapping[str, tuple[Access, ...]]) -> Accesses:
+    return Accesses({name: Mounted("rw", None, "shown", None, None, accesses) for name, accesses in found.items()})
 
 
 def calls(count: int, seconds: float = 1.0, names: Sequence[str] = ("/src/a.c", "/src/b.h", "/out/a.o")) -> list[Call]:
@@ -103,7 +91,7 @@ def result(**options: Any) -> Result[Any]:
         "traffic": {"/src": Traffic(12, 1 << 20, 0)},
         "changes": changes,
         "trace": trace_of(calls(400)),
-        "accesses": Looked(
+        "accesses": looked_at(
             {
                 "/src": (
                     Access("a.c", "file", read="whole", size=1200),

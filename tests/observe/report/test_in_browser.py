@@ -15,7 +15,7 @@ from vfswasi.observe.accesses.accesses import Access
 from vfswasi.observe.trace.call import Call
 
 from .browser import CHROMIUM, chromium, opened
-from .made import Looked, calls, result, trace_of
+from .made import calls, looked_at, result, trace_of
 
 if CHROMIUM is None:
     pytest.skip("no Chromium: apt-get install chromium, or name one in VFSWASI_CHROMIUM", allow_module_level=True)
@@ -52,7 +52,7 @@ def hostile() -> Result[Any]:
         stderr=(EVIL + "\0\r\n").encode() * 1000,
         trap=EVIL * 100,
         trace=trace_of(made),
-        accesses=Looked({EVIL: (Access(EVIL, "missing"), Access("w" * 5000, "file", read="whole"))}),
+        accesses=looked_at({EVIL: (Access(EVIL, "missing"), Access("w" * 5000, "file", read="whole"))}),
     )
 
 

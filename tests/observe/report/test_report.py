@@ -31,7 +31,7 @@ from vfswasi.observe.report.refusals import advice
 from vfswasi.observe.report.words import foreign, size_text, time_text
 from vfswasi.observe.trace.call import Call
 
-from .made import Looked, calls, result, trace_of
+from .made import calls, looked_at, result, trace_of
 
 EMPTY = b'(module (memory (export "memory") 1) (func (export "_start")))'
 SIZE_MAX = 2_000_000
@@ -183,7 +183,7 @@ def test_a_report_can_be_made_of_a_result_that_has_travelled() -> None:
 
 def test_what_was_looked_at_says_what_was_listed_and_written() -> None:
     found = (Access("", "directory", listed=True, size=0), Access("a", "file", written=True, size=5))
-    rows = page_of(result(accesses=Looked({"/d": found, "/e": ()}))).table("Path")
+    rows = page_of(result(accesses=looked_at({"/d": found, "/e": ()}))).table("Path")
     assert [[*row.values()] for row in rows] == [
         ["/d", "directory, listed", "", "", ""],
         ["/d/a", "file", "", "5 B", "yes"],
@@ -370,7 +370,7 @@ def test_whatever_a_guest_chooses_the_page_stays_small() -> None:
         trap='"' * 10**6,
         trace=trace_of(made),
         traffic={name: Traffic(1, 1, 1) for name in evil[:1000]},
-        accesses=Looked({name: (Access(name, "file", read=((0, 1),) * 10_000),) for name in evil[:1000]}),
+        accesses=looked_at({name: (Access(name, "file", read=((0, 1),) * 10_000),) for name in evil[:1000]}),
         changes={"/out": changes_of(tree), **{name: changes_of({"a": '"' * 1000}) for name in evil[:300]}},
     )
     html = whole.report().html
@@ -448,7 +448,7 @@ def test_nothing_that_a_guest_chose_is_markup_or_moves_what_is_around_it(evil: s
         trap=evil,
         trace=trace_of(made),
         traffic={evil: Traffic(1, 1, 1)},
-        accesses=Looked({evil: (Access(evil, "missing"),)}),
+        accesses=looked_at({evil: (Access(evil, "missing"),)}),
         _given=Given(Limits(), mounts=((evil, "ro", evil),)),
     )
     plain = page_of(

@@ -14,7 +14,7 @@ from ...host.sandbox import Sandbox
 from ...limits import Limits
 from ...printing import counted, did_you_mean, printable
 from ..messages import status_of, tell_refusals
-from .observing import Observing
+from .noted.options import Observing
 from .overlays import Overlays
 
 _BITS: Final = {"i32": 32, "i64": 64}

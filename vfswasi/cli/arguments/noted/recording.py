@@ -7,12 +7,12 @@ import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from ...mounts.amounts import parse_size
-from ...printing import counted, printable
-from .parser import Parser
+from ....mounts.amounts import parse_size
+from ....printing import counted, printable
+from ..parser import Parser
 
 if TYPE_CHECKING:
-    from ...observe.recording.record import Record
+    from ....observe.recording.record import Record
 
 
 def add_arguments(parser: Parser) -> None:
@@ -42,7 +42,7 @@ def record_of(options: Namespace) -> Record | None:
         raise ValueError("--record cannot be with --invoke: a run of a program is recorded; leave one of them out")
     if options.isolation == "process":
         raise ValueError("--record cannot be with --isolation=process; leave one of them out")
-    from ...observe.recording.record import MAX_BYTES, Record
+    from ....observe.recording.record import MAX_BYTES, Record
 
     most = MAX_BYTES if options.record_max is None else _size(options.record_max)
     record = Record(options.record, not options.record_without_module, most)

@@ -6,8 +6,8 @@ import re
 from argparse import ArgumentTypeError
 from typing import Final
 
-from ...clock import Clock, nanoseconds
-from ...mounts.amounts import parse_seconds
+from ....clock import Clock, nanoseconds
+from ....mounts.amounts import parse_seconds
 
 _TIME: Final = "where TIME is 2026-01-31T12:00:00Z, or seconds since 1970, and lies before 2262"
 _FORMS: Final = {

@@ -6,8 +6,8 @@ import os
 from argparse import Namespace
 from typing import Any
 
-from ...printing import shown
-from .parser import Parser
+from ....printing import shown
+from ..parser import Parser
 
 
 def add_arguments(parser: Parser) -> None:
@@ -44,7 +44,7 @@ class Reporting:
 
 
 def _check(path: str, options: Namespace) -> None:
-    from ...observe.report.page import check_installed
+    from ....observe.report.page import check_installed
 
     if options.invoke is not None:
         raise ValueError("--report is about a program that runs, and --invoke calls a function; leave one of them out")

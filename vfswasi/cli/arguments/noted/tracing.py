@@ -9,10 +9,10 @@ from argparse import Namespace
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from ...fs_backends.base import Traffic
-from ...limits import Usage
-from ...printing import counted, printable, shown
-from .parser import Parser
+from ....fs_backends.base import Traffic
+from ....limits import Usage
+from ....printing import counted, printable, shown
+from ..parser import Parser
 
 _STDERR: Final = 2
 _JSON: Final = "json"
@@ -117,7 +117,7 @@ class Printer:
     def over(self, call: Any) -> None:
         if self._fd < 0:
             return
-        from ...observe.trace.lines import as_json
+        from ....observe.trace.lines import as_json
 
         line = f"{as_json(call) if self._json else call}\n".encode("utf-8", "backslashreplace")
         try:

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from ...host.results.result import Result
-from ...printing import shown
+from ....host.results.result import Result
+from ....printing import shown
+from ..parser import Parser
 from . import recording, reporting, tracing
 from .clocks import clock
-from .parser import Parser
 
 if TYPE_CHECKING:
-    from ...host.sessions.session import Session
+    from ....host.sessions.session import Session
 
 
 def add_arguments(parser: Parser) -> None:

@@ -1,0 +1,1 @@
+"""What is noted about a run of a program, and what it is told of time and chance."""
