@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import vfswasi
@@ -11,7 +11,8 @@ from vfswasi import Limits, Result
 from vfswasi.errors import Errno
 from vfswasi.fs_backends.base import Traffic
 from vfswasi.limits import Usage
-from vfswasi.observe.accesses.accesses import Access
+from vfswasi.observe.accesses.access import Access, Mounted
+from vfswasi.observe.accesses.accesses import Accesses
 from vfswasi.observe.report.given import Given, Spent
 from vfswasi.observe.trace.call import Call
 from vfswasi.observe.trace.trace import Counted, Trace
