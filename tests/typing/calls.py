@@ -195,6 +195,14 @@ def others(functions: vfswasi.HostFunctions, function: vfswasi.HostFunction) -> 
     with vfswasi.Sandbox("p.wasm", deterministic=True) as sandbox:
         sandbox.run(deterministic=False)
         sandbox.start(deterministic=0)  # wrong
+    vfswasi.run("p.wasm", record="file")
+    vfswasi.run("p.wasm", record=vfswasi.Record(pathlib.Path("file"), module=False, max_bytes=1 << 20))
+    vfswasi.run("p.wasm", record=5)  # wrong
+    vfswasi.Sandbox("p.wasm").start(record=pathlib.Path("file"))
+    vfswasi.replay("file", capture_output=True, module="p.wasm", limits=vfswasi.Limits())
+    difference: vfswasi.Difference | None = vfswasi.replay(io.BytesIO(b"")).difference
+    vfswasi.replay(5)  # wrong
+    name: str = vfswasi.Recording.load("file").mounts[0].name
     vfswasi.run("p.wasm", limits={"fuel": 1})  # wrong
     vfswasi.run("p.wasm", limits=vfswasi.Limits(fuel=1))
     vfswasi.run("p.wasm", limits=vfswasi.Limits(fule=1))  # wrong

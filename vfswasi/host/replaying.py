@@ -13,7 +13,7 @@ from ..mounts.options import Mount
 from ..observe.recording.difference import Difference
 from ..observe.recording.recorder import facts_of_module
 from ..observe.recording.recording import Recording
-from ..observe.recording.replayer import Nothing, Replayer
+from ..observe.recording.replayer import RecordedStore, Replayer
 from ..records import record
 from .module_source import read_module
 from .results.result import Result
@@ -103,7 +103,7 @@ def _sandbox(recording: Recording, wasm: bytes) -> Sandbox:
     """Raises MountError: it wants what cannot be."""
     preopens = {
         told.name: Mount(
-            Nothing(Caps(told.caps) & _SHOWN),
+            RecordedStore(Caps(told.caps) & _SHOWN),
             rw=False if told.manner == "ro" else None,
             overlay=told.manner != "ro",
             times="keep" if told.times == "keep" else None,

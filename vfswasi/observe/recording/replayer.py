@@ -116,7 +116,7 @@ def _whole(pieces: Iterator[bytes]) -> Iterator[bytes]:
         left = left[cut:]
 
 
-class Nothing(Backend):
+class RecordedStore(Backend):
     """What is mounted where the store was: a directory of which only that is known. The layer before it answers."""
 
     caps = Caps.NONE
