@@ -352,7 +352,7 @@ class Sandbox:
         The module is a reactor, or a library without an entry point: `_initialize` is called once, if it exports that.
         command: it is a command, and `_start` is not called; `call("_start")` does so, and if that ends with exit
         status 0 what it has set up is there for further calls. options: stdin, stdout, stderr, capture_output, text,
-        encoding, errors, timeout (of opening it), seed, clock, deterministic, as in `run`.
+        encoding, errors, timeout (of opening it), seed, clock, deterministic, trace, as in `run`.
 
         Raises as `Session.call` does, and MissingExportError: the module is a command.
         """
