@@ -132,8 +132,11 @@ def test_more_than_may_be_kept_is_said(cwd: Path) -> None:
         (("--record", "r", "--invoke", "f"), "--record cannot be with --invoke"),
         (("--record", "no/such/r"), "no such directory"),
         (("--record", "data"), "directory"),
+        (("--record=",), "--record needs the name of a file"),
+        (("--record", "r", "--report", "./r"), "--report and --record are one file"),
+        (("--accesses", "r", "--trace=r"), "--accesses and --trace are one file"),
     ],
-    ids=["max", "module", "no size", "isolation", "invoke", "nowhere", "a directory"],
+    ids=["max", "module", "no size", "isolation", "invoke", "nowhere", "a directory", "no name", "twice", "twice too"],
 )
 def test_what_cannot_be_is_refused_in_one_line(options: tuple[str, ...], error: str, cwd: Path) -> None:
     assert error in refused("run", *options, compile_guest("explore"), cwd=cwd)

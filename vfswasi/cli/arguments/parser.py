@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
@@ -30,7 +31,8 @@ class _Help(argparse.HelpFormatter):
         super().__init__(prog, width=columns - 2)
 
     def format_help(self) -> str:
-        return super().format_help().replace(" [=", "[=")
+        # Without the blank, which goes behind it where that holds a column.
+        return re.sub(r" (\[=[^\]]*\])(?= {2})", r"\1 ", super().format_help()).replace(" [=", "[=")
 
     def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
         if action.nargs == argparse.OPTIONAL and action.option_strings:

@@ -72,6 +72,14 @@ class Observing:
         self._record = recording.record_of(options)
         if self._record is not None:
             self.asked["record"] = self._record
+        check_apart(
+            {
+                "--accesses": options.accesses,
+                "--trace": None if self.tracing.printer is None else self.tracing.printer.path,
+                "--report": options.report,
+                "--record": options.record,
+            }
+        )
 
     @property
     def wanted(self) -> bool:
@@ -92,6 +100,18 @@ class Observing:
             self._reporting.tell(result)
         if self._record is not None:
             recording.say(self._record)
+
+
+def check_apart(files: Mapping[str, str | None]) -> None:
+    """Option -> where it writes. Raises ValueError: two of them would write one file."""
+    seen: dict[str, str] = {}
+    for option, path in files.items():
+        if path is None:
+            continue
+        real = os.path.realpath(path)
+        if real in seen and (os.path.isfile(real) or not os.path.exists(real)):
+            raise ValueError(f"{seen[real]} and {option} are one file, {shown(path)}; give each its own")
+        seen[real] = option
 
 
 def check_place(option: str, path: str) -> None:

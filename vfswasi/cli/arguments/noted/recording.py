@@ -42,6 +42,8 @@ def record_of(options: Namespace) -> Record | None:
         raise ValueError("--record cannot be with --invoke: a run of a program is recorded; leave one of them out")
     if options.isolation == "process":
         raise ValueError("--record cannot be with --isolation=process; leave one of them out")
+    if not options.record:
+        raise ValueError("--record needs the name of a file")
     from ....observe.recording.record import MAX_BYTES, Record
 
     most = MAX_BYTES if options.record_max is None else _size(options.record_max)
