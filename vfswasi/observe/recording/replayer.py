@@ -56,7 +56,10 @@ class Replayer:
     def _never(self, what: str) -> NoReturn:
         """The run ends with what the recording cannot answer."""
         cut = self._recording.cut
-        self.differs.note("files", "nothing of it" if cut is None else f"not all of it, {cut}", what)
+        if cut is None:
+            self.differs.note("files", "nothing of it", f"{what}, which the recorded run did not")
+        else:
+            self.differs.note("files", f"not all of it, {cut}", f"{what}, of which nothing was kept")
         raise Interrupted
 
     def streams(self, streams: tuple[Stream, Stream, Stream]) -> tuple[Stream, Stream, Stream]:

@@ -77,7 +77,7 @@ class Answering(Backend):
         return f"{self._name}/{'/'.join(key)}"
 
     def never(self, what: str, key: Key) -> NoReturn:
-        self._differs(f"the program {what} {self.path(key)}, which the recorded run did not")
+        self._differs(f"the program {what} {self.path(key)}")
 
     def answer(self, what: str, key: Key, names: Key = ()) -> Answer | None:
         """The next one. None: this was not asked. Raises FsError."""
