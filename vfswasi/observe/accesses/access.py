@@ -21,7 +21,7 @@ class Access:
     what is neither file, directory nor link, which kind it is. digest: SHA-256 in hexadecimal of what was read; of
     several ranges, of their digests one after the other; of a directory, of its names and what they are; of a link, of
     its target; None: it was not asked for, or `version` tells. attributes: (time of modification and of change in
-    nanoseconds, number of names, inode number) if the run could see them; None in place of what it could not see, of
+    nanoseconds, number of links, inode number) if the run could see them; None in place of what it could not see, of
     what the store does not tell and of a time that is that of the run's clock. order: a digest of a
     listing with its order and inode numbers, if the run could see them, without the names (`but`) that it had changed
     by then; "" if it cannot be compared. unsure: why nobody

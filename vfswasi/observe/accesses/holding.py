@@ -30,7 +30,7 @@ _WHAT: Final = {
     "other": "neither file nor directory",
     "missing": "not there",
 }
-_ATTRIBUTES: Final = ("time of modification", "time of change", "number of names", "inode number")
+_ATTRIBUTES: Final = ("time of modification", "time of change", "number of links", "inode number")
 _SHIELD: Final = "; a run with deterministic=True is not shown that"
 _PIECE_BYTES: Final = 1 << 18
 _CHECKED_AT_ONCE: Final = 256

@@ -19,7 +19,7 @@ _FOUND: Final = {
     FileType.SYMBOLIC_LINK: "link",
 }
 
-# Times of modification and of change, number of names, inode number.
+# Times of modification and of change, number of links, inode number.
 Attributes = tuple[int | None, int | None, int, int | None]
 
 
