@@ -17,7 +17,8 @@ two_then_one = \
 	($(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone" $(1) || $(call once_more,$(1))) && \
 	($(BIN)/python -m pytest -m alone $(1) || $(call once_more,$(1)))
 # The stores know no guest, and the others try both ways themselves.
-OF_GUESTS = --ignore=tests/fs_backends --ignore=tests/storage --ignore=tests/fuzz --ignore=tests/typing
+OF_GUESTS = --ignore=tests/fs_backends --ignore=tests/storage --ignore=tests/fuzz --ignore=tests/typing --ignore=tests/observe \
+	--ignore=tests/pytest_plugin --ignore=tests/programs/test_hermetic_programs.py
 
 # What is quick in each room.
 FAST = tests/test_architecture.py $(addprefix tests/,cli/test_output.py components/test_adapted.py docs/test_trust_page.py \

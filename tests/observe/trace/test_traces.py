@@ -112,9 +112,10 @@ def test_stats_have_calls_errors_bytes_and_time_of_each_name() -> None:
 
 
 def test_times_go_on_from_the_beginning_of_the_run() -> None:
-    trace = vfswasi.run(SAYS, capture_output=True, trace=True).trace or ()
-    first, second = trace
+    result = vfswasi.run(SAYS, capture_output=True, trace=True)
+    first, second = result.trace or ()
     assert 0 <= first.started_ns <= first.started_ns + first.duration_ns <= second.started_ns
+    assert second.started_ns + second.duration_ns <= result.usage.wall_seconds * 1e9
 
 
 @pytest.mark.parametrize(("body", "name"), [(SLEEP, "poll_oneoff"), (READ, "fd_read")], ids=["sleeping", "reading"])

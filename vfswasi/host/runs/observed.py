@@ -48,6 +48,11 @@ class Observed(NamedTuple):
         """What the guest gets."""
         return streams if self.witness is None else self.witness.streams(streams)
 
+    def began(self, at_ns: int) -> None:
+        """The run began then, in monotonic time; calls are told to have come so long after it."""
+        if self.tracer is not None:
+            self.tracer.began_ns = at_ns
+
     def ended(self) -> None:
         """The guest has ended; what is asked of the stores from now on is not for it."""
         if self.gathering is not None:

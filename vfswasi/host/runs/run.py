@@ -62,10 +62,12 @@ class Run(Generic[AnyStr]):
 
     def __init__(self, setting: Setting, asked: Asked) -> None:
         self._hold(setting.argv, asked, setting.pipes, setting.bounds.stack_bytes)
-        self._setting, self._meter = setting, Meter()
+        self._setting: Setting = setting
+        self._meter: Meter = Meter()
         self._call: workers.Call[Any] = workers.Call(
             self._whole, setting.bounds.deadline, end_what_is_over, _nothing, self._give_up
         )
+        setting.observed.began(self._started_ns)
 
     def _hold(self, argv: list[str], asked: Asked, pipes: Pipes, stack_bytes: int) -> None:
         """What its caller holds, wherever the guest runs."""

@@ -40,7 +40,7 @@ class Recorder:
         self._calls: deque[Call] = deque(maxlen=CALLS_MAX)
         self._stats: dict[str, list[int]] = {}
         self._number = 0
-        self._began_ns = monotonic_ns()
+        self.began_ns = monotonic_ns()
         self._now: tuple[Call, Abi, tuple[int, ...], Decoded] | None = None
         self._since_ns = 0
 
@@ -57,7 +57,7 @@ class Recorder:
             known.mount,
             None,
             {},
-            monotonic_ns() - self._began_ns,
+            monotonic_ns() - self.began_ns,
             0,
             False,
             False,
