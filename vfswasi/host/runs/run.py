@@ -330,8 +330,6 @@ class Run(Generic[AnyStr]):
         setting = self._setting
         _, out, err = setting.streams
         captured: list[bytes | None] = [capture_of(out), None if err.sink is out.sink else capture_of(err)]
-        traffic = traffic_since(setting.preopens, setting.before)
-        usage = usage_of(setting.process, self._meter, self._started_ns, captured)
         outputs: list[Any] = [*captured]
         if self._asked.codec is not None:
             outputs = [None if raw is None else raw.decode(*self._asked.codec) for raw in captured]
@@ -342,8 +340,8 @@ class Run(Generic[AnyStr]):
             was_cut(out) or was_cut(err),
             setting.preopens,
             setting.bounds.deadline.timeout_s,
-            traffic,
-            usage,
+            traffic_since(setting.preopens, setting.before),
+            usage_of(setting.process, self._meter, self._started_ns, captured),
             setting.program.compiled.interruption,
             finished.changes,
             setting.observed,
