@@ -52,6 +52,13 @@ def test_without_a_value_it_takes_no_word(words: list[str], place: Path) -> None
     assert not (place / "says.wat").read_bytes().startswith(b"fd_write")
 
 
+@pytest.mark.parametrize("where", ["calls.txt", "json", "json:calls"])
+def test_a_value_that_does_not_stand_behind_its_sign_is_told_of(where: str, place: Path) -> None:
+    told = f"--trace {where!r}: where the trace goes stands behind a =, --trace={where}"
+    assert told in refused("--trace", where, "says.wat", cwd=place)
+    assert "No such file" in refused("--trace", "calls.txt", "says", cwd=place)
+
+
 def test_the_last_one_given_counts(place: Path) -> None:
     assert "fd_write" not in vfswasi("--trace", "--trace=calls", "says.wat", cwd=place).stderr
     assert "fd_write" in (place / "calls").read_text()

@@ -241,7 +241,7 @@ def test_what_are_no_preopens() -> None:
 
 
 def test_wrong_options() -> None:
-    for wrong in ("digests", 1.5, None):
+    for wrong in ("digests", 1.5, 1, 0, None):
         with pytest.raises(ValueError, match='accesses must be True, False or "digest"'):
             vfswasi.run(b"(module)", accesses=wrong)  # type: ignore[call-overload]
 

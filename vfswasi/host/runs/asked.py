@@ -97,7 +97,7 @@ class Asked(NamedTuple):
             clock = DETERMINISTIC_CLOCK if clock is None else clock
         if clock is not None and clock.kind == "system":
             clock = None
-        if accesses not in (True, False, "digest"):
+        if not isinstance(accesses, bool) and accesses != "digest":
             raise ValueError(f'accesses must be True, False or "digest", not {accesses!r}')
         check_trace(trace)
         entropy = os.urandom if seed is None else _seeded(seed)

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from ....fs_backends.base import Traffic
@@ -36,11 +36,22 @@ def add_arguments(parser: Parser) -> None:
     )
 
 
+def _check_module(module: str, args: Sequence[str]) -> None:
+    """Raises ValueError: what stands where the program is expected is where the trace was to go."""
+    meant = args and "://" not in module and not os.path.exists(module)
+    if meant and any(argument.endswith((".wasm", ".wat")) for argument in args):
+        raise ValueError(
+            f"--trace {shown(module)}: where the trace goes stands behind a =, --trace={printable(module)}"
+        )
+
+
 class Tracing:
     """What the two options ask for. given: whether one of them was."""
 
     def __init__(self, options: Namespace) -> None:
         """Raises ValueError."""
+        if options.trace == _STANDARD_ERROR:
+            _check_module(options.module, options.args)
         self.stats: bool = options.stats
         self.printer = None if options.trace is None else _printer(options.trace)
         self.given = self.stats or self.printer is not None
