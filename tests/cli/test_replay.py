@@ -15,6 +15,8 @@ from ..guest_programs import compile_guest
 from ..observe.recording.tampered import changed
 from .running import environment, refused, vfswasi
 
+ENDLESS = '(module (memory (export "memory") 1) (func (export "_start") (loop $l (br $l))))'
+
 
 @pytest.fixture
 def cwd(tmp_path: Path) -> Path:
@@ -82,6 +84,13 @@ def test_traps_and_timeouts_are_recorded_as_such(cwd: Path) -> None:
     again = vfswasi("replay", "r", cwd=cwd, status=124)
     assert again.stdout == done.stdout
     assert "ended here, and so was this one" in again.stderr
+
+
+def test_a_run_that_had_used_up_its_fuel_is_told_as_it_was(cwd: Path) -> None:
+    (cwd / "endless.wat").write_text(ENDLESS)
+    vfswasi("run", "--record", "r", "--limit", "fuel=1000", "endless.wat", cwd=cwd, status=124)
+    again = vfswasi("replay", "r", cwd=cwd, status=124)
+    assert again.stderr == "vfswasi: the recorded run was ended here, and so was this one\n"
 
 
 def test_a_run_that_was_interrupted_is_recorded(cwd: Path) -> None:

@@ -87,8 +87,8 @@ def test_a_place_where_nothing_can_be_written_is_refused_before_the_run(tmp_path
     assert "--report 'none/r.html': there is no such directory" in refused(
         "run", "--report", "none/r.html", "p.wat", cwd=tmp_path
     )
-    assert "no such directory to write a file in" in refused("run", "--report", ".", "p.wat", cwd=tmp_path)
-    assert "no such directory to write a file in" in refused("run", "--report", "", "p.wat", cwd=tmp_path)
+    assert "that is a directory" in refused("run", "--report", ".", "p.wat", cwd=tmp_path)
+    assert "--report needs the name of a file" in refused("run", "--report", "", "p.wat", cwd=tmp_path)
 
 
 def test_a_call_of_a_function_has_no_report(tmp_path: Path) -> None:

@@ -307,6 +307,7 @@ def test_what_is_wrong_with_a_marker_is_said_in_one_line(run_tests: RunTests) ->
 WRONG_CALLS = [
     ("wasm('wordcount.wasm', fils={})", "wasm() has no option 'fils'; did you mean files?"),
     ("wasm('wordcount.wasm', {'a': 'b'})", "an argument of the program must be a str, not dict; files are given"),
+    ("wasm('wordcount.wasm', 3)", "an argument of the program must be a str, not int"),
     ("wasm('wordcount.wasm', 'a', 3)", "an argument of the program must be a str, not int"),
     ("wasm('wordcount.wasm', 'a', args=['b'])", "one by one, or as args=[...], not both"),
     ("wasm('wordcount.wasm', files='data')", "files must be a dict such as"),

@@ -9,8 +9,9 @@ import sys
 from typing import Any
 
 from ..engine.compiling.features import NAMES as FEATURES
-from ..errors import GuestError, GuestTrapError, UncommittedError
+from ..errors import GuestError, GuestLimitError, GuestTrapError, UncommittedError
 from ..host.results.result import Result
+from ..host.runs.run import Run
 from ..host.sandbox import Sandbox
 from ..host.stdio import STDOUT
 from ..mounts.amounts import parse_seconds
@@ -22,7 +23,7 @@ from .arguments.module import STDIN, given
 from .arguments.noted import options as observing
 from .arguments.parser import Parser
 from .arguments.preopens import preopens
-from .messages import not_stored, status_of, tell_refusals
+from .messages import EXIT_OURS, fail, not_stored, status_of, tell_refusals
 
 DESCRIPTION = "Run a WASI program. Options stand before MODULE; everything behind it belongs to the program."
 RUNS_PROGRAMS = True
@@ -197,11 +198,15 @@ def main(options: argparse.Namespace) -> int:
                 result = _result_of(sandbox, options.args, asked, kept, noted)
         except UncommittedError as error:
             return not_stored(error, kept.saved, kept.changes)
+        except GuestLimitError as error:
+            if not noted.failed:
+                raise
+            return fail(str(error))
     if result.trap is not None:
         print(f"vfswasi: {GuestTrapError.__name__}: {result.trap}", file=sys.stderr)
     if result.returncode != 0:
         tell_refusals(result)
-    return status_of(result.returncode)
+    return EXIT_OURS if noted.failed else status_of(result.returncode)
 
 
 def _result_of(
@@ -220,10 +225,27 @@ def _result_of(
             run.result()
         except (GuestError, UncommittedError) as error:
             _tell(kept, noted, error.result)
+        except OSError as error:
+            _tell_unrecorded(kept, noted, run, error)
         raise
     except (GuestError, UncommittedError) as error:
         _tell(kept, noted, error.result)
         raise
+    except OSError as error:
+        result = _tell_unrecorded(kept, noted, run, error)
+        if result.ended_from_outside:
+            result.check_returncode()
+        return result
+    _tell(kept, noted, result)
+    return result
+
+
+def _tell_unrecorded(kept: overlays.Overlays, noted: observing.Observing, run: Run[Any], error: OSError) -> Result[Any]:
+    """Of a run that has ended, and whose recording could not be written. Raises `error` if it is something else."""
+    result: Result[Any] | None = run._result
+    if result is None:
+        raise error
+    noted.not_recorded(error)
     _tell(kept, noted, result)
     return result
 

@@ -13,7 +13,7 @@ from ...host.module_source import read_module
 from ...host.sandbox import Sandbox
 from ...limits import Limits
 from ...printing import counted, did_you_mean, printable
-from ..messages import status_of, tell_refusals
+from ..messages import EXIT_OURS, status_of, tell_refusals
 from .noted.options import Observing
 from .overlays import Overlays
 
@@ -70,21 +70,26 @@ class Call(NamedTuple):
             try:
                 with session:
                     result = session.call(self.function, *self.numbers)
+                self._print(result)
             finally:
-                kept.tell(session.changes)
-                noted.tell(session)
+                try:
+                    kept.tell(session.changes)
+                finally:
+                    noted.tell(session)
         except GuestTrapError as error:
             print(f"vfswasi: {GuestTrapError.__name__}: {printable(str(error))}", file=sys.stderr)
             tell_refusals(error.result)
-            return status_of(-6 if error.returncode is None else error.returncode)
+            return EXIT_OURS if noted.failed else status_of(-6 if error.returncode is None else error.returncode)
         except GuestExitError as error:
             if error.returncode:
                 tell_refusals(error.result)
-            return status_of(error.returncode or 0)
+            return EXIT_OURS if noted.failed else status_of(error.returncode or 0)
+        return EXIT_OURS if noted.failed else 0
+
+    def _print(self, result: Any) -> None:
         values = () if result is None else result if isinstance(result, tuple | list) else (result,)
         for value, kind in zip(values, self.signature.results, strict=True):
             print(shown(value, kind))
-        return 0
 
 
 def _number(text: str, kind: str) -> int | float:

@@ -58,7 +58,7 @@ def main(options: argparse.Namespace) -> int:
             limits=parse_limits(options.limit) or Limits(),
         )
     result = done.result
-    if result is not None and result.trap is not None:
+    if result is not None and result.trap is not None and not result.ended_from_outside:
         print(f"vfswasi: {GuestTrapError.__name__}: {result.trap}", file=sys.stderr)
     if done.difference is not None:
         return fail(f"the replay differs: {done.difference}{_made_by(recording)}", EXIT_DIFFERS)

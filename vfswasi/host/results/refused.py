@@ -72,7 +72,7 @@ def telling(refusals: Iterable[Refusal]) -> list[Refusal]:
 
 def _not_mounted(args: Sequence[bytes], environ: Sequence[bytes], mounts: Sequence[str]) -> list[str]:
     """Paths among the arguments and the environment of a program that lie in none of its mounts."""
-    roots = [name.rstrip("/") or "/" for name in mounts]
+    roots = ["." if name == "." else normpath(f"/{name.lstrip('/')}") for name in mounts]
     found: dict[str, None] = {}
     start = _start(environ)
     for path in _paths(args, environ):

@@ -323,8 +323,8 @@ class Run(Generic[AnyStr]):
         if witness is not None:
             try:
                 witness.ended(ending)
-            except OSError as error:  # a recording could not be written
-                self._raised = self._raised or error
+            except OSError as error:  # a recording could not be written; what the guest wrote comes first
+                self._raised = self._raised or (None if self._lost else error)
 
     def _result_of(self, ending: Ending, finished: Finished) -> Result[AnyStr]:
         setting = self._setting

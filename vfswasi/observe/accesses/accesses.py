@@ -77,9 +77,9 @@ class Accesses(Mapping[str, tuple[Access, ...]]):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `to_json` to a file, which is there as a whole or not at all. Raises OSError."""
-        from ..saved.beside import written_beside
+        from ..saved.beside import naming, written_beside
 
-        with written_beside(path, overwrite=True) as file:
+        with naming(path), written_beside(path, overwrite=True) as file:
             file.write(self.to_json().encode())
 
     @classmethod

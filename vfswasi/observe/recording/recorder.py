@@ -14,7 +14,7 @@ from ...fs_backends.base import Backend
 from ...kernel.streams.stream import Stream
 from ...kernel.tracing import Tracer
 from ...logs import logger
-from ..saved.beside import written_beside
+from ..saved.beside import naming, written_beside
 from .calls import Both, Calls
 from .facts import Facts
 from .file.writing import Kept, write
@@ -107,7 +107,7 @@ class Recorder:
         kept = Kept(
             self._pages.stream, self._calls.stream, self._calls.texts, given, out, err, self._mounts, self._module
         )
-        with written_beside(self._how.path, overwrite=True) as file:
+        with naming(self._how.path), written_beside(self._how.path, overwrite=True) as file:
             write(told, kept, file)
         if told.cut is not None:
             _log.warning("the recording is not whole: %s", told.cut)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ..saved.beside import written_beside
+from ..saved.beside import naming, written_beside
 
 
 class Report:
@@ -22,7 +22,7 @@ class Report:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it to a file, which takes its place when it is whole; what was there is replaced. Raises OSError."""
-        with written_beside(path, overwrite=True) as file:
+        with naming(path), written_beside(path, overwrite=True) as file:
             file.write(self.html.encode())
 
     def __repr__(self) -> str:

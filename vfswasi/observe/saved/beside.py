@@ -40,6 +40,9 @@ def written_beside(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator
         descriptor, temporary = tempfile.mkstemp(".tmp", ".vfswasi-", directory)
     except FileNotFoundError as error:
         raise FileNotFoundError(errno.ENOENT, "there is no such directory to write in", os.fspath(path)) from error
+    except OSError as error:
+        error.filename = os.fspath(path)  # not that of the temporary one
+        raise
     try:
         with open(descriptor, "wb") as file:
             yield file
@@ -55,6 +58,17 @@ def written_beside(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator
             os.unlink(temporary)
         raise
     _sync(directory)
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """What cannot be written says which file it was to be in, which the system does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = os.fspath(path)
+        raise
 
 
 def _put_new(temporary: str, real: str, path: str | os.PathLike[str]) -> None:

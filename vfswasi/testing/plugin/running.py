@@ -157,7 +157,7 @@ def _args(words: tuple[Any, ...], args: Any) -> Any:
         if words:
             raise TypeError("give the program's arguments one by one, or as args=[...], not both")
         return args
-    if len(words) == 1 and not isinstance(words[0], str | bytes | Mapping):
+    if len(words) == 1 and isinstance(words[0], Iterable) and not isinstance(words[0], str | bytes | Mapping):
         return words[0]  # a list, as `vfswasi.run` takes it
     for word in words:
         if not isinstance(word, str):

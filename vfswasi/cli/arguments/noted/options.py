@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from ....host.results.result import Result
-from ....printing import shown
+from ...messages import fail, words_of
 from ..parser import Parser
 from . import recording, reporting, tracing
 from .clocks import clock
+from .places import check_apart, check_place
 
 if TYPE_CHECKING:
     from ....host.sessions.session import Session
@@ -45,13 +45,14 @@ def add_arguments(parser: Parser) -> None:
 class Observing:
     """What the options ask for.
 
-    asked: what `Sandbox.run` takes for that. of_sandbox: what `Sandbox` takes.
+    asked: what `Sandbox.run` takes for that. of_sandbox: what `Sandbox` takes. failed: something could not be written.
     """
 
     def __init__(self, options: Namespace, mounts: Mapping[str, Any]) -> None:
         """Raises ValueError."""
         self.asked: dict[str, Any] = {}
         self.of_sandbox: dict[str, Any] = {}
+        self.failed = self._unrecorded = False
         if options.clock is not None:
             self.asked["clock"] = options.clock
         if options.deterministic:
@@ -72,13 +73,16 @@ class Observing:
         self._record = recording.record_of(options)
         if self._record is not None:
             self.asked["record"] = self._record
+        printer = self.tracing.printer
         check_apart(
-            {
-                "--accesses": options.accesses,
-                "--trace": None if self.tracing.printer is None else self.tracing.printer.path,
-                "--report": options.report,
-                "--record": options.record,
-            }
+            [
+                ("--stdout", options.stdout),
+                ("--stderr", options.stderr if options.stderr != options.stdout else None),
+                ("--trace", None if printer is None else printer.path),
+                ("--accesses", self._accesses),
+                ("--report", options.report),
+                ("--record", options.record),
+            ]
         )
 
     @property
@@ -92,29 +96,30 @@ class Observing:
         self.tracing.begin(opened)
 
     def tell(self, result: Result[Any] | Session) -> None:
-        """The run is over, however it ended. Raises OSError: something could not be written where it should be."""
-        self.tracing.tell(result.trace, result.traffic, result.usage)
+        """The run is over, however it ended. What cannot be written where it should be is told, and keeps nothing else
+        from being written. Raises BrokenPipeError: nobody reads us any more."""
+        self._each(lambda: self.tracing.tell(result.trace, result.traffic, result.usage))
         if isinstance(result, Result):
-            if self._accesses is not None and result.accesses is not None:
-                result.accesses.save(self._accesses)
-            self._reporting.tell(result)
-        if self._record is not None:
+            accesses, path = result.accesses, self._accesses
+            if path is not None and accesses is not None:
+                self._each(lambda: accesses.save(path))
+            self._each(lambda: self._reporting.tell(result))
+        if self._record is not None and not self._unrecorded:
             recording.say(self._record)
 
+    def not_recorded(self, error: OSError) -> None:
+        """The recording could not be written."""
+        self._unrecorded = True
+        self._fails(error)
 
-def check_apart(files: Mapping[str, str | None]) -> None:
-    """Option -> where it writes. Raises ValueError: two of them would write one file."""
-    seen: dict[str, str] = {}
-    for option, path in files.items():
-        if path is None:
-            continue
-        real = os.path.realpath(path)
-        if real in seen and (os.path.isfile(real) or not os.path.exists(real)):
-            raise ValueError(f"{seen[real]} and {option} are one file, {shown(path)}; give each its own")
-        seen[real] = option
+    def _each(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self._fails(error)
 
-
-def check_place(option: str, path: str) -> None:
-    """Raises ValueError: no file can be written there."""
-    if not path or not os.path.isdir(os.path.dirname(os.path.abspath(path))) or os.path.isdir(path):
-        raise ValueError(f"{option} {shown(path)}: there is no such directory to write a file in")
+    def _fails(self, error: OSError) -> None:
+        self.failed = True
+        fail(words_of(error))

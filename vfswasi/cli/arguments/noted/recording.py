@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ....mounts.amounts import parse_size
 from ....printing import counted, printable
 from ..parser import Parser
+from .places import check_place
 
 if TYPE_CHECKING:
     from ....observe.recording.record import Record
@@ -29,7 +30,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def record_of(options: Namespace) -> Record | None:
-    """Raises ValueError, OSError."""
+    """Raises ValueError."""
     if options.record is None:
         for given, option in (
             (options.record_without_module, "--record-without-module"),
@@ -47,9 +48,8 @@ def record_of(options: Namespace) -> Record | None:
     from ....observe.recording.record import MAX_BYTES, Record
 
     most = MAX_BYTES if options.record_max is None else _size(options.record_max)
-    record = Record(options.record, not options.record_without_module, most)
-    record.check()
-    return record
+    check_place("--record", options.record)
+    return Record(options.record, not options.record_without_module, most)
 
 
 def _size(text: str) -> int:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from argparse import Namespace
 from typing import Any
 
-from ....printing import shown
 from ..parser import Parser
+from .places import check_place
 
 
 def add_arguments(parser: Parser) -> None:
@@ -48,9 +47,5 @@ def _check(path: str, options: Namespace) -> None:
 
     if options.invoke is not None:
         raise ValueError("--report is about a program that runs, and --invoke calls a function; leave one of them out")
-    directory = os.path.dirname(os.path.realpath(path))
-    if not path or os.path.isdir(path) or not os.path.isdir(directory):
-        raise ValueError(f"--report {shown(path)}: there is no such directory to write a file in")
-    if not os.path.exists(path) and not os.access(directory, os.W_OK | os.X_OK):
-        raise ValueError(f"--report {shown(path)}: no file can be written in that directory")
+    check_place("--report", path)
     check_installed()

@@ -13,6 +13,7 @@ from ....fs_backends.base import Traffic
 from ....limits import Usage
 from ....printing import counted, printable, shown
 from ..parser import Parser
+from .places import check_place
 
 _STDERR: Final = 2
 _JSON: Final = "json"
@@ -96,6 +97,7 @@ def _printer(text: str) -> Printer:
         raise ValueError(f"--trace={shown(text)[1:-1]}: there is no form {form!r}; write json:FILE, or ./{form}:...")
     if text in ("", "-"):
         raise ValueError("--trace= needs the name of a file; without one, write --trace or --trace=json")
+    check_place("--trace", text, beside=False)
     return Printer(text, form == _JSON and bool(colon))
 
 
