@@ -3,7 +3,7 @@
 >>> import vfswasi
 >>> vfswasi.run("grep.wasm", ["-r", "needle", "/data"], preopens={"/data": "corpus.zip"})  # doctest: +SKIP
 
-PYTEST_DONT_REWRITE, which would be a warning wherever this package is imported before pytest begins.
+(For pytest: PYTEST_DONT_REWRITE.)
 """
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING

@@ -134,6 +134,9 @@ def test_what_is_not_mounted_is_guessed_of_the_arguments(
         (["read", "https://example.org/x"], {}, ["/d"]),
         (["read", "//comment"], {}, ["/d"]),
         (["read", "/"], {}, ["/d"]),
+        (["read", "foo.bar", "/d"], {}, ["/d"]),
+        (["read", "/d", "/foo.*/"], {}, ["/d"]),
+        (["read", "/d", "word"], {"PYTHONHOME": "/usr/local"}, ["/d"]),
         (["read", "word"], {"PATH": "/bin", "HOME": "/root", "PATHS": "/a:/b"}, ["/d"]),
     ],
 )

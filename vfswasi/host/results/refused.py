@@ -20,6 +20,7 @@ _GUESSES_MAX: Final = 2
 _PATH_MAX: Final = 300  # characters; what is longer is hardly a file's name
 # Directories of a system, which programs are told of as a matter of course.
 _ORDINARY: Final = frozenset({"PATH", "PWD", "OLDPWD", "HOME", "SHELL", "TMPDIR", "TMP", "TEMP", "LANG", "TERM", "TZ"})
+_OF_PATTERNS: Final = frozenset("*?[](){}|^$\\")
 # What programs try and go on without: bytecode caches, and times.
 _TRIED: Final = "/__pycache__"
 # A name with an ending, below directories or not: no option, number, address or sentence.
@@ -71,19 +72,23 @@ def telling(refusals: Iterable[Refusal]) -> list[Refusal]:
 
 
 def _not_mounted(args: Sequence[bytes], environ: Sequence[bytes], mounts: Sequence[str]) -> list[str]:
-    """Paths among the arguments and the environment of a program that lie in none of its mounts."""
+    """Paths among the arguments and the environment of a program that lie in none of its mounts. What else it was given
+    may be the reason if an argument lies in one: then names without a directory are words, and variables are left
+    out."""
     roots = ["." if name == "." else normpath(f"/{name.lstrip('/')}") for name in mounts]
-    found: dict[str, None] = {}
     start = _start(environ)
-    for path in _paths(args, environ):
-        if len(found) == _GUESSES_MAX:
-            break
+
+    def lies_in_one(path: str) -> bool:
         whole = normpath(f"{start}/{path}") if path[0] != "/" else path
-        if not any(root == "/" or whole == root or whole.startswith(root + "/") for root in roots) and (
-            path[0] == "/" or "." not in roots
-        ):
-            found[path] = None
-    return list(found)
+        return any(root == "/" or whole == root or whole.startswith(root + "/") for root in roots)
+
+    given = list(_paths(args))
+    some = any(lies_in_one(path) for path in given)
+    words = [path for path in given if path[0] == "/" or ("." not in roots and not (some and "/" not in path))]
+    found = [path for path in dict.fromkeys(words) if not lies_in_one(path)]
+    if not found and not some:
+        found = [path for path in dict.fromkeys(_values(environ)) if not lies_in_one(path)]
+    return found[:_GUESSES_MAX]
 
 
 def _start(environ: Sequence[bytes]) -> str:
@@ -94,14 +99,18 @@ def _start(environ: Sequence[bytes]) -> str:
     return ""
 
 
-def _paths(args: Sequence[bytes], environ: Sequence[bytes]) -> Iterator[str]:
-    """Absolute ones, and in the arguments what looks like the name of a file."""
+def _paths(args: Sequence[bytes]) -> Iterator[str]:
+    """Absolute ones, and what looks like the name of a file."""
     for raw in args[:_LOOKED_AT_MAX]:
         word = decoded_text(raw[: 4 * _PATH_MAX])
         if word.startswith("-"):
             word = word.partition("=")[2]
         if _is_path(word) or (len(word) <= _PATH_MAX and _NAME.fullmatch(word)):
             yield normpath(word)
+
+
+def _values(environ: Sequence[bytes]) -> Iterator[str]:
+    """Absolute paths."""
     for raw in environ[:_LOOKED_AT_MAX]:
         name, _, value = decoded_text(raw[: 4 * _PATH_MAX]).partition("=")
         if name not in _ORDINARY and _is_path(value):
@@ -109,4 +118,5 @@ def _paths(args: Sequence[bytes], environ: Sequence[bytes]) -> Iterator[str]:
 
 
 def _is_path(word: str) -> bool:
-    return 1 < len(word) <= _PATH_MAX and word[0] == "/" and word[1] not in "/ *" and ":" not in word
+    plain = 1 < len(word) <= _PATH_MAX and word[0] == "/" and word[1] not in "/ " and ":" not in word
+    return plain and _OF_PATTERNS.isdisjoint(word)

@@ -13,6 +13,8 @@ def check_place(option: str, path: str, *, beside: bool = True) -> None:
     told = f"{option} {shown(path)}"
     if not path:
         raise ValueError(f"{option} needs the name of a file")
+    if path == "-":
+        raise ValueError(f"{told}: it cannot be printed; name a file, ./- if that is its name")
     real = os.path.realpath(path)
     directory = os.path.dirname(real)
     if os.path.isdir(real):
