@@ -286,8 +286,10 @@ def test_a_file_that_others_change_between_two_opens(tmp_path: Path) -> None:
     [
         ({"isolation": "process"}, "cannot be recorded"),
         ({"imports": {"env": {"f": lambda memory: None}}}, "imports= cannot be recorded"),
+        ({"clock": Clock.system()}, "cannot have the system's clock"),
+        ({"clock": Clock.system(), "deterministic": True}, "cannot have the system's clock"),
     ],
-    ids=["isolation", "imports"],
+    ids=["isolation", "imports", "clock", "deterministic-clock"],
 )
 def test_what_cannot_be_recorded_is_refused(options: dict[str, Any], error: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=error):
