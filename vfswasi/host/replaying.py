@@ -89,7 +89,7 @@ def replay(
                 trace=trace,
             )._replace(witness=replayer)
         except FsError as error:
-            raise MountError(error.detail or str(error)) from error
+            raise MountError(f"the recording cannot be read: {error.detail or error}") from error
         sandbox = opened.enter_context(_sandbox(recording, wasm))
         run = sandbox._prepared(recording.args[1:], asked, Own(cwd=recording.cwd), _seconds(recording, timeout, most))
         try:

@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import tarfile
+import tempfile
 import time
 import zipfile
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 import vfswasi
-from vfswasi import Changes, MemoryBackend, Mount, Symlink
+from vfswasi import Accesses, Changes, MemoryBackend, Mount, Symlink
 from vfswasi.fs_backends.base import Backend, Caps
 
 from .looking import looked, run
@@ -49,15 +50,18 @@ def _stores(tmp_path: Path, tree: dict[str, Any]) -> dict[str, Any]:
 def test_the_same_contents_are_the_same_in_every_store(tmp_path: Path) -> None:
     stores = _stores(tmp_path, TREE)
     others = _stores(tmp_path / "other", {**TREE, "sub": {"b": b"01x3456789"}})
-    for name in ("dict", "MemoryBackend", "writable directory"):
-        accesses = looked({"/d": stores[name]}, *READS, how="digest")
-        for other in stores:
-            assert accesses.hold({"/d": stores[other]}), (name, other)
-            assert accesses.hold({"/d": others[other]}).difference == "'/d/sub/b' has other contents"
-    for name in ("directory", "tar", "zip"):
-        accesses = looked({"/d": stores[name]}, *READS, how="digest")
-        for other in ("directory", "tar", "zip"):
-            assert accesses.hold({"/d": stores[other]}), (name, other)
+    for kinds in (("dict", "MemoryBackend", "writable directory"), ("directory", "tar", "zip")):
+        for name in kinds:
+            accesses = looked({"/d": stores[name]}, *READS, how="digest")
+            for other in kinds:
+                assert accesses.hold({"/d": stores[other]}), (name, other)
+                assert accesses.hold({"/d": others[other]}).difference == "'/d/sub/b' has other contents"
+    for name in ("dict", "directory", "tar", "zip"):
+        overlay = {"/d": Mount(stores[name], overlay=True)}
+        of_overlay = run(overlay, *READS, accesses="digest", deterministic=True).accesses
+        assert of_overlay is not None
+        for other in ("dict", "MemoryBackend", "directory", "tar", "zip"):
+            assert of_overlay.hold({"/d": Mount(stores[other], overlay=True)}), (name, other)
 
 
 def test_where_contents_differ_that_nobody_read_it_holds(tmp_path: Path) -> None:
@@ -81,7 +85,9 @@ DIFFERENCES: list[tuple[list[str], Any, str]] = [
         {**TREE, "sub": {"b": b"", "c": b""}},
         "'/d/sub' holds other names, or something else under one of them",
     ),
-    (["read", "/d/a"], Mount(TREE, overlay=Changes([])), ""),
+    (["read", "/d/a"], TREE, ""),
+    (["read", "/d/a"], Mount(TREE, overlay=True), "'/d' was mounted writable, and is writable, with an overlay now"),
+    (["read", "/d/a"], Mount(TREE, rw=False), "'/d' was mounted writable, and is read-only now"),
     (["rm", "/d/a"], Mount(TREE, rw=False), "'/d' was mounted writable, and is read-only now"),
     (["read", "/d/a"], "/nowhere/at/all", "what is to be mounted cannot be opened: "),
 ]
@@ -107,6 +113,106 @@ def test_all_mounts_are_compared_in_their_order() -> None:
     more = {"/d": {"a": b"x"}, "/e": {}, "/f": {}}
     assert accesses.hold(more).difference == "'/f' is mounted now, and was not"
     assert accesses.hold({"/e": {}, "/d": {"a": b"x"}}).difference == "the mounts come in another order"
+
+
+# What a program can tell a mount that it may change from another by, without changing anything.
+TRIED: list[list[str]] = [
+    ["mv", "/d/no", "/d/x"],
+    ["mv", "/d/a", "/d/a"],
+    ["mv", "/d/sub", "/d/sub/x"],
+    ["hard", "/d/no", "/d/x"],
+    ["soft", "x", "/d/a"],
+    ["mv", "/d/sub", "/d/a"],
+    ["rm", "/d/."],
+    ["mkdir", "/d/sub/"],
+]
+
+
+@pytest.mark.parametrize("words", TRIED, ids=" ".join)
+def test_what_was_writable_must_be_so_whatever_came_of_it(words: list[str]) -> None:
+    assert run({"/d": TREE}, *words).stdout != run({"/d": Mount(TREE, rw=False)}, *words).stdout
+    held = looked({"/d": TREE}, *words).hold({"/d": Mount(TREE, rw=False)})
+    assert held.difference == "'/d' was mounted writable, and is read-only now"
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_mounts_share_files_as_they_did_then(deterministic: bool) -> None:
+    def stores(count: int) -> dict[str, Any]:
+        first = MemoryBackend({"a": b"x"})
+        return {"/d": first, "/e": first if count == 1 else MemoryBackend({"a": b"x"})}
+
+    words = ["create", "/d/new", "hello", "there", "/e/new"]
+    for then, now in ((1, 2), (2, 1)):
+        result = run(stores(then), *words, accesses=True, deterministic=deterministic)
+        assert result.stdout != run(stores(now), *words, deterministic=deterministic).stdout
+        assert result.accesses is not None
+        held = result.accesses.hold(stores(now))
+        assert held.difference == "'/e' has other files together with other mounts than then"
+    reads = run(stores(1), "there", "/e/a", accesses=True, deterministic=True)
+    assert reads.accesses is not None
+    assert reads.accesses.hold(stores(1))
+    assert Accesses.from_json(reads.accesses.to_json()) == reads.accesses
+
+
+def test_a_directory_in_another_that_can_be_written_is_shared(tmp_path: Path) -> None:
+    for name in ("one/sub", "other"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "one/sub/a").write_bytes(b"x")
+    (tmp_path / "other/a").write_bytes(b"x")
+
+    def mounts(second: str, **options: Any) -> dict[str, Any]:
+        return {"/d": Mount(tmp_path / "one", **options), "/e": Mount(tmp_path / second, **options)}
+
+    writable = run(mounts("other", rw=True), "there", "/e/a", deterministic=True, accesses="digest").accesses
+    looked_at = run(mounts("other"), "there", "/e/a", deterministic=True, accesses="digest").accesses
+    assert writable is not None
+    assert looked_at is not None
+    assert writable.hold(mounts("other", rw=True))
+    held = writable.hold(mounts("one/sub", rw=True))
+    assert held.difference == "'/e' has other files together with other mounts than then"
+    assert looked_at.hold(mounts("one/sub"))  # nobody changes them, so nobody can tell
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("words", [["patch", "/d/a", "0", "X"], ["create", "/d/a", "X"], ["append", "/d/a", "X"]])
+def test_what_is_changed_in_place_has_no_other_names(words: list[str], deterministic: bool, tmp_path: Path) -> None:
+    def mounts(linked: bool) -> dict[str, Any]:
+        path = Path(tempfile.mkdtemp(dir=tmp_path))
+        (path / "a").write_bytes(b"hello")
+        if linked:
+            (path / "b").hardlink_to(path / "a")
+        else:
+            (path / "b").write_bytes(b"hello")
+        return {"/d": Mount(path, rw=True)}
+
+    def begin(linked: bool) -> vfswasi.Result[bytes]:
+        return run(mounts(linked), *words, "read", "/d/b", accesses="digest", deterministic=deterministic)
+
+    apart, linked = begin(False), begin(True)
+    assert apart.stdout != linked.stdout
+    assert apart.accesses is not None
+    assert linked.accesses is not None
+    told = "'/d/a' has another number of names"
+    assert str(apart.accesses.hold(mounts(True))).startswith(told)
+    told = "nobody can say what the program saw in '/d': a: the program changed it, and it had other names"
+    for other in (True, False):
+        assert str(linked.accesses.hold(mounts(other))).startswith(told)
+    if deterministic:
+        assert apart.accesses.hold(mounts(False))
+
+
+def test_one_file_mounted_twice_is_shared(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).write_bytes(b"x")
+
+    def mounts(second: str, **options: Any) -> dict[str, Any]:
+        return {"/d/a": Mount(tmp_path / "one", **options), "/d/b": Mount(tmp_path / second, **options)}
+
+    for options, told in (({"rw": True}, "'/d' has other files together with other mounts than then"), ({}, None)):
+        accesses = run(mounts("other", **options), "read", "/d/b", deterministic=True, accesses="digest").accesses
+        assert accesses is not None
+        assert accesses.hold(mounts("other", **options))
+        assert accesses.hold(mounts("one", **options)).difference == told
 
 
 def test_what_was_read_only_must_be_so() -> None:

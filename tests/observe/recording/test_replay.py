@@ -259,6 +259,23 @@ def test_more_than_may_be_kept_harms_no_run(tmp_path: Path, caplog: pytest.LogCa
     assert "which the recorded run did not" not in str(again.difference)
 
 
+def test_a_store_that_is_mounted_twice_and_changed_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = vfswasi.MemoryBackend(tree())
+    for mounts, warned in (
+        ({"/d": store, "/e": store}, True),
+        ({"/d": Mount(store, overlap=True), "/e": Mount(store, rw=False, overlap=True)}, True),
+        ({"/d": Mount(store, rw=False), "/e": Mount(store, rw=False)}, False),
+        ({"/d": Mount(store, overlay=True), "/e": Mount(store, overlay=True)}, False),
+        ({"/d": store, "/e": vfswasi.MemoryBackend(tree())}, False),
+    ):
+        caplog.clear()
+        recorded("cat /e/sub/x\n", tmp_path / "r", preopens=mounts)
+        told = "/d and /e show one store, which is replayed as two; a replay may differ"
+        assert (told in caplog.messages) is warned
+
+
 def test_a_file_that_others_change_between_two_opens(tmp_path: Path) -> None:
     """Each open has what it had."""
     directory = fill(tmp_path / "d")
@@ -287,8 +304,10 @@ def test_a_file_that_others_change_between_two_opens(tmp_path: Path) -> None:
     [
         ({"isolation": "process"}, "cannot be recorded"),
         ({"imports": {"env": {"f": lambda memory: None}}}, "imports= cannot be recorded"),
+        ({"clock": Clock.system()}, "cannot have the system's clock"),
+        ({"clock": Clock.system(), "deterministic": True}, "cannot have the system's clock"),
     ],
-    ids=["isolation", "imports"],
+    ids=["isolation", "imports", "clock", "deterministic-clock"],
 )
 def test_what_cannot_be_recorded_is_refused(options: dict[str, Any], error: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=error):

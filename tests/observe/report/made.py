@@ -33,7 +33,9 @@ def trace_of(calls: Sequence[Call], forgotten: int = 0) -> Trace:
 
 
 def looked_at(found: Mapping[str, tuple[Access, ...]]) -> Accesses:
-    return Accesses({name: Mounted("rw", None, "shown", None, None, accesses) for name, accesses in found.items()})
+    return Accesses(
+        {name: Mounted("rw", None, "shown", None, None, None, accesses) for name, accesses in found.items()}
+    )
 
 
 def calls(count: int, seconds: float = 1.0, names: Sequence[str] = ("/src/a.c", "/src/b.h", "/out/a.o")) -> list[Call]:

@@ -49,6 +49,10 @@ class Picked(Backend):
         """Those of the files."""
         return [file.backend for file in self._files.values()]
 
+    def shown(self) -> list[tuple[str, object, Key | None]]:
+        """(name, identity, place) of each."""
+        return [(name, file.identity, file.place) for name, file in self._files.items()]
+
     def writable(self) -> list[str]:
         """The names of those that can be changed."""
         return sorted(name for name, file in self._files.items() if not isinstance(file.backend, ReadOnly))

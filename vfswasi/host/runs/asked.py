@@ -88,6 +88,11 @@ class Asked(NamedTuple):
             from ...observe.recording.record import as_record, clock_from_now, random_seed  # few runs are
 
             recorded = as_record(record)
+            if clock is not None and clock.kind == "system":
+                raise ValueError(
+                    "a recorded run cannot have the system's clock, which says something else when it is replayed; "
+                    "leave clock= (--clock) out, and it has one that begins now"
+                )
             if not deterministic:
                 clock = clock_from_now() if clock is None else clock
                 seed = random_seed() if seed is None else seed

@@ -22,10 +22,10 @@ class Access:
     several ranges, of their digests one after the other; of a directory, of its names and what they are; of a link, of
     its target; None: it was not asked for, or `version` tells. attributes: (time of modification and of change in
     nanoseconds, number of links, inode number) if the run could see them; None in place of what it could not see, of
-    what the store does not tell and of a time that is that of the run's clock. order: a digest of a
-    listing with its order and inode numbers, if the run could see them, without the names (`but`) that it had changed
-    by then; "" if it cannot be compared. unsure: why nobody
-    can say what the run was given.
+    what the store does not tell and of a time that is that of the run's clock; of a file that it changed and did not
+    look at, the number of links alone. order: a digest of a listing with its order and inode numbers, if the run could
+    see them, without the names (`but`) that it had changed by then; "" if it cannot be compared. unsure: why nobody can
+    say what the run was given.
     """
 
     path: str
@@ -77,7 +77,8 @@ class Mounted:
     """One mount of a run.
 
     way: "ro", "rw" or "overlay"; of single files "rw" with the names of those that can be written. caps: what the store
-    can do, if the run tried to change something. times: "shown", or in a deterministic run "hidden" or "kept"
+    can do, if the mount can be written to. shares: which files it has together with other mounts; None: none.
+    times: "shown", or in a deterministic run "hidden" or "kept"
     (`Mount.times`). start: a digest of the changes that its overlay began with. unsure: as `Access.unsure`.
     """
 
@@ -85,5 +86,6 @@ class Mounted:
     caps: int | None
     times: Literal["shown", "hidden", "kept"]
     start: str | None
+    shares: str | None
     unsure: str | None
     accesses: tuple[Access, ...]

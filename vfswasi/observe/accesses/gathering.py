@@ -13,7 +13,7 @@ from ...fs_backends.layers.accessed.versions import looked_at
 from ...kernel.process import Preopen
 from .access import Access, Mounted
 from .accesses import Accesses
-from .telling import caps_of, clock_apart, digest_of, kind_of, start_of, target_digest, times_of, way_of
+from .telling import caps_of, clock_apart, digest_of, kind_of, shares_of, start_of, target_digest, times_of, way_of
 
 _FULL: Final = "the program looked at more names than are kept"
 _LOST: Final = "it was read in more pieces than are kept"
@@ -26,7 +26,7 @@ class Gathering:
         self._digests = digests
         self._looked: dict[object, Looked] = {}
         self._of: dict[str, Looked] = {}
-        self._stores: list[Backend] = []  # so that nothing else gets the identity of one
+        self._stores: list[tuple[str, Backend]] = []  # all are kept, so that nothing else gets the identity of one
 
     def layer(self, name: str, store: Backend) -> Backend:
         """As `mounts.dress.Layer`."""
@@ -34,7 +34,7 @@ class Gathering:
         if looked is None:
             looked = self._looked[store.identity] = looked_at(store, self._digests)
         self._of[name] = looked
-        self._stores.append(store)
+        self._stores.append((name, store))
         return Accessed(store, looked)
 
     def ended(self) -> None:
@@ -46,18 +46,21 @@ class Gathering:
     def accesses(self, preopens: Iterable[Preopen]) -> Accesses:
         """preopens: of the run."""
         self.ended()
-        return Accesses({preopen.name: self._mounted(preopen) for preopen in preopens if preopen.name in self._of})
+        found = [preopen for preopen in preopens if preopen.name in self._of]
+        shared = shares_of(found, dict(self._stores))
+        return Accesses({preopen.name: self._mounted(preopen, shared.get(preopen.name)) for preopen in found})
 
-    def _mounted(self, preopen: Preopen) -> Mounted:
+    def _mounted(self, preopen: Preopen, shares: str | None) -> Mounted:
         looked, times = self._of[preopen.name], times_of(preopen)
         hidden = times == "hidden"
         start, unsure = start_of(preopen)
         full = _FULL if looked.full else None
         return Mounted(
             way_of(preopen),
-            caps_of(preopen) if looked.tried else None,
+            caps_of(preopen),
             times,
             start,
+            shares,
             looked.unsure or full or unsure,
             tuple(_access(looked, key, note, hidden, preopen.readonly) for key, note in sorted(looked.notes.items())),
         )
@@ -82,6 +85,8 @@ def _access(looked: Looked, key: Key, note: Note, hidden: bool, readonly: bool) 
             attributes = clock_apart(looked, mtim), clock_apart(looked, ctim), nlink, ident
         elif not readonly and not is_directory:
             attributes = None, None, nlink, None
+    elif note.changed and note.was is not None and not readonly:
+        attributes = None, None, note.was.nlink, None
     version = note.version if read else None
     if found == "other" and note.filetype is not None:
         version = kind_of(note.filetype, note.kind)

@@ -20,7 +20,7 @@ from ...mounts.options import guest_name
 from ...mounts.table import MountTable
 from ...printing import counted, printable
 from .access import Access, Held, Mounted
-from .telling import caps_of, clock_apart, digest_of, kind_of, start_of, target_digest, way_of
+from .telling import caps_of, clock_apart, digest_of, kind_of, shares_of, start_of, target_digest, way_of
 
 _WAYS: Final = {"ro": "read-only", "rw": "writable", "overlay": "writable, with an overlay"}
 _WHAT: Final = {
@@ -89,8 +89,11 @@ def _compare(
     if list(found) != list(accesses):
         raise _Differs(_other_mounts(list(accesses), list(found)))
     asked = [_Store(name, mount, stores[name]) for name, mount in accesses.items()]
+    shared = shares_of(found.values(), stores)
     for name, mount in accesses.items():
         _compare_mount(name, mount, found[name])
+        if mount.shares != shared.get(name):
+            raise _Differs(f"{_quoted(name)} has other files together with other mounts than then")
         if mount.times != "shown" and (mount.times == "kept") != _keeps_times(name, preopens):
             raise _Differs(f'{_quoted(name)} has another option times="keep" than then')
     for each in asked:
@@ -113,11 +116,10 @@ def _other_mounts(then: list[str], now: list[str]) -> str:
 
 def _compare_mount(name: str, then: Mounted, now: Preopen) -> None:
     way = way_of(now)
-    did_nothing = then.way.startswith("rw") and then.caps is None  # it was free to change something, and did not try
-    if then.way != way and not did_nothing:
+    if then.way != way:
         one, other = (_WAYS.get(each, each) for each in (then.way, way))
         raise _Differs(f"{_quoted(name)} was mounted {one}, and is {other} now")
-    if then.caps is not None and then.caps != caps_of(now):
+    if then.caps != caps_of(now):
         raise _Differs(f"{_quoted(name)} is in another kind of store, which can do other things than the one then")
     start, unsure = start_of(now)
     if then.start != start or unsure is not None:
@@ -202,9 +204,9 @@ class _Store:
         if access.attributes is not None:
             looked = self._looked
             now = clock_apart(looked, stat.mtim_ns), clock_apart(looked, stat.ctim_ns), stat.nlink, stat.ident
-            hidden = self._then.times == "hidden"
+            unseen = self._then.times == "hidden" or _only_names(access)
             for what, one, other in zip(_ATTRIBUTES, access.attributes, now, strict=True):
-                if one != other and not (one is None and hidden):
+                if one != other and not (one is None and unseen):
                     raise _Differs(f"{path} has another {what}, which the program could see{_SHIELD}")
 
     def _compare_version(self, key: Key, access: Access, stat: Stat) -> None:
@@ -264,6 +266,14 @@ class _Store:
         finally:
             handle.close()
         return digest_of(digests)
+
+
+def _only_names(access: Access) -> bool:
+    """The run changed a file without looking at its attributes; how many names it has shows in that."""
+    if not access.written or access.attributes is None:
+        return False
+    mtim, ctim, _, ident = access.attributes
+    return mtim is None and ctim is None and ident is None
 
 
 def _quoted(path: str) -> str:

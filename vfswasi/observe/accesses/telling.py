@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ...errors import FsError
-from ...fs_backends.base import Backend, Caps, FileType
+from ...fs_backends.base import Backend, Caps, FileType, Key
 from ...fs_backends.layers.accessed.looked import Looked
 from ...fs_backends.layers.picked import Picked
 from ...kernel.process import Preopen
@@ -53,8 +54,9 @@ def way_of(preopen: Preopen) -> str:
     return " ".join(["rw", *picked.writable()]) if isinstance(picked, Picked) else "rw"
 
 
-def caps_of(preopen: Preopen) -> int:
-    return (preopen.backend.caps & _TOLD_BY_CHANGES).value
+def caps_of(preopen: Preopen) -> int | None:
+    """See `Mounted.caps`."""
+    return None if preopen.readonly else (preopen.backend.caps & _TOLD_BY_CHANGES).value
 
 
 def times_of(preopen: Preopen) -> Any:
@@ -80,6 +82,56 @@ def start_of(preopen: Preopen) -> tuple[str | None, str | None]:
         return sha256(saved_bytes(begin.entries, None)).hexdigest(), None
     except (FsError, OSError, ValueError) as error:
         return None, f"the changes that its overlay began with cannot be read: {error}"
+
+
+def shares_of(preopens: Iterable[Preopen], stores: Mapping[str, Backend]) -> dict[str, str]:
+    """`Mounted.shares` of those mounts that have any. stores: behind each of the preopens.
+
+    A guest can tell mounts of one store by their device numbers, and sees through one what it has changed through
+    another."""
+    parts = [part for preopen in preopens for part in _parts(preopen, stores[preopen.name])]
+    places: dict[Key, list[_Part]] = {}
+    for part in parts:
+        if part.place is not None:
+            places.setdefault(part.place, []).append(part)
+    first: dict[object, _Part] = {}
+    found: dict[str, list[str]] = {}
+    for part in parts:
+        same = first.setdefault(part.identity, part)
+        if same is not part and (same.writes or part.writes or (same.is_whole and part.is_whole)):
+            found.setdefault(part.mount, []).append(f"{part.path} is {same.path}")
+        place = part.place or ()
+        for length in range(len(place), 0, -1):
+            for other in places.get(place[:length], ()):
+                if other.identity != part.identity and (other.writes or part.writes):
+                    inside = "/".join((other.path, *place[length:]))
+                    found.setdefault(part.mount, []).append(f"{part.path} is {inside}")
+    return {name: "; ".join(told) for name, told in found.items()}
+
+
+class _Part(NamedTuple):
+    """path: for the guest. writes: it can change what it shows."""
+
+    mount: str
+    path: str
+    identity: object
+    place: Key | None
+    writes: bool
+
+    @property
+    def is_whole(self) -> bool:
+        """Not a single file, which has no device number of its own."""
+        return self.path == self.mount
+
+
+def _parts(preopen: Preopen, store: Backend) -> Iterator[_Part]:
+    name, picked = preopen.name, _innermost(store)
+    if isinstance(picked, Picked):
+        written = picked.writable()
+        for file, identity, place in picked.shown():
+            yield _Part(name, f"{name.rstrip('/')}/{file}", identity, place, file in written)
+    else:
+        yield _Part(name, name, store.identity, store.place, way_of(preopen) == "rw")
 
 
 def _innermost(store: Backend) -> Backend:

@@ -63,6 +63,7 @@ def _mount(told: Any) -> Mounted:
         _or_none(_number)("the abilities of a store", told["caps"]),
         told["times"],
         _or_none(_digest)("the start of a mount", told["start"]),
+        _or_none(_text)("what a mount shares", told["shares"]),
         _or_none(_text)("a doubt", told["unsure"]),
         accesses,
     )

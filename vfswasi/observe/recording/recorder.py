@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
@@ -113,6 +113,18 @@ class Recorder:
             _log.warning("the recording is not whole: %s", told.cut)
         for path in inexact[:3]:
             _log.warning("%s was changed by others while the run read it; a replay may differ", path)
+        for one, other in self._twice():
+            _log.warning("%s and %s show one store, which is replayed as two; a replay may differ", one, other)
+
+    def _twice(self) -> Iterator[tuple[str, str]]:
+        """Mounts of one store that can be changed."""
+        every = [told for told, _ in self._mounts.values()]
+        changed = {told.identity for told in every if told.manner == "rw"}
+        first: dict[int, str] = {}
+        for told in every:
+            name = first.setdefault(told.identity, told.name)
+            if name != told.name and told.identity in changed:
+                yield name, told.name
 
     def close(self) -> None:
         """Give back what is kept; nothing more is noted."""

@@ -29,7 +29,6 @@ class Accessed(Looking):
         looked = self.looked
         if looked.waiting is not None:
             looked.settle()
-        looked.tried = True
         if looked.over:
             return
         for key in keys:
@@ -165,7 +164,6 @@ class Accessed(Looking):
                     found[0].doubt(f"it was moved, and the store answered {error.errno.name}")
 
     def set_times(self, key: Key, atim_ns: int | None, mtim_ns: int | None) -> None:
-        self.looked.tried = True
         seen = self._look(key)
         try:
             self.inner.set_times(key, atim_ns, mtim_ns)

@@ -8,7 +8,7 @@ from ....errors import Errno, FsError
 from ...base import Buffer, Caps, Handle, ReadableBuffer, Stat
 from ...waiting import check_time
 from .looked import Looked
-from .note import CHANGED, ENDLESS, Note, Ranges
+from .note import CHANGED, ENDLESS, LINKED, Note, Ranges
 
 _READ_BYTES: Final = 1 << 18
 
@@ -92,13 +92,20 @@ class AccessedHandle(Handle):
         """A part of it is about to be changed: what there is of it goes into what it will be."""
         note, looked = self._note, self._looked
         looked.settle()
-        looked.tried = True
         if not note.written and not looked.over:
             self._check()
             self.take_in()
-            note.change(self._before)
+            self._first_change(self._before)
         elif not note.cut and not looked.over:
             self.take_in()
+
+    def _first_change(self, before: Stat) -> None:
+        """before: what it is like as yet. What else has this file as its contents shows the change too."""
+        note = self._note
+        note.change(before)
+        note.changed = True
+        if note.was is not None and note.was.nlink > 1:
+            note.doubt(LINKED)
 
     def write_from(self, offset: int, buf: ReadableBuffer) -> None:
         note = self._note
@@ -116,7 +123,6 @@ class AccessedHandle(Handle):
 
     def truncate(self, size: int) -> None:
         note, looked = self._note, self._looked
-        looked.tried = True
         if size:
             if note.own is None:
                 self._change()
@@ -124,16 +130,15 @@ class AccessedHandle(Handle):
             if looked.waiting is not None and looked.waiting[0] is note:
                 looked.waiting = None  # the size was asked for to say what is given back
             self._check()
-            note.change(self._before)
+            self._first_change(self._before)
         self._inner.truncate(size)
         if not size:
             note.cut = True
         note.write(size, ENDLESS)
 
     def set_times(self, atim_ns: int | None, mtim_ns: int | None) -> None:
-        self._looked.tried = True
         if not self._looked.over:
-            self._note.change(self._inner.stat())
+            self._first_change(self._inner.stat())
         self._inner.set_times(atim_ns, mtim_ns)
 
     def allocate(self, offset: int, length: int) -> None:

@@ -46,7 +46,6 @@ class Looked:
         self.made_ns = made_ns
         self.over = False  # nothing more is noted
         self.full = False  # there was more than can be kept
-        self.tried = False  # the run tried to change something
         self.unsure: str | None = None
         self.moved: dict[Key, Key | None] = {}
         self._below: dict[Key, set[str]] = {}  # the names in each directory that are in `moved`

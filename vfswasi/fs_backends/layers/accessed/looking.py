@@ -212,7 +212,6 @@ class Looking(Backend):
         try:
             handle = self.inner.open(key, write)
         except FsError as error:
-            looked.tried = looked.tried or write
             self._look(key)
             self._failed(key, error)
         if place is None:
@@ -230,7 +229,6 @@ class Looking(Backend):
         except BaseException:
             handle.discard()
             raise
-        looked.tried = looked.tried or write
         return AccessedHandle(handle, looked, known, stat)
 
     def sync_directory(self, key: Key, data_only: bool) -> None:

@@ -13,6 +13,7 @@ from ...turns import give_way
 ENDLESS: Final = 1 << 64
 _AT_ONCE: Final = 4096
 CHANGED: Final = "it was changed by somebody else while the program ran"
+LINKED: Final = "the program changed it, and it had other names, under which that shows too"
 _FOUND: Final = {
     FileType.REGULAR_FILE: "file",
     FileType.DIRECTORY: "directory",
@@ -78,7 +79,8 @@ class Note:
     was: what it was like when the run first changed it. sized: its size is an input. size: it. attributes: as they were
     shown, None: they were not; strange: they were others at another time, and not because of the run. target, kind: of
     a link, of a device. names: a digest of what a directory lists, and shown: of that with order and numbers, but for
-    names (`but`) that the run had changed by then; "" if nobody can tell. read: ranges that were read; own: those that
+    names (`but`) that the run had changed by then; "" if nobody can tell. read: ranges that were read; changed: the run
+    changed the file itself, not only its name; own: those that
     the run wrote, which are none of its inputs. hashed: pieces, as (start, end, digest) in the order of reading, are of
     all that was read, unless some are lost. told: what the store said of it when it was first opened. written: the run
     changed it. cut: all its contents are the run's. version: of its contents, if that can be relied on. unsure: why
@@ -88,6 +90,7 @@ class Note:
     __slots__ = (
         "attributes",
         "but",
+        "changed",
         "cut",
         "filetype",
         "hashed",
@@ -113,7 +116,7 @@ class Note:
         self.filetype = filetype
         self.attributes: Attributes | None = None
         self.but: tuple[str, ...] = ()
-        self.cut = self.hashed = self.lost = self.sized = self.written = False
+        self.changed = self.cut = self.hashed = self.lost = self.sized = self.written = False
         self.kind: str | None = None
         self.names: str | None = None
         self.own: Ranges | None = None
