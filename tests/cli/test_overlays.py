@@ -97,7 +97,7 @@ def test_a_diff_shows_the_old_lines_and_the_new(place: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "status", "options"),
-    [("writes", 0, ()), ("fails", 7, ()), ("traps", 134, ()), ("endless", 124, ("--timeout", "3"))],
+    [("writes", 0, ()), ("fails", 7, ()), ("traps", 134, ()), ("endless", 124, ("--timeout", "6"))],
 )
 @pytest.mark.parametrize("isolation", ["none", "process"])
 def test_however_it_ends_changes_are_shown_and_saved(

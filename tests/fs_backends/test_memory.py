@@ -220,8 +220,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         last[0] += 1
         return last[0]
 
-    for module in ("memory.backend", "memory.file"):
-        monkeypatch.setattr(f"vfswasi.fs_backends.{module}.now_ns", tick)
+    monkeypatch.setattr("time.time_ns", tick)
     return last
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from ..clock import Clock
 from ..engine.compiling import modules
+from ..engine.compiling.features import checked as checked_features
 from ..engine.fast_path import publishing as fastpath
 from ..engine.runner import end_what_is_over
 from ..engine.threads import stacks
@@ -74,7 +75,7 @@ class Sandbox:
         self._environ = encode_environ(env)
         self._env = None if env is None else dict(env)
         self._closed = False
-        self._features = features = tuple(features)
+        self._features = features = tuple(sorted(checked_features(features)))
         check_deterministic(deterministic)
         self._deterministic = deterministic
         self._isolated: Isolated | None = None
