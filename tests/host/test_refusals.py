@@ -135,8 +135,8 @@ def test_what_is_not_mounted_is_guessed_of_the_arguments(
         (["read", "//comment"], {}, ["/d"]),
         (["read", "/"], {}, ["/d"]),
         (["read", "foo.bar", "/d"], {}, ["/d"]),
-        (["read", "/d", "/foo.*/"], {}, ["/d"]),
-        (["read", "/d", "word"], {"PYTHONHOME": "/usr/local"}, ["/d"]),
+        (["read", "/d/x", "/foo.*/"], {}, ["/d"]),
+        (["read", "/d/x", "word"], {"PYTHONHOME": "/usr/local"}, ["/d"]),
         (["read", "word"], {"PATH": "/bin", "HOME": "/root", "PATHS": "/a:/b"}, ["/d"]),
     ],
 )
