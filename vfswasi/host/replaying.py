@@ -96,6 +96,9 @@ def replay(
             result = run.to_its_end()
         except (GuestError, UncommittedError) as error:
             result = error.result
+        damage = next((known.damage for known in recording.opened.known.values() if known.damage is not None), None)
+        if damage is not None:
+            raise MountError(f"the recording is damaged: {damage.detail or damage}") from damage
         return Replayed(recording, result, replayer.difference)
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NoReturn
 
-from ....errors import Errno, FsError
+from ....errors import Errno, FsError, errno_of
 from ....fs_backends.base import Backend, Buffer, Caps, Device, DirEntry, FileType, Handle, Key, Stat
 from ....fs_backends.layers.checked import fits_a_key
 from ....fs_backends.staging.pages import PAGE_BYTES
@@ -19,13 +19,29 @@ _DIRECTORY: Final = Stat(FileType.DIRECTORY, 0)
 
 
 class Known:
-    """What a recording knows of one mount. read: the bytes at a place in it."""
+    """What a recording knows of one mount. damage: why something of it could not be read.
+
+    read: the bytes at a place in the file.
+    """
 
     def __init__(self, read: Callable[[Ref], bytes]) -> None:
-        self.read = read
+        self._read = read
+        self.damage: FsError | None = None
         self.said: dict[Question, list[tuple[int, Answer]]] = {}
         self.contents: list[Content] = []
         self.opens: dict[Key, list[tuple[int, int | str]]] = {}
+
+    def read(self, ref: Ref) -> bytes:
+        """The bytes at a place in the file. Raises IO, CANCELED."""
+        try:
+            return self._read(ref)
+        except FsError as error:
+            self._note(error)
+            raise
+
+    def _note(self, error: FsError) -> None:
+        if errno_of(error) is Errno.IO and self.damage is None:
+            self.damage = error.with_traceback(None)
 
     def entries(self, refs: list[Ref]) -> list[DirEntry]:
         """Of a listing. Raises IO: it is none."""
@@ -36,7 +52,9 @@ class Known:
                 check_time("listing")
             entry = _entry(line)
             if entry is None or entry.name in found:
-                raise FsError(Errno.IO, "the recording has a listing with names that none can have, or twice")
+                wrong = FsError(Errno.IO, "it has a listing with names that none can have, or twice")
+                self._note(wrong)
+                raise wrong
             found[entry.name] = entry
         return list(found.values())
 
