@@ -47,6 +47,14 @@ def test_a_run_is_recorded_and_replayed_without_what_it_read(cwd: Path) -> None:
     assert not (cwd / "data" / "a").exists()
 
 
+def test_the_calls_of_a_replay_are_printed(cwd: Path) -> None:
+    record(cwd, "--mount", "/d=data", stdin=b"cat /d/a\n")
+    assert "path_open(3</d>, " in vfswasi("replay", "--trace", "r", cwd=cwd).stderr
+    told = vfswasi("replay", "--trace=calls", "--stats", "r", cwd=cwd).stderr
+    assert "path_open(3</d>, " in (cwd / "calls").read_text()
+    assert " total\n" in told
+
+
 def test_what_is_in_the_file_is_shown_without_running_it(cwd: Path) -> None:
     record(cwd, "--mount", "/d=data", "--env", "SECRET=hunter2", stdin=b"cat /d/a\n")
     told = vfswasi("replay", "--info", "r", cwd=cwd).stdout

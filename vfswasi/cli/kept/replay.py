@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 
 from ...errors import GuestTrapError
@@ -11,6 +12,7 @@ from ...mounts.options import parse_limits
 from ...observe.recording.recording import Recording
 from ...printing import counted, printable
 from ..arguments.module import given
+from ..arguments.noted import tracing
 from ..arguments.parser import Parser
 from ..messages import EXIT_DIFFERS, EXIT_TIMEOUT, fail, status_of
 from ..run import seconds
@@ -37,6 +39,7 @@ def add_arguments(parser: Parser) -> None:
         metavar="NAME=VALUE",
         help="allow a recording that was made with more than the usual limits as much as this",
     )
+    tracing.add_arguments(parser)
     parser.add_argument("file", metavar="FILE", help="what --record has written")
     parser.add_argument("module", nargs="?", metavar="MODULE", help="the module, of a recording that has none")
 
@@ -47,8 +50,15 @@ def main(options: argparse.Namespace) -> int:
             for line in _info(recording):
                 print(printable(line))
             return 0
-        from ...host.replaying import replay
+        return _replayed(recording, options)
 
+
+def _replayed(recording: Recording, options: argparse.Namespace) -> int:
+    from ...host.replaying import replay
+
+    traced = tracing.Tracing(options)
+    with contextlib.ExitStack() as opened:
+        traced.begin(opened)
         done = replay(
             recording,
             None if options.module is None else given(options.module),
@@ -56,7 +66,10 @@ def main(options: argparse.Namespace) -> int:
             stderr=2,
             timeout=options.timeout,
             limits=parse_limits(options.limit) or Limits(),
+            trace=traced.asked if traced.given else None,
         )
+        if done.result is not None:
+            traced.tell(done.result.trace, done.result.traffic, done.result.usage)
     result = done.result
     if result is not None and result.trap is not None and not result.ended_from_outside:
         print(f"vfswasi: {GuestTrapError.__name__}: {result.trap}", file=sys.stderr)

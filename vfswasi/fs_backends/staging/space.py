@@ -61,7 +61,7 @@ class StagingSpace:
     def charge(self, count: int) -> None:
         """Take `count` bytes; a negative number gives them back. Raises NOSPC."""
         if self.used_bytes + count > self.max_bytes and count > 0:
-            raise FsError(Errno.NOSPC, f"more than {self.max_bytes} bytes wait to be stored")
+            raise FsError(Errno.NOSPC, f"more than {self.max_bytes:,} bytes would wait to be stored")
         self.used_bytes += count
 
     def _take_memory(self, count: int) -> bool:
@@ -76,7 +76,7 @@ class StagingSpace:
         if number < self._memory_pages and self._take_memory(len(data) + _PAGE_COST_BYTES):
             return data
         if self.slots.used_bytes >= self.max_bytes + max(self.max_bytes, _ROUNDING_BYTES):
-            raise FsError(Errno.NOSPC, f"more than {self.max_bytes} bytes are copied or wait to be stored")
+            raise FsError(Errno.NOSPC, f"more than {self.max_bytes:,} bytes would be copied or wait to be stored")
         return self.slots.put(data)
 
     def extend(self, page: bytearray, size: int) -> bool:

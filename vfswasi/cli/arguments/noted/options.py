@@ -66,6 +66,7 @@ class Observing:
             check_place("--accesses", self._accesses)
             self.asked["accesses"] = "digest"
         self.tracing = tracing.Tracing(options)
+        self.tracing.check_run(options)
         if self.tracing.given:
             self.asked["trace"] = self.tracing.asked
         self._reporting = reporting.Reporting(options)

@@ -51,11 +51,14 @@ class Tracing:
 
     def __init__(self, options: Namespace) -> None:
         """Raises ValueError."""
-        if options.trace == _STANDARD_ERROR:
-            _check_module(options.module, options.args)
         self.stats: bool = options.stats
         self.printer = None if options.trace is None else _printer(options.trace)
         self.given = self.stats or self.printer is not None
+
+    def check_run(self, options: Namespace) -> None:
+        """Of `vfswasi run`. Raises ValueError."""
+        if options.trace == _STANDARD_ERROR:
+            _check_module(options.module, options.args)
         if self.given and options.isolation == "process":
             name = "--stats" if self.printer is None else "--trace"
             raise ValueError(f"{name} cannot be with --isolation=process; leave one of them out")
