@@ -150,8 +150,8 @@ def test_more_than_may_be_kept_is_said(cwd: Path) -> None:
         (("--record", "no/such/r"), "no such directory"),
         (("--record", "data"), "directory"),
         (("--record=",), "--record needs the name of a file"),
-        (("--record", "r", "--report", "./r"), "--report and --record are one file"),
-        (("--accesses", "r", "--trace=r"), "--accesses and --trace are one file"),
+        (("--record", "r", "--report", "./r"), "--report and --record are both "),
+        (("--accesses", "r", "--trace=r"), "--trace and --accesses are both "),
     ],
     ids=["max", "module", "no size", "isolation", "invoke", "nowhere", "a directory", "no name", "twice", "twice too"],
 )
