@@ -192,7 +192,7 @@ def test_what_is_changed_in_place_has_no_other_names(words: list[str], determini
     assert apart.stdout != linked.stdout
     assert apart.accesses is not None
     assert linked.accesses is not None
-    told = "'/d/a' has another number of names"
+    told = "'/d/a' has another number of links"
     assert str(apart.accesses.hold(mounts(True))).startswith(told)
     told = "nobody can say what the program saw in '/d': a: the program changed it, and it had other names"
     for other in (True, False):

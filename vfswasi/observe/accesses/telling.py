@@ -64,10 +64,10 @@ def times_of(preopen: Preopen) -> Any:
     shown: Any = preopen.shown
     if shown is None:
         return "shown"
-    while not hasattr(shown, "_then_ns") and isinstance(getattr(shown, "inner", None), Backend):
+    while not hasattr(shown, "then_ns") and isinstance(getattr(shown, "inner", None), Backend):
         shown = shown.inner
     # The instant that is shown in place of all times; who has none shows them.
-    return "kept" if getattr(shown, "_then_ns", None) is None else "hidden"
+    return "kept" if getattr(shown, "then_ns", None) is None else "hidden"
 
 
 def start_of(preopen: Preopen) -> tuple[str | None, str | None]:

@@ -47,7 +47,7 @@ class Hermetic(Backend):
         self.inner = inner
         self.caps = inner.caps
         self._objects = objects
-        self._then_ns = None if keep_times else then_ns
+        self.then_ns = None if keep_times else then_ns
         self._readonly = readonly
         self._survives = Caps.HANDLE_SURVIVES_UNLINK in inner.caps
         if not readonly:
@@ -78,7 +78,7 @@ class Hermetic(Backend):
 
     def shown(self, stat: Stat, number: int, record: Record | None) -> Stat:
         filetype, size, atim, mtim, ctim, nlink, _ = stat
-        then = self._then_ns
+        then = self.then_ns
         if then is not None:
             atim = mtim = ctim = then
         if record is not None and record.ctim is not None:
