@@ -23,7 +23,7 @@ def _programs() -> list[Path]:
         Path(str(file.locate()))
         for package in distributions()
         for file in package.files or []
-        if str(file).endswith(".wasm")
+        if str(file).endswith(".wasm") and package.name != "playwright"  # its modules are of browsers
     ]
     return sorted(path for path in found if path.exists() and path.stat().st_size < 20_000_000)
 

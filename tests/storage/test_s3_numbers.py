@@ -170,7 +170,7 @@ def test_a_gibibyte_is_written_with_little_memory(seaweed: Server, seaweed_proxy
     program = [sys.executable, "-c", WRITING, f"s3://{bucket}", seaweed_proxy.endpoint, str(compile_guest("seqwrite"))]
     done = subprocess.run([*program, str(size)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 100 * 1024
+    assert int(done.stdout) < 128 * 1024  # an eighth
     assert seaweed.file_system().info(f"{bucket}/large")["size"] == size
     parts = [request for request in seaweed_proxy.requests() if "partNumber" in request.query]
     assert 64 <= len(parts) <= 128

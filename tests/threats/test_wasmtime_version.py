@@ -86,6 +86,8 @@ def test_w10_the_table_of_features_is_the_code() -> None:
     for setting, state in told.items():
         if setting in features.ALWAYS:
             assert state == "on"
+        elif setting == "relaxed_simd_deterministic":
+            assert state == "off; on in [deterministic runs](hermetic.md), with canonical NaNs"
         elif setting in features.ON_BY_DEFAULT:
             assert state == f"on; off with `no-{setting}`"
         else:

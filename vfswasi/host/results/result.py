@@ -137,7 +137,10 @@ class Result(Generic[Captured]):
         error = self._error()
         if self.refusals and not self._interrupted:
             add_notes(error, self.refusals)
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # its traceback leads to this frame
 
     def _error(self) -> GuestError:
         name = self.args[0] if self.args else "guest"

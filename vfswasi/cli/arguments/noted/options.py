@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -75,10 +76,12 @@ class Observing:
         if self._record is not None:
             self.asked["record"] = self._record
         printer = self.tracing.printer
+        out, err = options.stdout, options.stderr
+        joined = out is not None and err is not None and os.path.realpath(out) == os.path.realpath(err)
         check_apart(
             [
-                ("--stdout", options.stdout),
-                ("--stderr", options.stderr if options.stderr != options.stdout else None),
+                ("--stdout", out),
+                ("--stderr", None if joined else err),
                 ("--trace", None if printer is None else printer.path),
                 ("--accesses", self._accesses),
                 ("--report", options.report),
