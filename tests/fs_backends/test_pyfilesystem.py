@@ -23,9 +23,10 @@ from vfswasi.errors import Errno, FsError, MountError
 from vfswasi.fs_backends.base import Backend, Caps, FileType
 from vfswasi.fs_backends.local.backend import LocalBackend
 from vfswasi.fs_backends.memory.backend import Symlink
-from vfswasi.fs_backends.pyfilesystem import library
+from vfswasi.fs_backends.pyfilesystem import package
 from vfswasi.fs_backends.pyfilesystem.backend import PyFilesystemBackend
 from vfswasi.fs_backends.pyfilesystem.file import MEMORY_FILE_MAX_BYTES
+from vfswasi.fs_backends.pyfilesystem.package import library_error
 from vfswasi.fs_backends.remote.translate import StoreError
 from vfswasi.testing import BackendConformance
 from vfswasi.testing.ground import contents, errno_of, read
@@ -294,10 +295,10 @@ def test_objects_are_known_by_their_methods() -> None:
         def scandir(self) -> None: ...
         def getmeta(self) -> None: ...
 
-    assert library.is_pyfilesystem(fs.memoryfs.MemoryFS())
-    assert library.is_pyfilesystem(Duck())
+    assert package.is_pyfilesystem(fs.memoryfs.MemoryFS())
+    assert package.is_pyfilesystem(Duck())
     for other in (fs.memoryfs.MemoryFS, Duck, object(), "mem://", {}, None, 3):
-        assert not library.is_pyfilesystem(other)
+        assert not package.is_pyfilesystem(other)
     with pytest.raises(TypeError, match="not int"):
         PyFilesystemBackend(3)
 
@@ -463,7 +464,7 @@ def test_a_closed_file_system() -> None:
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else value.name,
 )
 def test_what_the_exceptions_of_the_library_mean(error: Exception, errno: Errno) -> None:
-    assert library.library_error(error, "test").errno is errno
+    assert library_error(error, "test").errno is errno
 
 
 @pytest.mark.parametrize("error", [KeyError("boom"), EOFError(), RecursionError(), AssertionError(), OSError()])
@@ -633,15 +634,15 @@ def test_a_store_without_upper_and_lower_case() -> None:
     ],
 )
 def test_attributes_that_a_store_tells(raw: dict[str, Any], filetype: FileType, size: int) -> None:
-    assert (library.stat_of(raw)[0].filetype, library.stat_of(raw)[0].size) == (filetype, size)
+    assert (package.stat_of(raw)[0].filetype, package.stat_of(raw)[0].size) == (filetype, size)
 
 
 def test_times_that_a_store_tells() -> None:
-    assert library.nanoseconds(1_700_000_000) == 1_700_000_000 * 10**9
-    assert library.nanoseconds(1.25) == 1_250_000_000
-    assert library.nanoseconds(-1.5) == -1_500_000_000
+    assert package.nanoseconds(1_700_000_000) == 1_700_000_000 * 10**9
+    assert package.nanoseconds(1.25) == 1_250_000_000
+    assert package.nanoseconds(-1.5) == -1_500_000_000
     for odd in (None, True, "1", float("nan"), float("inf")):
-        assert library.nanoseconds(odd) is None
+        assert package.nanoseconds(odd) is None
 
 
 class _Pipe(io.BytesIO):

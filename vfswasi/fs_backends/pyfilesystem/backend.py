@@ -29,7 +29,7 @@ from ..remote.client import fits_a_key
 from ..trust import without_dots
 from ..trust.pyfilesystem import check
 from .handles import SharedFiles, set_times
-from .library import Library, is_pyfilesystem, open_url
+from .package import Library, is_pyfilesystem, open_url
 
 _RACES_MAX: Final = 8  # looks at a file that another process replaces while it is opened
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from ...errors import Errno, FsError
 from ..base import Buffer, Key, ReadableBuffer, Stat
 from ..staging.space import SIZE_MAX, Staged, StagingSpace
-from .library import Library, positional
+from .package import Library, positional
 
 _CHUNK_BYTES: Final = 1 << 20
 # A file that cannot be read at any position is copied as a whole; a larger one is FBIG.

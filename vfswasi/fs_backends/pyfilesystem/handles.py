@@ -11,7 +11,7 @@ from ...errors import Errno, FsError, Uncommitted
 from ..base import Buffer, Handle, Key, ReadableBuffer, Stat
 from ..staging.space import DISK_MAX_BYTES, StagingSpace
 from .file import SharedFile
-from .library import Library
+from .package import Library
 
 # Staged files: in memory up to so much together and of each, the rest in a temporary file.
 _STAGED_MEMORY_BYTES: Final = 64 << 20

@@ -97,7 +97,7 @@ def open_mount(mount: Mount) -> Backend:
         return _open_text(source, mount)
     if _is_fsspec(source):
         return _open_fsspec(source, without_dots(mount.root), (), mount)
-    from ...fs_backends.pyfilesystem.library import is_pyfilesystem
+    from ...fs_backends.pyfilesystem.package import is_pyfilesystem
 
     if is_pyfilesystem(source):
         return _open_pyfilesystem(source, mount)
@@ -204,7 +204,7 @@ def _open_pyfilesystem(source: Any, mount: Mount) -> Backend:
     from ...fs_backends.trust.pyfilesystem import OpenedDirectory, local_directory
 
     if isinstance(source, str):
-        from ...fs_backends.pyfilesystem.library import open_url
+        from ...fs_backends.pyfilesystem.package import open_url
 
         fs, below = open_url(source), "/".join(names_below(mount.root))
     else:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Final, NoReturn
 
-from ....errors import Errno, FsError, Uncommitted
+from ....errors import Errno, FsError
 from ...base import (
     Backend,
     Device,
@@ -14,8 +14,8 @@ from ...base import (
     Handle,
     Key,
     Stat,
-    Traffic,
 )
+from ..passing import Passing
 from .handle import AccessedHandle
 from .looked import Looked
 from .note import CHANGED, Note
@@ -42,23 +42,14 @@ _EXPLAINED: Final = frozenset(
 _DIRECTORY: Final = FileType.DIRECTORY
 
 
-class Looking(Backend):
+class Looking(Passing):
     """`inner`, with `looked`: what was asked of it. only_watches: what is behind it is what there is."""
 
     only_watches = True
 
     def __init__(self, inner: Backend, looked: Looked) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.looked = looked
-        self.caps = inner.caps
-
-    @property
-    def identity(self) -> object:
-        return self.inner.identity
-
-    @property
-    def place(self) -> Key | None:
-        return self.inner.place
 
     def _failed(self, key: Key, error: FsError) -> NoReturn:
         """The store would not do it: what that depends on is not noted, unless the errno says it all."""
@@ -230,18 +221,3 @@ class Looking(Backend):
             handle.discard()
             raise
         return AccessedHandle(handle, looked, known, stat)
-
-    def sync_directory(self, key: Key, data_only: bool) -> None:
-        self.inner.sync_directory(key, data_only)
-
-    def finish(self, keep: bool) -> None:
-        self.inner.finish(keep)
-
-    def take_uncommitted(self) -> Sequence[Uncommitted]:
-        return self.inner.take_uncommitted()
-
-    def traffic(self) -> Traffic | None:
-        return self.inner.traffic()
-
-    def close(self) -> None:
-        self.inner.close()

@@ -12,14 +12,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Final
 
 from ....clock import Clock
-from ....errors import Errno, FsError, Uncommitted
+from ....errors import Errno, FsError
 from ... import waiting
-from ...base import Backend, Buffer, Caps, Device, DirEntry, FileType, Handle, Key, ReadableBuffer, Stat, Traffic
+from ...base import Backend, Buffer, Caps, Device, DirEntry, FileType, Handle, Key, ReadableBuffer, Stat
+from ..passing import Passing
 from .objects import Objects, Record
 
 MOUNTED_NS: Final = 315_532_800 * 10**9
@@ -36,7 +37,7 @@ def mounted_ns(clock: Clock | None) -> int:
     return MOUNTED_NS if clock is None or clock.kind == "system" else min(MOUNTED_NS, clock.start_ns)
 
 
-class Hermetic(Backend):
+class Hermetic(Passing):
     """`inner` as it is shown. objects: what the run knows of it, together with all mounts that show the same store.
 
     keep_times: times that the run did not change are the files' own. readonly: no mount that it is for changes it.
@@ -44,22 +45,13 @@ class Hermetic(Backend):
 
     def __init__(self, inner: Backend, objects: Objects, *, keep_times: bool, readonly: bool, then_ns: int) -> None:
         """then_ns: the times of everything that the run did not change."""
-        self.inner = inner
-        self.caps = inner.caps
+        super().__init__(inner)
         self._objects = objects
         self.then_ns = None if keep_times else then_ns
         self._readonly = readonly
         self._survives = Caps.HANDLE_SURVIVES_UNLINK in inner.caps
         if not readonly:
             objects.writes = True
-
-    @property
-    def identity(self) -> object:
-        return self.inner.identity
-
-    @property
-    def place(self) -> Key | None:
-        return self.inner.place
 
     def become(self, other: Hermetic) -> None:
         """Show a copy of the store as `other` shows the original. Raises FsError: NOMEM."""
@@ -221,21 +213,6 @@ class Hermetic(Backend):
     def _changed(self, key: Key, parent: int | None) -> None:
         """What is in the directory of `key`, which the store calls `parent`."""
         self._objects.record(key[:-1], parent).changed(self._objects.now())
-
-    def sync_directory(self, key: Key, data_only: bool) -> None:
-        self.inner.sync_directory(key, data_only)
-
-    def finish(self, keep: bool) -> None:
-        self.inner.finish(keep)
-
-    def take_uncommitted(self) -> Sequence[Uncommitted]:
-        return self.inner.take_uncommitted()
-
-    def traffic(self) -> Traffic | None:
-        return self.inner.traffic()
-
-    def close(self) -> None:
-        self.inner.close()
 
 
 def _is_last(found: Stat) -> bool:
